@@ -1,0 +1,33 @@
+"""How a network is trained: a validated recipe, part of every record."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Recipe(BaseModel):
+    """A training recipe. Every knob takes part in the search and is written into every record.
+
+    The learning rate rises linearly over `warmup` of all steps, then falls linearly to zero. What is evaluated is the
+    exponential moving average of the weights over `average` of all steps (0 switches it off), with BatchNorm's
+    statistics measured anew on training images under the averaged weights (Wu & Johnson, "Rethinking 'Batch' in
+    BatchNorm", 2021, section 3): at these learning rates running statistics lag behind the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(20, ge=1, description="passes over the training images")
+    batch_size: int = Field(128, ge=16, multiple_of=16, description="images a step and member")
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(0.02, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="decoupled; matrices and kernels only")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    average: float = Field(0.02, ge=0, lt=1, description="horizon of the weight average, fraction of all steps")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    shift: float = Field(0.0, ge=0, description="pixels, uniform in both directions")
+    rotate: float = Field(0.0, ge=0, description="degrees, uniform to both sides")
+    scale: float = Field(0.0, ge=0, lt=1, description="relative size, uniform to both sides")
+    shear: float = Field(0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
+    flip: bool = Field(False, description="mirror left to right, alternating between epochs")

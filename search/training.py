@@ -1,0 +1,362 @@
+"""Training: all members of a stack at once, the whole data set on the device, deterministic under the seeds.
+
+One member per seed. A member's initial weights, data order and augmentation follow from its own seed and the epoch
+alone, so that its result does not depend on its neighbours (up to the order of floating-point sums) and a training
+that was cut off goes on from its last checkpoint as if nothing had happened.
+"""
+
+import ctypes
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, PrivateAttr
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wavemix.config import LiteConfig
+from wavemix.stack import LANES, Stack, Statistics, kernels, to_lanes
+
+from .datasets import Split
+from .errors import UserError
+from .recipe import Recipe
+
+RECALIBRATION = 2048  # training images that BatchNorm's statistics are measured on before an evaluation
+EVALUATION = 1024  # images a forward pass of an evaluation
+
+
+class Epoch(BaseModel):
+    """One epoch of one member. `accuracy` is on the validation images (None without), `seconds` since the start."""
+
+    epoch: int
+    train_loss: float
+    accuracy: float | None
+    seconds: float
+
+
+class Trained(BaseModel):
+    """One member after training. `stopped` is None, 'pruned' or 'nan: ...'; `accuracy` is the last epoch's."""
+
+    seed: int
+    curve: list[Epoch]
+    accuracy: float | None
+    stopped: str | None
+    seconds: float
+    _state: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Averaged weights and BatchNorm statistics: the state dict of `WaveMixLite(config)`."""
+        return self._state
+
+
+class Images:
+    """A split on the device: uint8 images, labels, and per-channel normalisation taken from the training images."""
+
+    def __init__(self, split: Split, device: torch.device, like: "Images | None" = None):
+        self.images, self.labels = split.images.contiguous().to(device), split.labels.to(device)
+        if like is None:
+            sample = split.images[:10000].float() / 255
+            self.mean = sample.mean((0, 2, 3)).to(device)
+            self.deviation = sample.std((0, 2, 3)).clamp_min(1e-3).to(device)
+        else:
+            self.mean, self.deviation = like.mean, like.deviation
+
+    def batch(self, index: Tensor, move: Tensor | None = None) -> Tensor:
+        """index (K, N) -> normalised images (K, N/LANES, I, H, W, LANES), moved by `move` (K, N, 6) where given."""
+        members, count = index.shape
+        if self.images.device.type == "cpu" and kernels() is not None:
+            shape = (members * count // LANES, *self.images.shape[1:])
+            out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
+            index = index.contiguous()
+            pointers = [
+                ctypes.c_void_p(None if t is None else t.data_ptr())
+                for t in (self.images, index, move, self.mean, self.deviation, out)
+            ]
+            kernels().threads(torch.get_num_threads())
+            kernels().load_batch(*pointers, *shape)
+            return out
+        x = self.images[index.flatten()].float() / 255
+        if move is not None:
+            x = affine(x, move.flatten(0, 1))
+        x = (x - self.mean[:, None, None]) / self.deviation[:, None, None]
+        return to_lanes(x.unflatten(0, (members, count)))
+
+
+def affine(x: Tensor, move: Tensor) -> Tensor:
+    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre."""
+    height, width = x.shape[-2:]
+    m = move.view(-1, 2, 3)
+    # grid_sample's order is (x, y) in units of half an edge
+    half = x.new_tensor([width / 2, height / 2])
+    theta = torch.stack(
+        [
+            torch.stack([m[:, 1, 1], m[:, 1, 0] * height / width, m[:, 1, 2] / half[0]], 1),
+            torch.stack([m[:, 0, 1] * width / height, m[:, 0, 0], m[:, 0, 2] / half[1]], 1),
+        ],
+        1,
+    )
+    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+
+
+def moves(recipe: Recipe, count: int, epoch: int, generator: torch.Generator) -> Tensor | None:
+    """Random affine maps (count, 6) of one member's epoch, or None where the recipe moves nothing."""
+    if not (recipe.shift or recipe.rotate or recipe.scale or recipe.shear or recipe.flip):
+        return None
+    u = torch.rand(6, count, generator=generator) * 2 - 1
+    angle, size = u[0] * math.radians(recipe.rotate), 1 + u[1] * recipe.scale
+    cos, sin = angle.cos() / size, angle.sin() / size
+    shear = u[2] * recipe.shear
+    mirror = torch.ones(count)
+    if recipe.flip:  # alternating flip: an image seen mirrored in one epoch is not in the next (airbench, 2024)
+        odd = torch.rand(count, generator=torch.Generator().manual_seed(int(generator.initial_seed() // 100003))) < 0.5
+        mirror = torch.where(odd ^ bool(epoch % 2), -1.0, 1.0)
+    dy, dx = u[3] * recipe.shift, u[4] * recipe.shift
+    return torch.stack([cos, sin, dy, (-sin + shear * cos) * mirror, (cos + shear * sin) * mirror, dx], 1)
+
+
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) on the flat parameters; with 'muon', matrices get orthogonalised momentum.
+
+    Muon (Jordan 2024): five Newton-Schulz steps on the Nesterov momentum, scaled by 0.2 sqrt(max(rows, columns)) so
+    that its steps have AdamW's usual size and share its learning rate (Liu et al., "Muon is scalable", 2025, 2.2).
+    """
+
+    def __init__(self, stack: Stack, recipe: Recipe):
+        self.stack, self.recipe = stack, recipe
+        self.first, self.second = torch.zeros_like(stack.flat), torch.zeros_like(stack.flat)
+        matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]
+        self.decayed = torch.cat(matrix).to(stack.device)
+        self.count = 0
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        recipe, gradient = self.recipe, self.stack.flat.grad
+        self.count += 1
+        self.first.lerp_(gradient, 1 - recipe.beta1)
+        self.second.lerp_(gradient.square(), 1 - recipe.beta2)
+        scale1, scale2 = 1 - recipe.beta1**self.count, 1 - recipe.beta2**self.count
+        update = (self.first / scale1) / ((self.second / scale2).sqrt() + 1e-8)
+        if recipe.optimizer == "muon":
+            nesterov = self.stack.views(gradient.lerp(self.first, recipe.beta1))
+            for name, part in self.stack.views(update).items():
+                if part.dim() > 2 and min(part.shape[1], part[0, 0].numel()) > 1:
+                    part.copy_(orthogonal(nesterov[name].flatten(2)).view_as(part))
+        if recipe.weight_decay:
+            self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
+        self.stack.flat.add_(update, alpha=-lr)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """Newton-Schulz orthogonalisation of matrices (K, rows, columns), coefficients of Jordan 2024."""
+    tall = x.shape[1] > x.shape[2]
+    y = x.transpose(1, 2) if tall else x
+    y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = y @ y.transpose(1, 2)
+        y = 3.4445 * y + (-4.7750 * square + 2.0315 * square @ square) @ y
+    y = y * 0.2 * math.sqrt(max(x.shape[1:]))
+    return y.transpose(1, 2) if tall else y
+
+
+def train(
+    config: LiteConfig,
+    recipe: Recipe,
+    data: Split,
+    seeds: Sequence[int],
+    *,
+    validation: Split | None = None,
+    on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
+    checkpoint: Path | None = None,
+    device: str | torch.device = "cpu",
+) -> list[Trained]:
+    """Train one member per seed on `data`, all at once.
+
+    After each epoch `on_epoch(epoch, [one Epoch a member])` is called; when it returns True, training stops
+    ('pruned'). A loss that is not finite stops it with the reason. With `checkpoint`, the state is written there
+    after each epoch (at most every 10 seconds), and an existing checkpoint of the same training is gone on from; one
+    of another training raises UserError. Accuracies are those of the averaged weights.
+    """
+    device = torch.device(device)
+    height, width = data.images.shape[-2:]
+    config.check_image_size(height, width)
+    stack, images = Stack(config, list(seeds), device), Images(data, device)
+    if data.images.shape[1] != config.in_channels or int(data.labels.max()) >= config.num_classes:
+        raise UserError(
+            f"the network takes {config.in_channels} channels and {config.num_classes} classes, {data.label} has "
+            f"{data.images.shape[1]} and {len(data.classes)}: change the configuration"
+        )
+    held_out = Images(validation, device, like=images) if validation else None
+    optimizer = Optimizer(stack, recipe)
+    average = stack.flat.detach().clone()
+    # a batch larger than the data set is cut to it
+    batch = min(recipe.batch_size, len(data.labels) // LANES * LANES)
+    if batch == 0:
+        raise UserError(f"{data.label} has {len(data.labels)} training images: at least {LANES} are needed")
+    steps = len(data.labels) // batch
+    total, members = steps * recipe.epochs, len(seeds)
+    horizon = max(1.0, recipe.average * total)
+    curves: list[list[Epoch]] = [[] for _ in seeds]
+    identity = {
+        "config": config.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "seeds": list(seeds),
+        "data": data.digest,
+        "count": len(data.labels),
+    }
+    start, saved, spent, stopped = time.perf_counter(), time.perf_counter(), 0.0, None
+    if checkpoint and checkpoint.exists():
+        spent = _resume(checkpoint, identity, stack, optimizer, average, curves)
+    done = len(curves[0])
+    for epoch in range(done, recipe.epochs):
+        order, move = [], []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed * 100003 + epoch)
+            order.append(torch.randperm(len(data.labels), generator=generator)[: steps * batch])
+            move.append(moves(recipe, steps * batch, epoch, generator))
+        order = torch.stack(order).to(device)
+        move = None if move[0] is None else torch.stack(move).to(device)
+        losses = torch.zeros(members, device=device)
+        for step in range(steps):
+            at = slice(step * batch, (step + 1) * batch)
+            index = order[:, at]
+            x = images.batch(index, None if move is None else move[:, at].contiguous())
+            stack.flat.grad = None
+            logits, _ = stack(x)
+            loss = F.cross_entropy(
+                logits.flatten(0, 1),
+                images.labels[index].flatten(),
+                label_smoothing=recipe.label_smoothing,
+                reduction="none",
+            )
+            loss = loss.view(members, -1).mean(1)
+            loss.sum().backward()
+            optimizer.step(recipe.lr * schedule((epoch * steps + step) / total, recipe.warmup))
+            # the average starts with the horizon of the steps so far, so that it never remembers the initial weights
+            age = epoch * steps + step
+            average.lerp_(stack.flat.detach(), max(1 / horizon, 1 / (1 + 0.1 * age)))
+            losses += loss.detach()
+        seconds = spent + time.perf_counter() - start
+        losses = (losses / steps).tolist()
+        accuracies: list[float | None] = [None] * members
+        if held_out:
+            accuracies = _accuracy(stack, average, images, held_out)
+        for curve, loss, accuracy in zip(curves, losses, accuracies):
+            curve.append(Epoch(epoch=epoch + 1, train_loss=loss, accuracy=accuracy, seconds=round(seconds, 3)))
+        bad = [seed for seed, loss in zip(seeds, losses) if not math.isfinite(loss)]
+        if bad:
+            stopped = f"nan: the loss of seed {bad[0]} was not finite in epoch {epoch + 1}"
+            break
+        if on_epoch and on_epoch(epoch + 1, [curve[-1] for curve in curves]):
+            stopped = "pruned" if epoch + 1 < recipe.epochs else None
+            break
+        if checkpoint and (time.perf_counter() - saved > 10 or epoch + 1 == recipe.epochs):
+            _save(checkpoint, identity, stack, optimizer, average, curves, spent + time.perf_counter() - start)
+            saved = time.perf_counter()
+    seconds = spent + time.perf_counter() - start
+    statistics = recalibrate(stack, average, images)
+    results = []
+    for member, (seed, curve) in enumerate(zip(seeds, curves)):
+        trained = Trained(
+            seed=seed, curve=curve, accuracy=curve[-1].accuracy, stopped=stopped, seconds=round(seconds, 3)
+        )
+        trained._state = stack.state(member, average, statistics)
+        results.append(trained)
+    return results
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """Learning rate as a fraction of its peak: linear up over `warmup`, then linear down to zero."""
+    return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+
+
+@torch.no_grad()
+def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
+    """BatchNorm statistics under the weights `flat`, of one large batch of unmoved training images."""
+    count = min(RECALIBRATION, len(images.labels) // LANES * LANES)
+    index = torch.arange(count, device=images.labels.device)[None].expand(len(flat), -1)
+    _, statistics = stack(images.batch(index), flat)
+    return statistics
+
+
+@torch.no_grad()
+def _accuracy(stack: Stack, flat: Tensor, images: Images, held_out: Images) -> list[float]:
+    return accuracy(stack, flat, recalibrate(stack, flat, images), held_out)
+
+
+@torch.no_grad()
+def accuracy(stack: Stack, flat: Tensor, statistics: Statistics, held_out: Images) -> list[float]:
+    """Fraction of `held_out` images classified right, by member."""
+    right, count = torch.zeros(len(flat)), len(held_out.labels)
+    for start in range(0, count, EVALUATION):
+        size = min(EVALUATION, count - start)
+        padded = -(-size // LANES) * LANES  # the last group is filled up with repetitions, which are not counted
+        index = (start + torch.arange(padded)).clamp_max(count - 1).to(held_out.labels.device)
+        logits, _ = stack(held_out.batch(index[None].expand(len(flat), -1)), flat, statistics)
+        right += (logits[:, :size].argmax(2) == held_out.labels[index[:size]]).sum(1).cpu()
+    return (right / count).tolist()
+
+
+def evaluate(config: LiteConfig, states: list[dict[str, Tensor]], train_split: Split, split: Split) -> list[float]:
+    """Accuracy of each state dict (of `Trained.state`) on `split`; normalisation comes from `train_split`."""
+    stack = Stack(config, [0] * len(states))
+    flat = torch.stack([torch.cat([state[name].flatten() for name in stack.shapes]) for state in states])
+    names = [key.removesuffix(".running_mean") for key in stack.keys if key.endswith(".running_mean")]
+    statistics = {
+        name: tuple(torch.stack([state[f"{name}.{what}"] for state in states]) for what in ("running_mean", "running_var"))
+        for name in names
+    }
+    device = torch.device("cpu")
+    return accuracy(stack, flat, statistics, Images(split, device, like=Images(train_split, device)))
+
+
+def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, average, curves, seconds: float) -> None:
+    tensors = {
+        "flat": stack.flat.detach(),
+        "first": optimizer.first,
+        "second": optimizer.second,
+        "average": average,
+    }
+    progress = {
+        "count": optimizer.count,
+        "seconds": seconds,
+        "curves": [[epoch.model_dump() for epoch in curve] for curve in curves],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {key: value.cpu().contiguous() for key, value in tensors.items()},
+            temporary,
+            {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)},
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, average, curves) -> float:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in ("flat", "first", "second", "average")}
+        progress = json.loads(metadata["progress"])
+    except Exception as error:
+        raise UserError(f"{path} is not a readable checkpoint ({error}): delete it to start over") from error
+    if metadata["identity"] != json.dumps(identity, sort_keys=True):
+        raise UserError(f"{path} is the checkpoint of another training: delete it or name another one")
+    with torch.no_grad():
+        stack.flat.copy_(tensors["flat"])
+        optimizer.first.copy_(tensors["first"])
+        optimizer.second.copy_(tensors["second"])
+        average.copy_(tensors["average"])
+    optimizer.count = progress["count"]
+    for curve, epochs in zip(curves, progress["curves"]):
+        curve.extend(Epoch(**epoch) for epoch in epochs)
+    return progress["seconds"]
