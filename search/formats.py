@@ -1,4 +1,4 @@
-"""File formats of the official data sets: IDX, CIFAR-10's binary records, and pickled NumPy arrays read safely.
+"""File formats of the official data sets: IDX, CIFAR-10's records, and pickled arrays read safely.
 
 Every reader takes bytes and returns NumPy arrays; whatever the bytes hold, the only exception is `UserError`.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from search.errors import UserError
 
-MAX_BYTES = 4 << 30  # of one decompressed file: no official file comes near it
+MAX_BYTES = 1 << 30  # of one decompressed file; EMNIST's largest has 547 MB
 CIFAR_RECORD = 1 + 3 * 32 * 32
 
 
@@ -47,8 +47,8 @@ def write_idx(array: np.ndarray) -> bytes:
 def unzip_idx(data: bytes, name: str) -> bytes:
     """Unzip a gzipped IDX file (bytes which are not gzipped come back as they are).
 
-    The header says how long the file is, so at most that and one byte more is decompressed: a small file which
-    unzips to gigabytes is refused without unzipping it.
+    The header says how long the file is, so at most that and one byte more is decompressed: a small file
+    which unzips to gigabytes is refused without unzipping it.
     """
     if data[:2] != b"\x1f\x8b":
         return data
@@ -90,8 +90,10 @@ def read_cifar_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         UserError: not a whole number of records, no record, or a label above 9.
     """
     if not data or len(data) % CIFAR_RECORD:
-        raise UserError(f"{name}: {len(data):,} bytes are no whole number of CIFAR-10 records "
-                        f"({CIFAR_RECORD} bytes each); get the file again")
+        raise UserError(
+            f"{name}: {len(data):,} bytes are no whole number of CIFAR-10 records "
+            f"({CIFAR_RECORD} bytes each); get the file again"
+        )
     records = np.frombuffer(data, np.uint8).reshape(-1, CIFAR_RECORD)
     labels = records[:, 0]
     if labels.max() > 9:
@@ -107,7 +109,12 @@ def read_cifar_python(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     batch = unpickle_arrays(data, name)
     try:
         images, labels = batch[b"data"], np.array(batch[b"labels"], np.int64)
-        if images.dtype != np.uint8 or images.shape != (len(labels), 3072) or labels.ndim != 1 or not len(labels):
+        if (
+            images.dtype != np.uint8
+            or images.shape != (len(labels), 3072)
+            or labels.ndim != 1
+            or not len(labels)
+        ):
             raise ValueError("`data` and `labels` do not fit together")
         if not 0 <= labels.min() <= labels.max() <= 9:
             raise ValueError("a label outside 0 to 9")
@@ -119,13 +126,13 @@ def read_cifar_python(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 def unpickle_arrays(data: bytes, name: str) -> Any:
     """Unpickle dicts, lists, tuples, strings, numbers and NumPy arrays, and nothing else.
 
-    A pickle can call any function it names. Here it can name three: NumPy's array, data type and array
-    constructor, and gets stand-ins for them which only hold bytes; the arrays are built afterwards, from a shape
-    and a length which have been compared. Python 2 strings come back as bytes. Callers check a digest first where
-    one is known, so that foreign pickles do not come this far.
+    A pickle can call any function it names. Here it can name three, NumPy's array, data type and array
+    constructor, and gets stand-ins for them which only hold bytes; the arrays are built afterwards, from a
+    shape and a length which have been compared. Python 2 strings come back as bytes. Callers check a digest
+    first, so that foreign pickles do not come this far.
     """
     try:
-        return _resolve(_ArrayUnpickler(io.BytesIO(data), encoding="bytes").load())
+        return _resolve(_ArrayUnpickler(io.BytesIO(data), encoding="bytes").load(), {})
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # a malformed pickle can raise anything
@@ -177,14 +184,22 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise UserError(f"the pickle asks for {module[:40]}.{name[:40]}, which is refused: it could run code")
 
 
-def _resolve(value: Any, depth: int = 0) -> Any:
-    """Replace the stand-ins by arrays; data sets nest two levels deep, so deeper ones are refused."""
+def _resolve(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """Replace the stand-ins by arrays; data sets nest two levels deep, so deeper ones are refused.
+
+    `done` keeps what has been resolved: a pickle can refer to one list a million times.
+    """
     if depth > 4:
         raise UserError("nested too deeply")
+    if id(value) in done:
+        return done[id(value)]
     if isinstance(value, _PickledArray):
-        return value.array()
-    if isinstance(value, (list, tuple)):
-        return type(value)(_resolve(item, depth + 1) for item in value)
-    if isinstance(value, dict):
-        return {key: _resolve(item, depth + 1) for key, item in value.items()}
-    return value
+        result = value.array()
+    elif isinstance(value, (list, tuple)):
+        result = type(value)(_resolve(item, done, depth + 1) for item in value)
+    elif isinstance(value, dict):
+        result = {key: _resolve(item, done, depth + 1) for key, item in value.items()}
+    else:
+        return value
+    done[id(value)] = result
+    return result

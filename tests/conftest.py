@@ -1,0 +1,32 @@
+"""Fixtures shared by all tests: no test touches the user's cache or data directories."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_directories(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for the whole run, so that real archives are decoded once."""
+    monkeypatch.setenv("WAVEMIX_CACHE", str(_cache))
+    monkeypatch.delenv("WAVEMIX_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data: WAVEMIX_TEST_DATA, or a `shared/data` directory beside the checkout; else skips."""
+    named = os.environ.get("WAVEMIX_TEST_DATA")
+    if named:
+        if not Path(named).is_dir():
+            pytest.fail(f"WAVEMIX_TEST_DATA, {named}, is no directory")
+        return Path(named)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not beside.is_dir():
+        pytest.skip("needs real data: set WAVEMIX_TEST_DATA to a directory with mnist/, fashion-mnist/, …")
+    return beside
