@@ -1,0 +1,85 @@
+"""Stack against WaveMixLite: the same function, forward and gradients, with and without the compiled kernels."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_config import configurations
+
+from wavemix import LiteConfig, WaveMixLite
+from wavemix import stack as stack_module
+from wavemix.stack import LANES, Stack, to_lanes
+
+
+def networks(stack: Stack) -> list[WaveMixLite]:
+    """The stack's members as ordinary modules, in double precision."""
+    result = []
+    for seed in stack.seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            result.append(WaveMixLite(stack.config).double())
+    return result
+
+
+def image_size(config: LiteConfig) -> int:
+    for size in range(8, 200):
+        try:
+            config.check_image_size(size, size)
+            return size
+        except ValueError:
+            continue
+    raise AssertionError(f"no size up to 200 fits {config}")
+
+
+def compare(config: LiteConfig) -> None:
+    stack = Stack(config, [3, 4])
+    size = image_size(config)
+    images = torch.randn(2, 2 * LANES, config.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+    logits, statistics = stack(to_lanes(images))
+    target = torch.arange(2 * LANES) % config.num_classes
+    F.cross_entropy(logits.flatten(0, 1), target.repeat(2), reduction="sum").backward()
+    for member, network in enumerate(networks(stack)):
+        network.train()
+        plain = network(images[member].double())
+        torch.testing.assert_close(logits[member].double(), plain, atol=2e-3, rtol=2e-3)
+        F.cross_entropy(plain, target, reduction="sum").backward()
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
+        error = (stack.flat.grad[member].double() - gradient).norm() / gradient.norm()
+        assert error < 2e-3, error
+        # evaluation: the exported state in an ordinary module equals the stack with given statistics
+        network.float().load_state_dict(stack.state(member, stack.flat, statistics))
+        network.eval()
+        with torch.no_grad():
+            given, _ = stack(to_lanes(images), given=statistics)
+            torch.testing.assert_close(given[member], network(images[member]), atol=2e-3, rtol=2e-3)
+
+
+@given(configurations(small=True))
+@settings(max_examples=25, deadline=None)
+def test_equals_module(config):
+    compare(config.model_copy(update={"dropout": 0.0}))
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("level", [1, 2])
+def test_equals_module_without_kernels(monkeypatch, upsampling, level):
+    monkeypatch.setattr(stack_module, "kernels", lambda: None)
+    compare(LiteConfig(in_channels=1, final_dim=8, depth=2, level=level, upsampling=upsampling, stride=2))
+
+
+def test_shared_images_and_independent_members():
+    config = LiteConfig(in_channels=1, final_dim=8, depth=2)
+    images = to_lanes(torch.randn(1, 32, 1, 8, 8))
+    both, _ = Stack(config, [0, 1])(images)
+    alone, _ = Stack(config, [1])(images)
+    assert torch.equal(both[1], alone[0])
+
+
+def test_dropout_runs_only_in_training():
+    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=1, dropout=0.5), [0])
+    images = to_lanes(torch.randn(1, 16, 1, 8, 8))
+    first, statistics = stack(images)
+    assert not torch.equal(first, stack(images)[0])
+    with torch.no_grad():
+        assert torch.equal(stack(images, given=statistics)[0], stack(images, given=statistics)[0])

@@ -1,0 +1,171 @@
+"""The configuration of a WaveMix-Lite network: validated, and its parameter count in closed form."""
+
+from typing import Literal
+
+import pywt
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class LiteConfig(BaseModel):
+    """A WaveMix-Lite classifier (Jeevan et al., "WaveMix: A Resource-efficient Neural Network for Image Analysis",
+    arXiv 2205.14375, section 3). Knob names are those of the PyPI package `wavemix`.
+
+    The published family uses the knobs upstream has, and zero padding of the image. The extended family adds the
+    `single` and `separable` stems, one block shared across depth, biases dropped where another one absorbs them,
+    other activations and wavelets, and a projection where F != C meets an interpolating up-sampling.
+
+    Raises pydantic's ValidationError (a ValueError) for a knob out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_channels: int = Field(3, ge=1, description="channels of the image, I")
+    num_classes: int = Field(10, ge=2, description="classes, K")
+    final_dim: int = Field(64, ge=4, multiple_of=4, description="embedding channels, C")
+    depth: int = Field(6, ge=1, description="blocks, D")
+    mult: int = Field(2, ge=1, description="expansion of the feed-forward, m")
+    ff_channel: int | None = Field(None, ge=1, description="feed-forward outputs, F; None means C")
+    level: int = Field(1, ge=1, le=4, description="levels of the wavelet transform")
+    upsampling: Literal["nearest", "bilinear", "deconv"] = "nearest"
+    initial_conv: Literal["strided", "patchify", "single", "separable"] = "strided"
+    stride: tuple[int, int] = Field((1, 1), description="strides of the stem's convolutions; one number means both")
+    kernel: Literal[3, 5, 7] = Field(3, description="kernel size of the `single` stem")
+    patch_size: int = Field(4, ge=1, description="patch edge of the `patchify` stem, pixels")
+    pad: int = Field(0, ge=0, le=8, description="zeros added on each side of the image by the first convolution")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    shared: bool = Field(False, description="one block's convolutions used D times; BatchNorms stay each depth's own")
+    bias: Literal["all", "needed"] = Field("all", description="'needed' drops biases that another one absorbs")
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    wavelet: str = Field("haar", description="a discrete wavelet's PyWavelets name")
+
+    @field_validator("initial_conv", mode="before")
+    @classmethod
+    def _spelling(cls, value):
+        return "patchify" if value == "pachify" else value  # upstream's spelling
+
+    @field_validator("stride", mode="before")
+    @classmethod
+    def _both(cls, value):
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("stride")
+    @classmethod
+    def _positive(cls, value):
+        if min(value) < 1 or max(value) > 8:
+            raise ValueError(f"strides are between 1 and 8, not {value}")
+        return value
+
+    @field_validator("wavelet")
+    @classmethod
+    def _known(cls, value):
+        value = "haar" if value == "db1" else value
+        if value not in pywt.wavelist(kind="discrete"):
+            raise ValueError(f"{value!r} is not a discrete wavelet of PyWavelets (haar, db2, sym4, bior2.2, ...)")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _square_feedforward(cls, data):
+        if isinstance(data, dict) and data.get("ff_channel") is None:
+            data = {**data, "ff_channel": data.get("final_dim", cls.model_fields["final_dim"].default)}
+        return data
+
+    @property
+    def family(self) -> str:
+        extended = (
+            self.initial_conv in ("single", "separable")
+            or self.shared
+            or self.bias != "all"
+            or self.activation != "gelu"
+            or self.wavelet != "haar"
+            or self.projected
+        )
+        return "extended" if extended else "published"
+
+    @property
+    def projected(self) -> bool:
+        """Whether a 1x1 projection F -> out stands before the (interpolating) up-sampling."""
+        return self.upsampling != "deconv" and self.ff_channel != self.final_dim
+
+    @property
+    def name(self) -> str:
+        parts = [
+            f"C{self.final_dim}-D{self.depth}-m{self.mult}-F{self.ff_channel}-L{self.level}-{self.upsampling}",
+            {"patchify": f"patch{self.patch_size}", "single": f"single{self.kernel}"}.get(
+                self.initial_conv, self.initial_conv
+            ),
+        ]
+        if self.initial_conv != "patchify":
+            parts.append(f"s{self.stride[0]}{self.stride[1]}")
+        parts += [f"pad{self.pad}"] * bool(self.pad) + ["shared"] * self.shared
+        parts += ["lean"] * (self.bias == "needed")
+        parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
+        parts += [f"drop{self.dropout:g}"] * bool(self.dropout)
+        return "-".join(parts)
+
+    def branch_channels(self, level: int) -> tuple[int, int]:
+        """(in, out) channels of the feed-forward at a level: coarser levels hand C/2 channels to the next finer one."""
+        c = self.final_dim
+        return c if level == self.level else c + c // 2, c if level == 1 else c // 2
+
+    def parameter_breakdown(self) -> dict[str, int]:
+        """Trainable parameters of stem, blocks and head in closed form (no network is built)."""
+        i, c, m, f, k = self.in_channels, self.final_dim, self.mult, self.ff_channel, self.num_classes
+        every = int(self.bias == "all")
+        if self.initial_conv == "strided":
+            stem = 9 * i * (c // 2) + every * (c // 2) + 9 * (c // 2) * c + c
+        elif self.initial_conv == "single":
+            stem = self.kernel**2 * i * c + c
+        elif self.initial_conv == "separable":
+            stem = 9 * i * (c // 2) + every * (c // 2) + 9 * (c // 2) + (c // 2) * c + c
+        else:
+            stem = 9 * i * (c // 4) + c // 4 + 9 * (c // 4) * (c // 2) + c // 2
+            stem += self.patch_size**2 * (c // 2) * c + c + 2 * c
+        weights = c * (c // 4) + every * (c // 4)
+        norms = 0
+        for level in range(1, self.level + 1):
+            inside, out = self.branch_channels(level)
+            weights += inside * m * c + m * c
+            if self.upsampling == "deconv":
+                weights += m * c * f + f + 16 * f * out + every * out
+            elif self.projected:
+                weights += m * c * f + every * f + f * out + every * out
+            else:
+                weights += m * c * out + every * out
+            norms += 2 * out
+        blocks = (weights if self.shared else self.depth * weights) + self.depth * norms
+        return {"stem": stem, "blocks": blocks, "head": c * k + k}
+
+    def parameters(self) -> int:
+        """Trainable parameters in closed form."""
+        return sum(self.parameter_breakdown().values())
+
+    def feature_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the feature map after the stem."""
+
+        def after(size: int) -> int:
+            size += 2 * self.pad
+            if self.initial_conv == "patchify":
+                return (size - self.patch_size) // self.patch_size + 1
+            if self.initial_conv == "single":
+                return (size - 1) // (self.stride[0] * self.stride[1]) + 1
+            return ((size - 1) // self.stride[0] + 1 - 1) // self.stride[1] + 1
+
+        return after(height), after(width)
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise ValueError where the feature map can't be halved `level` times, saying what would fit."""
+        h, w = self.feature_size(height, width)
+        if min(h, w) < 1 or h % 2**self.level or w % 2**self.level:
+            fits = [n for n in range(1, 5) if min(h, w) >= 2**n and h % 2**n == w % 2**n == 0]
+            hint = f"level {fits[-1]} would fit" if fits else "another stride or pad is needed"
+            raise ValueError(
+                f"level {self.level} needs a feature map divisible by {2**self.level}; a {height}x{width} image gives "
+                f"{h}x{w} after the stem ({hint})"
+            )
+        coarsest, length = min(h, w) // 2 ** (self.level - 1), pywt.Wavelet(self.wavelet).dec_len
+        if coarsest < length and self.wavelet != "haar":  # a filter would wrap around the map more than once
+            raise ValueError(
+                f"{self.wavelet} has {length} taps, level {self.level} transforms a map of {coarsest} pixels: "
+                "use fewer levels, smaller strides or a shorter wavelet"
+            )

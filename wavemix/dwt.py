@@ -1,0 +1,68 @@
+"""The 2-D discrete wavelet transform: Haar by butterflies, every other wavelet through pytorch_wavelets.
+
+Band order is that of pytorch_wavelets (and of upstream): for each channel LH (differences between rows), HL
+(differences between columns), HH (both).
+"""
+
+import functools
+import warnings
+
+import torch
+from torch import Tensor
+
+
+def haar(x: Tensor) -> tuple[Tensor, Tensor]:
+    """One level of the orthonormal Haar transform (Mallat, "A Wavelet Tour of Signal Processing", 7.7).
+
+    x (N, C, H, W), even H and W, any floating dtype -> low (N, C, H/2, W/2) and details (N, 3C, H/2, W/2): LH, HL, HH
+    of the first channel, then of the second, ... Raises ValueError for odd sizes.
+    """
+    height, width = x.shape[-2:]
+    if height % 2 or width % 2:
+        raise ValueError(f"the Haar transform halves height and width: {height}x{width} is odd, pad the image first")
+    top, bottom = x[..., 0::2, :], x[..., 1::2, :]
+    rows, across = top + bottom, top - bottom
+    low = (rows[..., 0::2] + rows[..., 1::2]) * 0.5
+    lh = (across[..., 0::2] + across[..., 1::2]) * 0.5
+    hl = (rows[..., 0::2] - rows[..., 1::2]) * 0.5
+    hh = (across[..., 0::2] - across[..., 1::2]) * 0.5
+    return low, torch.stack([lh, hl, hh], 2).flatten(1, 2)
+
+
+def inverse_haar(low: Tensor, details: Tensor) -> Tensor:
+    """The exact inverse of `haar`: low (N, C, h, w) and details (N, 3C, h, w) -> (N, C, 2h, 2w)."""
+    lh, hl, hh = details.unflatten(1, (-1, 3)).unbind(2)
+    top = torch.stack([low + lh + hl + hh, low + lh - hl - hh], -1).flatten(-2)
+    bottom = torch.stack([low - lh + hl - hh, low - lh - hl + hh], -1).flatten(-2)
+    return torch.stack([top, bottom], -2).flatten(-3, -2) * 0.5
+
+
+def transform2d(x: Tensor, wavelet: str = "haar", mode: str = "periodization") -> tuple[Tensor, Tensor]:
+    """One level of any discrete wavelet: x (N, C, H, W) -> low (N, C, h, w), details (N, 3C, h, w).
+
+    With `periodization` (the default, used by the networks) h = H/2 for every wavelet; `zero` is pytorch_wavelets'
+    default, where filters longer than 2 give (H + length - 1) // 2. Haar needs neither.
+    """
+    if wavelet in ("haar", "db1") and not (x.shape[-2] % 2 or x.shape[-1] % 2):
+        return haar(x)
+    low, (details,) = _forward(wavelet, mode, x.dtype, x.device)(x)
+    return low, details.flatten(1, 2)
+
+
+@functools.cache
+def _forward(wavelet: str, mode: str, dtype: torch.dtype, device: torch.device):
+    # imported here: it takes a second, and networks with Haar never need it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports pkg_resources, which warns of its own retirement
+        from pytorch_wavelets import DWTForward
+
+    return DWTForward(J=1, wave=wavelet, mode=mode).to(device, dtype)
+
+
+@functools.cache
+def analysis_matrix(wavelet: str, size: int) -> Tensor:
+    """(size, size) matrix of one level of a 1-D periodized transform: low coefficients first, then high."""
+    # constant along a width that no filter wraps around: there the low pass is a factor sqrt(2)
+    basis = torch.eye(size, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, 256)
+    low, details = transform2d(basis.contiguous(), wavelet)
+    return torch.cat([low[:, 0, :, 64], details[:, 0, :, 64]], 1).T / 2**0.5

@@ -1,0 +1,118 @@
+"""WaveMix-Lite: a classifier of Waveblocks with every knob of `LiteConfig`."""
+
+import torch
+from torch import Tensor, nn
+
+from .config import LiteConfig
+from .dwt import transform2d
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class LiteBlock(nn.Module):
+    """Reduction to C/4, wavelet pyramid, one feed-forward a level from coarse to fine; (N, C, H, W) to the same shape.
+
+    With `norms=False` the BatchNorms are left out (a shared block; each depth brings its own).
+    """
+
+    def __init__(self, config: LiteConfig, norms: bool = True):
+        super().__init__()
+        self.config = config
+        every = config.bias == "all"
+        c = config.final_dim
+        self.reduction = nn.Conv2d(c, c // 4, 1, bias=every)
+        for level in range(1, config.level + 1):
+            setattr(self, self.branch(level), self._feedforward(level, norms))
+
+    def branch(self, level: int) -> str:
+        return "feedforward" if self.config.level == 1 else f"feedforward{level}"
+
+    def _feedforward(self, level: int, norms: bool) -> nn.Sequential:
+        config = self.config
+        inside, out = config.branch_channels(level)
+        hidden, f, every = config.final_dim * config.mult, config.ff_channel, config.bias == "all"
+        layers = [nn.Conv2d(inside, hidden, 1), ACTIVATIONS[config.activation](), nn.Dropout(config.dropout)]
+        if config.upsampling == "deconv":
+            layers += [nn.Conv2d(hidden, f, 1), nn.ConvTranspose2d(f, out, 4, stride=2, padding=1, bias=every)]
+        else:
+            if config.projected:
+                layers += [nn.Conv2d(hidden, f, 1, bias=every), nn.Conv2d(f, out, 1, bias=every)]
+            else:
+                layers += [nn.Conv2d(hidden, out, 1, bias=every)]
+            layers += [nn.Upsample(scale_factor=2, mode=config.upsampling)]
+        return nn.Sequential(*layers, *([nn.BatchNorm2d(out)] if norms else []))
+
+    def forward(self, x: Tensor, norms: nn.ModuleList | None = None) -> Tensor:
+        low = self.reduction(x)
+        bands = []
+        for _ in range(self.config.level):
+            low, details = transform2d(low, self.config.wavelet)
+            bands.append(torch.cat([low, details], 1))
+        coarse = None
+        for level in range(self.config.level, 0, -1):
+            y = bands[level - 1] if coarse is None else torch.cat([bands[level - 1], coarse], 1)
+            coarse = getattr(self, self.branch(level))(y)
+            if norms is not None:
+                coarse = norms[level - 1](coarse)
+        return coarse
+
+
+class WaveMixLite(nn.Module):
+    """WaveMixLite(config) or WaveMixLite(final_dim=8, depth=10, ...): images (N, I, H, W) -> logits (N, classes).
+
+    State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
+    `layers.D.feedforward[level]`, `pool.2` the head. A shared block is `block.*`, its BatchNorms
+    `norms.D.(level - 1)`. Raises ValueError for images whose feature map can't be halved `level` times.
+    """
+
+    def __init__(self, config: LiteConfig | None = None, **knobs):
+        super().__init__()
+        if config is not None and knobs:
+            raise ValueError("give either a LiteConfig or its knobs, not both")
+        self.config = config = config or LiteConfig(**knobs)
+        self.conv = _stem(config)
+        if config.shared:
+            self.block = LiteBlock(config, norms=False)
+            outs = [config.branch_channels(level)[1] for level in range(1, config.level + 1)]
+            self.norms = nn.ModuleList(nn.ModuleList(map(nn.BatchNorm2d, outs)) for _ in range(config.depth))
+        else:
+            self.layers = nn.ModuleList(LiteBlock(config) for _ in range(config.depth))
+        self.pool = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(config.final_dim, config.num_classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.config.check_image_size(*images.shape[-2:])
+        x = self.conv(images)
+        if self.config.shared:
+            for norms in self.norms:
+                x = x + self.block(x, norms)
+        else:
+            for layer in self.layers:
+                x = x + layer(x)
+        return self.pool(x)
+
+
+def _stem(config: LiteConfig) -> nn.Sequential:
+    i, c, every, pad = config.in_channels, config.final_dim, config.bias == "all", config.pad
+    first, second = config.stride
+    if config.initial_conv == "strided":
+        return nn.Sequential(
+            nn.Conv2d(i, c // 2, 3, first, 1 + pad, bias=every),
+            nn.Conv2d(c // 2, c, 3, second, 1),
+        )
+    if config.initial_conv == "single":
+        return nn.Sequential(nn.Conv2d(i, c, config.kernel, first * second, config.kernel // 2 + pad))
+    if config.initial_conv == "separable":
+        return nn.Sequential(
+            nn.Conv2d(i, c // 2, 3, first, 1 + pad, bias=every),
+            nn.Conv2d(c // 2, c // 2, 3, second, 1, groups=c // 2, bias=False),
+            nn.Conv2d(c // 2, c, 1),
+        )
+    return nn.Sequential(
+        nn.Conv2d(i, c // 4, 3, 1, 1 + pad),
+        nn.Conv2d(c // 4, c // 2, 3, 1, 1),
+        nn.Conv2d(c // 2, c, config.patch_size, config.patch_size),
+        nn.GELU(),
+        nn.BatchNorm2d(c),
+    )
