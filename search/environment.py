@@ -1,0 +1,124 @@
+"""Where a record was made: versions, device, commit and command, without names, hosts or passwords."""
+
+import functools
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+PACKAGES = ("wavemix-search", "pydantic", "fvcore", "pytorch_wavelets", "PyWavelets", "scipy", "safetensors")
+
+
+def mask(text: str) -> str:
+    """`text` without passwords: `//user:secret@host` becomes `//user:***@host`, `?password=x` becomes `?password=***`.
+
+    Up to the *last* @, since people forget to percent-encode: too much is hidden rather than too little.
+    """
+    text = re.sub(r"//([^/:@\s]*):(\S*)@", r"//\1:***@", text)
+    return re.sub(r"(?i)(password|passwd|pwd|token|secret)=[^&\s'\"]*", r"\1=***", text)
+
+
+Masked = Annotated[str, AfterValidator(mask)]
+
+
+class Model(BaseModel):
+    """Anything stored: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(Model):
+    """Where a record was made. No host or user name; passwords in the command are masked."""
+
+    python: str
+    torch: str | None
+    numpy: str | None
+    optuna: str | None
+    packages: dict[str, str]
+    device: str  # the GPU's or the processor's model name
+    cores: int  # processor cores this process may use
+    git_commit: str | None  # None: not run from a checkout
+    dirty: bool | None
+    command: Masked
+
+
+def environment(device: str = "cpu") -> Environment:
+    """The environment of this process, with the name of `device` ('cpu', 'cuda', 'cuda:1', 'mps')."""
+    commit, dirty = _git()
+    return Environment(
+        python=platform.python_version(),
+        torch=_version("torch"),
+        numpy=_version("numpy"),
+        optuna=_version("optuna"),
+        packages={name: version for name in PACKAGES if (version := _version(name)) is not None},
+        device=device_name(device),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        git_commit=commit,
+        dirty=dirty,
+        command=command_line(sys.argv),
+    )
+
+
+def device_name(device: str = "cpu") -> str:
+    """Model name of a GPU or of the processor."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return _processor() if str(device) == "cpu" else f"{device}, {_processor()}"
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command as a user types it: program name, quoted arguments, passwords masked."""
+    program = Path(argv[0]).name if argv and argv[0] else "python"
+    if program == "__main__.py":
+        program = f"python -m {Path(argv[0]).parent.name}"
+    # masked before quoting as well: a password may hold blanks or quotes
+    arguments = [re.sub(r"//([^/:@]*):(.*)@", r"//\1:***@", mask(a), flags=re.DOTALL) for a in argv[1:]]
+    return " ".join([program, *map(shlex.quote, arguments)])
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+@functools.cache
+def _git() -> tuple[str | None, bool | None]:
+    """(commit, code changed since) of the checkout this package runs from; cached, as the code in memory is."""
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parents[1]), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+    try:
+        git(
+            "ls-files", "--error-unmatch", str(here)
+        )  # an installed copy may lie inside somebody else's checkout
+        changed = git("status", "--porcelain", "--", "search", "wavemix", "pyproject.toml")
+        return git("rev-parse", "HEAD"), bool(changed)
+    except (OSError, subprocess.SubprocessError):
+        return None, None

@@ -1,0 +1,390 @@
+"""Records: what was run and what came out, one JSON object a line, only ever appended to.
+
+A file holds the records of one campaign. A line is written with one system call under a lock and reaches the disk
+before `append` returns, so that a killed run loses at most the record it was writing; that torn tail is moved to
+FILE.torn by the next `append` or `repair`. Tables and plots are functions of these records and of nothing else.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from scipy.special import stdtrit
+
+from wavemix.config import LiteConfig
+
+from .cost import Cost
+from .environment import Environment, Masked, Model, environment
+from .errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: single appends are still one system call, two writers are not kept apart
+    fcntl = None
+
+SCHEMA_VERSION = 1
+log = logging.getLogger(__name__)
+
+
+def _plain(value: Any) -> Any:
+    """A pydantic model (a Recipe, an Epoch) as the plain data it is stored as."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a loss that is not a number is stored as null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Family = Literal["published", "extended"]
+
+
+class _Record(Model):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: Annotated[AwareDatetime, AfterValidator(lambda t: t.astimezone(UTC))] = Field(
+        default_factory=lambda: datetime.now(UTC)
+    )
+    environment: Environment = Field(default_factory=environment)
+
+
+class Data(Model):
+    """The data set of a run. `digest` is of the images and labels trained on, `test_digest` of those tested on."""
+
+    name: str
+    label: str  # what tables print
+    variant: str
+    digest: str
+    train_count: Count
+    validation_count: Count = 0
+    split_seed: int | None = None
+    test_digest: str | None = None
+    test_count: Count | None = None
+
+
+class Point(Model):
+    """One epoch of one seed's curve."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    epoch: int
+    train_loss: Annotated[float | None, BeforeValidator(_finite)] = None
+    accuracy: Accuracy | None = None
+    seconds: Seconds | None = None
+
+
+class _Run(_Record):
+    study: str
+    config: LiteConfig
+    recipe: Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
+    dataset: Data
+    target: Annotated[float, Field(gt=0, lt=1)]
+    family: Family
+    seeds: list[int]
+    parameters: Count  # closed form
+    parameters_counted: Count | None = None  # None: never built
+    curves: list[list[Annotated[Point, BeforeValidator(_plain)]]] = Field([])  # one per seed
+    accuracies: list[Accuracy | None] = Field([])  # one per seed
+    state: Literal["complete", "pruned", "refused", "failed"]
+    reason: Masked | None = None
+    wall_seconds: Seconds = 0.0
+    device_seconds: Seconds = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.parameters != self.config.parameters():
+            raise ValueError(f"parameters is not the configuration's closed form {self.config.parameters()}")
+        if self.parameters_counted not in (None, self.parameters):
+            raise ValueError("parameters_counted differs from the closed form")
+        if self.family == "published" and self.config.family != "published":
+            raise ValueError("an extended configuration in a study of the published family")
+        if self.state == "complete" and len(self.accuracies) != len(self.seeds):
+            raise ValueError("complete, but accuracies and seeds differ in length")
+        if len(self.accuracies) > len(self.seeds):
+            raise ValueError("more accuracies than seeds")
+        if self.curves and len(self.curves) != len(self.seeds):
+            raise ValueError("curves and seeds differ in length")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("a seed stands twice")
+        return self
+
+
+class Trial(_Run):
+    """One candidate of a search, trained on the training part and judged (`accuracies`) on validation images."""
+
+    kind: Literal["trial"] = "trial"
+    number: int | None = None  # in its study
+    accuracy_validation: Accuracy | None = None  # mean over seeds
+    parent: int | None = None  # the trial this one goes on from
+
+    @model_validator(mode="after")
+    def _mean(self) -> Self:
+        values = [a for a in self.accuracies if a is not None]
+        stated = self.accuracy_validation
+        judged = self.state == "complete" and stated is not None and values
+        if judged and not math.isclose(stated, math.fsum(values) / len(values), abs_tol=1e-6):
+            raise ValueError("accuracy_validation is not the mean of accuracies")
+        return self
+
+
+class Confirmation(_Run):
+    """A candidate retrained on the whole training set with fresh seeds, tested once each at the last epoch.
+
+    Built with `Confirmation.of`, or with the statistics given and checked. `interval` is the two-sided 95 %
+    interval of the mean (Student's t, n - 1 degrees of freedom), None for fewer than two accuracies.
+    """
+
+    kind: Literal["confirmation"] = "confirmation"
+    accuracies: list[Accuracy]  # on the test set, one per finished seed
+    mean: Accuracy | None
+    interval: tuple[Finite, Finite] | None
+    min: Accuracy | None
+    max: Accuracy | None
+    n: Count
+    confirmed: bool
+    cost: Cost | None = None
+
+    @classmethod
+    def of(cls, accuracies: Sequence[float], confirmed: bool | None = None, **fields: Any) -> Self:
+        """A confirmation with its statistics computed; confirmed where the mean reaches the target, unless said."""
+        statistics = summary(accuracies)
+        if confirmed is None:
+            finished = fields.get("state") == "complete" and statistics["n"] > 0
+            confirmed = finished and statistics["mean"] >= fields["target"]
+        return cls(accuracies=list(accuracies), confirmed=confirmed, **statistics, **fields)
+
+    @model_validator(mode="after")
+    def _statistics(self) -> Self:
+        for name, value in summary(self.accuracies).items():
+            if not _close(getattr(self, name), value):
+                raise ValueError(f"{name} does not agree with accuracies")
+        if self.confirmed and (self.state != "complete" or self.mean is None or self.mean < self.target):
+            raise ValueError("confirmed, but the mean is below the target or a seed was not finished")
+        if self.cost is not None and self.cost.parameters != self.parameters:
+            raise ValueError("the cost is that of a network with another number of parameters")
+        return self
+
+
+def _close(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.allclose(a, b, rtol=0, atol=1e-9))
+
+
+def summary(accuracies: Sequence[float]) -> dict[str, Any]:
+    """mean, interval, min, max (None of nothing) and n; the interval as in `Confirmation`, not clipped to [0, 1]."""
+    n = len(accuracies)
+    if n == 0:
+        return {"mean": None, "interval": None, "min": None, "max": None, "n": 0}
+    low, high = min(accuracies), max(accuracies)
+    mean = min(high, max(low, math.fsum(accuracies) / n))  # rounding may leave the range
+    interval = None
+    if n > 1:
+        deviation = math.sqrt(math.fsum((a - mean) ** 2 for a in accuracies) / (n - 1))
+        half = float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n)
+        interval = (mean - half, mean + half)
+    return {"mean": mean, "interval": interval, "min": low, "max": high, "n": n}
+
+
+class Audit(_Record):
+    """One network's parameter count by independent ways, and its cost. `agree` is checked against the counts."""
+
+    kind: Literal["audit"] = "audit"
+    row: str
+    source: str  # where the configuration and the published figure stand
+    published: Count | None = None  # None: not published
+    published_millions: Count | None = None  # where only a figure rounded to millions is published ("28M")
+    closed_form: Count | None = None  # None: no closed form is known for this network
+    counted: Count
+    fvcore: Count | None = None
+    buffers: Count | None = None  # numbers kept beside the parameters (BatchNorm's statistics)
+    agree: bool
+    upsampling: list[str] = Field([])  # kinds of up-sampling that reproduce the published count
+    upsampling_counts: dict[str, int] = Field({})
+    configuration: dict[str, JsonValue] | None = None
+    cost: Cost | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _agreement(self) -> Self:
+        others = (self.published, self.closed_form, self.fvcore)
+        equal = all(other is None or other == self.counted for other in others)
+        if self.published_millions is not None:
+            equal = equal and round(self.counted / 1e6) == self.published_millions
+        if self.agree and not equal:
+            raise ValueError("agree is set, but the counts differ")
+        return self
+
+
+class Benchmark(_Record):
+    """One measurement beside peers' in the same run: medians, and ratios ours / peer's (filled in if left out)."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    name: str
+    unit: str
+    ours: Finite
+    peers: dict[str, Finite] = Field({})
+    ratios: dict[str, Finite] = Field({})
+    better: Literal["higher", "lower"] = "higher"
+    repetitions: int = Field(ge=1)
+    machine: str
+    details: dict[str, JsonValue] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ratios(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "ratios" not in data and isinstance(data.get("peers"), dict):
+            try:
+                ratios = {peer: data["ours"] / value for peer, value in data["peers"].items() if value}
+                data = {**data, "ratios": ratios}
+            except (KeyError, TypeError):
+                pass  # the fields' own validation says what is wrong
+        return data
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        for peer, ratio in self.ratios.items():
+            if peer not in self.peers:
+                raise ValueError(f"a ratio to {peer!r}, which is not among the peers")
+            if not math.isclose(ratio * self.peers[peer], self.ours, rel_tol=1e-6, abs_tol=1e-12):
+                raise ValueError(f"the ratio to {peer!r} is not ours / peer's")
+        return self
+
+
+Record = Annotated[Trial | Confirmation | Audit | Benchmark, Field(discriminator="kind")]
+_adapter: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def append(path: Path | str, record: Record) -> None:
+    """Write `record` as one line at the end of `path` (created with its directories) and wait for the disk.
+
+    Raises UserError where the file cannot be written; what it held before is still there, byte for byte.
+    """
+    line = record.model_dump_json().encode() + b"\n"
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
+            _repair(file, path)
+            size = os.fstat(file).st_size
+            try:
+                if os.write(file, line) != len(line):
+                    raise OSError("no space left on device")
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, size)
+                raise
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
+def repair(path: Path | str) -> None:
+    """Move a last line that an interrupted write left torn to PATH.torn; do nothing where there is none."""
+    path = Path(path)
+    try:
+        with _locked(path, os.O_RDWR | os.O_APPEND) as file:
+            _repair(file, path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
+def read(path: Path | str) -> list[Record]:
+    """All records of a file, in the order they were written. Raises UserError naming the file and a bad line."""
+    path = Path(path)
+    try:
+        with _locked(path, os.O_RDONLY) as file, open(file, "rb", closefd=False) as stream:
+            content = stream.read()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = content.split(b"\n")
+    tail = lines.pop()
+    records = [_parse(line, path, number) for number, line in enumerate(lines, 1)]
+    if tail:
+        raise UserError(
+            f"{path}, line {len(lines) + 1}: cut off while it was written; the next run that records into this file "
+            f"moves it to {path.name}.torn, or delete that line"
+        )
+    return records
+
+
+def read_all(results_dir: Path | str) -> list[Record]:
+    """The records of every .jsonl file directly in `results_dir`, files in the order of their names."""
+    folder = Path(results_dir)
+    if not folder.is_dir():
+        raise UserError(f"no results directory {folder}: run a search first or name the directory")
+    return [record for path in sorted(folder.glob("*.jsonl")) for record in read(path)]
+
+
+def _parse(line: bytes, path: Path, number: int) -> Record:
+    try:
+        return _adapter.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        if where == "schema_version":
+            what = f"written by another version of this program (this one reads version {SCHEMA_VERSION})"
+        else:
+            what = f"{where}: {first['msg']}" if where else first["msg"]
+        raise UserError(f"{path}, line {number}: not a valid record: {' '.join(what.split())}") from error
+
+
+@contextmanager
+def _locked(path: Path, flags: int) -> Iterator[int]:
+    """`path` opened and locked: shared for reading, exclusive otherwise, so that no reader sees half a line."""
+    file = os.open(path, flags, 0o644)
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_SH if flags & os.O_ACCMODE == os.O_RDONLY else fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _repair(file: int, path: Path) -> None:
+    size = os.fstat(file).st_size
+    if size == 0 or os.pread(file, 1, size - 1) == b"\n":
+        return
+    start, block = size, b""
+    while start > 0 and b"\n" not in block:  # backwards from the end: files grow large, lines do not
+        step = min(start, 1 << 16)
+        start -= step
+        block = os.pread(file, step, start)
+    start = start + block.rfind(b"\n") + 1 if b"\n" in block else 0
+    tail = os.pread(file, size - start, start)
+    try:
+        _adapter.validate_json(tail)
+    except ValidationError:
+        aside = path.with_name(path.name + ".torn")
+        with open(aside, "ab") as stream:
+            stream.write(tail + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.ftruncate(file, start)
+        log.warning("%s: its last record had been cut off; moved aside to %s", path, aside.name)
+    else:
+        os.write(file, b"\n")  # whole but for its line end

@@ -1,0 +1,384 @@
+import json
+import logging
+import math
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import scipy.stats
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from search import records
+from search.environment import command_line, environment, mask
+from search.errors import UserError
+from search.recipe import Recipe
+from search.records import Audit, Benchmark, Confirmation, Cost, Data, Trial, append, read, read_all, repair
+from wavemix import LiteConfig
+
+ENVIRONMENT = environment()
+SMALL = LiteConfig(in_channels=1, final_dim=8, depth=2)
+
+
+def data(**changes) -> Data:
+    return Data(
+        **{"name": "mnist", "label": "MNIST", "variant": "official", "digest": "d" * 64, "train_count": 60000}
+        | changes
+    )
+
+
+def trial(**changes) -> Trial:
+    config = changes.get("config", SMALL)
+    fields = {
+        "environment": ENVIRONMENT,
+        "study": "s",
+        "config": config,
+        "recipe": Recipe(),
+        "dataset": data(),
+        "target": 0.99,
+        "family": config.family,
+        "seeds": [1],
+        "parameters": config.parameters(),
+        "state": "refused",
+        "reason": "not below the incumbent",
+    }
+    return Trial(**fields | changes)
+
+
+def confirmation(accuracies, **changes) -> Confirmation:
+    config = changes.get("config", SMALL)
+    fields = {
+        "environment": ENVIRONMENT,
+        "study": "s",
+        "config": config,
+        "recipe": Recipe(),
+        "dataset": data(),
+        "target": 0.99,
+        "family": config.family,
+        "seeds": list(range(len(accuracies))),
+        "parameters": config.parameters(),
+        "state": "complete",
+    }
+    return Confirmation.of(accuracies, **fields | changes)
+
+
+accuracies = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+losses = st.floats(allow_nan=True, allow_infinity=True)
+configs = st.builds(
+    LiteConfig,
+    final_dim=st.sampled_from([4, 8, 12]),
+    depth=st.integers(1, 4),
+    level=st.integers(1, 4),
+    upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
+    shared=st.booleans(),
+    activation=st.sampled_from(["gelu", "relu"]),
+)
+
+
+@st.composite
+def trials(draw):
+    values = draw(accuracies)
+    curves = [[{"epoch": 1, "train_loss": draw(losses), "accuracy": a, "seconds": 0.5}] for a in values]
+    return trial(
+        config=draw(configs),
+        seeds=list(range(len(values))),
+        accuracies=values,
+        accuracy_validation=math.fsum(values) / len(values),
+        curves=curves,
+        state="complete",
+        reason=draw(st.none() | st.text()),
+    )
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(trials(), accuracies, st.floats(-1e6, 1e6), st.floats(1, 1e6))
+def test_every_record_comes_back_as_it_was_written(tmp_path, one, values, ours, peer):
+    path = tmp_path / "round.jsonl"
+    path.unlink(missing_ok=True)
+    written = [
+        one,
+        confirmation(values),
+        Audit(environment=ENVIRONMENT, row="r", source="s", counted=3, closed_form=3, agree=True),
+        Benchmark(
+            environment=ENVIRONMENT,
+            name="n",
+            unit="images/s",
+            ours=ours,
+            peers={"p": peer},
+            repetitions=3,
+            machine="m",
+        ),
+    ]
+    for record in written:
+        append(path, record)
+    assert read(path) == written
+    assert path.read_bytes().count(b"\n") == 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_the_interval_is_students(values):
+    got = records.summary(values)
+    assert (got["min"], got["max"], got["n"]) == (min(values), max(values), len(values))
+    error = scipy.stats.sem(values)
+    if error > 1e-9:
+        low, high = scipy.stats.t.interval(0.95, len(values) - 1, loc=sum(values) / len(values), scale=error)
+        assert got["interval"] == pytest.approx((low, high), abs=1e-9)
+
+
+def test_one_accuracy_has_no_interval_and_none_no_mean():
+    assert records.summary([0.5])["interval"] is None
+    assert confirmation([], seeds=[7], state="failed", reason="nan").mean is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mean": 0.5}, {"min": 0.1}, {"max": 1.0}, {"n": 2}, {"interval": None}, {"interval": (0.98, 1.0)}]
+    + [{"confirmed": True, "target": 0.995}, {"parameters": 5}, {"seeds": [0, 0, 1]}, {"seeds": [0]}],
+)
+def test_statistics_that_do_not_agree_are_refused(change):
+    good = confirmation([0.99, 0.991, 0.992])
+    assert good.confirmed and good.mean == pytest.approx(0.991)
+    with pytest.raises(ValidationError):
+        Confirmation(**good.model_dump() | change)
+
+
+def test_confirmed_follows_the_mean():
+    assert not confirmation([0.999, 0.97]).confirmed
+    assert confirmation([0.999, 0.985]).confirmed
+    assert not confirmation([0.999], seeds=[1, 2], state="failed").confirmed
+
+
+def test_an_extended_configuration_is_no_result_of_the_published_family():
+    config = SMALL.model_copy(update={"shared": True})
+    assert trial(config=config).family == "extended"
+    with pytest.raises(ValidationError, match="published family"):
+        trial(config=config, family="published")
+
+
+def test_cost_belongs_to_the_confirmed_network():
+    cost = Cost(
+        parameters=1, input_shape=[1, 28, 28], flops={"conv": 5.0}, activation_bytes=100, activation_batch=10
+    )
+    assert (cost.flops_total, cost.activation_bytes_per_image, cost.peak_gpu_bytes) == (5, 10, None)
+    with pytest.raises(ValidationError, match="another number of parameters"):
+        confirmation([1.0], cost=cost)
+
+
+def test_counts_that_differ_do_not_agree():
+    fields = {"environment": ENVIRONMENT, "row": "r", "source": "s", "counted": 28_400_000}
+    assert Audit(**fields, published_millions=28, agree=True).agree
+    assert not Audit(**fields, published=1, agree=False).agree
+    for wrong in ({"published": 1}, {"closed_form": 1}, {"fvcore": 1}, {"published_millions": 29}):
+        with pytest.raises(ValidationError, match="differ"):
+            Audit(**fields, **wrong, agree=True)
+
+
+def test_ratios_are_ours_over_the_peers():
+    fields = {
+        "environment": ENVIRONMENT,
+        "name": "n",
+        "unit": "s",
+        "ours": 2.0,
+        "repetitions": 1,
+        "machine": "m",
+    }
+    assert Benchmark(**fields, peers={"a": 4.0}).ratios == {"a": 0.5}
+    for wrong in ({"a": 2.0}, {"b": 1.0}):
+        with pytest.raises(ValidationError):
+            Benchmark(**fields, peers={"a": 4.0}, ratios=wrong)
+
+
+# ------------------------------------------------------------------------------------------- interrupted writes
+
+
+@pytest.mark.parametrize("cut", [1, 7, 200, -2])
+def test_a_torn_line_is_named_then_moved_aside_and_nothing_else_is_lost(tmp_path, cut, caplog):
+    path = tmp_path / "a.jsonl"
+    first, second, third = trial(seeds=[1]), trial(seeds=[2]), trial(seeds=[3])
+    append(path, first)
+    line = second.model_dump_json().encode()
+    with open(path, "ab") as stream:
+        stream.write(line[:cut])
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: cut off"):
+        read(path)
+    with caplog.at_level(logging.WARNING):
+        append(path, third)
+    assert read(path) == [first, third]
+    assert (tmp_path / "a.jsonl.torn").read_bytes() == line[:cut] + b"\n"
+    assert "moved aside to a.jsonl.torn" in caplog.text
+
+
+def test_a_record_that_lacks_only_its_line_end_is_kept(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(trial().model_dump_json().encode())
+    append(path, trial())
+    assert len(read(path)) == 2 and not (tmp_path / "a.jsonl.torn").exists()
+
+
+def test_a_long_torn_line_is_moved_whole(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append(path, trial())
+    tail = b"x" * 200_000
+    with open(path, "ab") as stream:
+        stream.write(tail)
+    repair(path)
+    assert len(read(path)) == 1
+    assert (tmp_path / "a.jsonl.torn").read_bytes() == tail + b"\n"
+    repair(path)
+    repair(tmp_path / "missing.jsonl")
+    assert not (tmp_path / "missing.jsonl").exists()
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    append(path, trial())
+    before = path.read_bytes()
+    write = records.os.write
+    monkeypatch.setattr(records.os, "write", lambda file, line: write(file, line[:10]))
+    with pytest.raises(UserError, match="no space left"):
+        append(path, trial())
+    assert path.read_bytes() == before
+
+
+def _append_many(path: Path, seed: int) -> None:
+    for n in range(20):
+        append(path, trial(seeds=[seed * 100 + n]))
+
+
+def test_writers_do_not_mix_their_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_append_many, args=(path, seed)) for seed in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(record.seeds[0] for record in read(path)) == sorted(
+        s * 100 + n for s in range(3) for n in range(20)
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ bad files
+
+
+def test_files_that_are_not_there_or_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match="no results directory"):
+        read_all(tmp_path / "none")
+    with pytest.raises(UserError, match="cannot write"):
+        append(tmp_path, trial())
+    with pytest.raises(UserError, match="cannot read"):
+        read(tmp_path)
+
+
+def test_read_all_takes_files_in_order_of_name(tmp_path):
+    append(tmp_path / "b.jsonl", trial(seeds=[2]))
+    append(tmp_path / "a.jsonl", trial(seeds=[1]))
+    append(tmp_path / "studies" / "c.jsonl", trial(seeds=[3]))
+    assert [record.seeds for record in read_all(tmp_path)] == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 99}, "another version"),
+        ({"kind": "poem"}, "poem"),
+        ({"parameters": 1}, "closed form"),
+        ({"surprise": 1}, "surprise"),
+        ({"state": "happy"}, "state"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, change, message):
+    path = tmp_path / "a.jsonl"
+    append(path, trial())
+    bad = json.loads(trial().model_dump_json()) | change
+    path.write_bytes(path.read_bytes() + json.dumps(bad).encode() + b"\n")
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: .*" + message) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+VALID = trial().model_dump_json().encode()
+
+
+@st.composite
+def damaged(draw):
+    """A valid line with some bytes replaced, removed or put in."""
+    line = bytearray(VALID)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(line) - 1))
+        line[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=4))
+    return bytes(line)
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+trees = st.recursive(
+    leaves,
+    lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=6), t, max_size=3),
+    max_leaves=6,
+)
+replaced = st.builds(
+    lambda key, value: json.dumps(json.loads(VALID) | {key: value}).encode(),
+    st.sampled_from(sorted(json.loads(VALID))),
+    trees,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200) | damaged() | replaced, st.booleans())
+def test_whatever_a_file_holds_only_usererror_is_raised(tmp_path, content, ended):
+    path = tmp_path / "fuzz.jsonl"
+    path.write_bytes(content + b"\n" * ended)
+    try:
+        found = read(path)
+    except UserError as error:
+        assert "fuzz.jsonl, line" in str(error) and "\n" not in str(error)
+    else:
+        assert all(record.schema_version == 1 for record in found)
+    append(path, trial())  # and appending never fails for what stands above
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"9" * 10_000, b'{"kind":"trial","parameters":' + b"9" * 5000 + b"}"]
+)
+def test_hostile_numbers_and_nesting(tmp_path, content):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content + b"\n")
+    with pytest.raises(UserError):
+        read(path)
+
+
+# ---------------------------------------------------------------------------------------------------- environment
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("postgresql+psycopg://ann:s3cr3t@db/x", "postgresql+psycopg://ann:***@db/x"),
+        ("postgresql://ann:p@s/s@db/x", "postgresql://ann:***@db/x"),
+        ("postgresql://:s3cr3t@db", "postgresql://:***@db"),
+        ("postgresql://db/x?user=ann&password=s3cr3t&a=b", "postgresql://db/x?user=ann&password=***&a=b"),
+        ("sqlite:///a.db", "sqlite:///a.db"),
+        ("https://example.org/a", "https://example.org/a"),
+    ],
+)
+def test_passwords_are_masked(text, hidden):
+    assert mask(text) == hidden
+    assert mask(hidden) == hidden
+
+
+def test_no_record_keeps_a_password():
+    argv = ["/usr/bin/wavemix", "search", "mnist", "--storage", "postgresql://ann:s3 cr'3t@db/x"]
+    command = command_line(argv)
+    assert command.startswith("wavemix search mnist --storage ") and "cr" not in command.split("--storage")[1]
+    assert "s3cr3t" not in trial(reason="no route to postgresql://ann:s3cr3t@db").reason
+    changed = ENVIRONMENT.model_dump() | {"command": "x //ann:s3cr3t@db"}
+    assert "s3cr3t" not in trial(environment=changed).model_dump_json()
+
+
+def test_the_environment_says_where():
+    assert ENVIRONMENT.cores >= 1 and ENVIRONMENT.device
+    assert ENVIRONMENT.torch and ENVIRONMENT.numpy and ENVIRONMENT.optuna
