@@ -16,6 +16,7 @@ import copy
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -125,28 +126,11 @@ def _arithmetic(inputs: list, outputs: list) -> int:
     return _elements(outputs[0])
 
 
-def _filter_bank(inputs: list, outputs: list) -> int:
-    """pytorch_wavelets' analysis step: every output of the row pass, then of the column pass, costs a filter's taps."""
-    image, row, column = (v.type().sizes() for v in (inputs[0], inputs[1], inputs[3]))
-    low = outputs[0].type().sizes()
-    rows = 2 * image[0] * image[1] * image[2] * low[3] * math.prod(row)
-    columns = 4 * math.prod(low) * math.prod(column)
-    return rows + columns
-
-
+ARITHMETIC = "add add_ sub sub_ mul mul_ div div_ neg"
+ACTIVATIONS = "relu relu_ gelu silu silu_ sigmoid tanh leaky_relu leaky_relu_ hardtanh hardtanh_"
 HANDLES: dict[str, Callable[[list, list], float]] = {
-    **{
-        f"aten::{name}": _arithmetic
-        for name in ("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "neg")
-    },
-    **{
-        f"aten::{name}": _per_output()
-        for name in ("relu", "relu_", "gelu", "silu", "silu_", "sigmoid", "tanh")
-    },
-    **{
-        f"aten::{name}": _per_output()
-        for name in ("leaky_relu", "leaky_relu_", "hardtanh", "hardtanh_", "exp")
-    },
+    **{f"aten::{name}": _arithmetic for name in ARITHMETIC.split()},
+    **{f"aten::{name}": _per_output() for name in ACTIVATIONS.split()},
     "aten::mean": _per_input,
     "aten::sum": _per_input,
     "aten::adaptive_avg_pool2d": _per_input,
@@ -154,16 +138,8 @@ HANDLES: dict[str, Callable[[list, list], float]] = {
     "aten::max_pool2d": _per_input,
     "aten::upsample_nearest2d": _per_output(),
     "aten::upsample_bilinear2d": _per_output(4),
-    "prim::PythonOp.AFB2D": _filter_bank,
 }
-COPIES = (
-    "aten::feature_dropout",
-    "aten::unflatten",
-    "aten::repeat",
-    "aten::alias",
-    "aten::pad",
-    "aten::clone",
-)
+FREE = [f"aten::{name}" for name in "feature_dropout unflatten repeat alias pad clone numel lt le".split()]
 
 
 @contextmanager
@@ -173,13 +149,39 @@ def _evaluation(module: nn.Module) -> Iterator[nn.Module]:
         yield copy.deepcopy(module).cpu().eval()
 
 
-def _analysis(module: nn.Module, input_shape: tuple[int, ...]):
+def _analysis(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Any, dict[str, int]]:
+    """fvcore's analysis with the handles above, and the operators it cannot count."""
     # imported here: it is slow, and most commands never count FLOPs
     from fvcore.nn import FlopCountAnalysis
 
     analysis = FlopCountAnalysis(module, _images(module, input_shape, 1))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    return analysis.set_op_handle(**HANDLES, **dict.fromkeys(COPIES))
+    analysis.set_op_handle(**HANDLES, **dict.fromkeys(FREE))
+    analysis.total()
+    unsupported = Counter(analysis.unsupported_ops())
+    functions = [name for name in unsupported if name.startswith("prim::PythonOp.")]
+    if functions:  # autograd functions (pytorch_wavelets' transforms): the operators inside them are in the trace
+        inside: Counter[str] = Counter()
+        analysis.set_op_handle(**{name: _function(analysis, inside) for name in functions})
+        analysis.total()
+        unsupported = Counter(analysis.unsupported_ops()) + inside
+    return analysis, dict(sorted(unsupported.items()))
+
+
+def _function(analysis: Any, unsupported: Counter[str]) -> Callable[[list, list], Counter[str]]:
+    """A handle that counts the operators of an autograd function's forward pass, noting those without a count."""
+
+    def count(inputs: list, outputs: list) -> Counter[str]:
+        flops: Counter[str] = Counter()
+        for node in outputs[0].node().g("Subgraph").nodes():
+            if node.kind() in analysis._op_handles:
+                found = analysis._op_handles[node.kind()](list(node.inputs()), list(node.outputs()))
+                flops += found if isinstance(found, Counter) else Counter({node.kind().split("::")[1]: found})
+            elif not analysis._should_ignore_node(node):
+                unsupported[node.kind()] += 1
+        return flops
+
+    return count
 
 
 def _images(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> Tensor:
@@ -190,9 +192,8 @@ def _images(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> Tens
 def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, float], dict[str, int]]:
     """(FLOPs by operator, operators without a count and how often they ran) of one image's forward pass."""
     with _evaluation(module) as network:
-        analysis = _analysis(network, input_shape)
-        flops = {name: float(value) for name, value in sorted(analysis.by_operator().items()) if value}
-        return flops, dict(sorted(analysis.unsupported_ops().items()))
+        analysis, unsupported = _analysis(network, input_shape)
+        return {name: float(value) for name, value in sorted(analysis.by_operator().items())}, unsupported
 
 
 def count_flops_torch(module: nn.Module, input_shape: tuple[int, ...]) -> int:
@@ -212,10 +213,8 @@ def activation_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int
     return sum(_saved(module, input_shape, batch)[0].values())
 
 
-def _saved(
-    module: nn.Module, input_shape: tuple[int, ...], batch: int
-) -> tuple[dict[int, int], dict[int, str]]:
-    """Saved storages as address -> bytes, and address -> name of the innermost module that ran then."""
+def _saved(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> tuple[dict[int, int], dict[int, str]]:
+    """Saved storages: address -> bytes, and address -> name of the innermost module that ran then."""
     network = copy.deepcopy(module).train()
     own = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}
     size: dict[int, int] = {}
@@ -274,13 +273,11 @@ def modules(module: nn.Module, input_shape: tuple[int, ...], batch: int = BATCH)
     A module used several times (a shared block) stands once, with what all its uses cost together.
     """
     with _evaluation(module) as network:
-        flops = _analysis(network, input_shape).by_module()
+        flops = _analysis(network, input_shape)[0].by_module()
     size, owner = _saved(module, input_shape, batch)
     rows = []
     for name, child in module.named_modules():
-        inside = [
-            address for address, place in owner.items() if not name or (place + ".").startswith(name + ".")
-        ]
+        inside = [address for address, place in owner.items() if not name or (place + ".").startswith(name + ".")]
         rows.append(
             ModuleCost(
                 name=name,

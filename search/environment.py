@@ -115,9 +115,7 @@ def _git() -> tuple[str | None, bool | None]:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", str(here)
-        )  # an installed copy may lie inside somebody else's checkout
+        git("ls-files", "--error-unmatch", str(here))  # an installed copy may lie inside somebody else's checkout
         changed = git("status", "--porcelain", "--", "search", "wavemix", "pyproject.toml")
         return git("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.SubprocessError):

@@ -23,8 +23,7 @@ SMALL = LiteConfig(in_channels=1, final_dim=8, depth=2)
 
 def data(**changes) -> Data:
     return Data(
-        **{"name": "mnist", "label": "MNIST", "variant": "official", "digest": "d" * 64, "train_count": 60000}
-        | changes
+        **{"name": "mnist", "label": "MNIST", "variant": "official", "digest": "d" * 64, "train_count": 60000} | changes
     )
 
 
@@ -158,9 +157,7 @@ def test_an_extended_configuration_is_no_result_of_the_published_family():
 
 
 def test_cost_belongs_to_the_confirmed_network():
-    cost = Cost(
-        parameters=1, input_shape=[1, 28, 28], flops={"conv": 5.0}, activation_bytes=100, activation_batch=10
-    )
+    cost = Cost(parameters=1, input_shape=[1, 28, 28], flops={"conv": 5.0}, activation_bytes=100, activation_batch=10)
     assert (cost.flops_total, cost.activation_bytes_per_image, cost.peak_gpu_bytes) == (5, 10, None)
     with pytest.raises(ValidationError, match="another number of parameters"):
         confirmation([1.0], cost=cost)
@@ -255,9 +252,7 @@ def test_writers_do_not_mix_their_lines(tmp_path):
         writer.start()
     for writer in writers:
         writer.join()
-    assert sorted(record.seeds[0] for record in read(path)) == sorted(
-        s * 100 + n for s in range(3) for n in range(20)
-    )
+    assert sorted(record.seeds[0] for record in read(path)) == sorted(s * 100 + n for s in range(3) for n in range(20))
 
 
 # ------------------------------------------------------------------------------------------------------ bad files
