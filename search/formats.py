@@ -7,6 +7,7 @@ import gzip
 import io
 import math
 import pickle
+import pickletools
 import zlib
 from typing import Any
 
@@ -109,12 +110,7 @@ def read_cifar_python(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     batch = unpickle_arrays(data, name)
     try:
         images, labels = batch[b"data"], np.array(batch[b"labels"], np.int64)
-        if (
-            images.dtype != np.uint8
-            or images.shape != (len(labels), 3072)
-            or labels.ndim != 1
-            or not len(labels)
-        ):
+        if images.dtype != np.uint8 or images.shape != (len(labels), 3072) or labels.ndim != 1 or not len(labels):
             raise ValueError("`data` and `labels` do not fit together")
         if not 0 <= labels.min() <= labels.max() <= 9:
             raise ValueError("a label outside 0 to 9")
@@ -132,11 +128,31 @@ def unpickle_arrays(data: bytes, name: str) -> Any:
     first, so that foreign pickles do not come this far.
     """
     try:
+        _check_opcodes(data)
         return _resolve(_ArrayUnpickler(io.BytesIO(data), encoding="bytes").load(), {})
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # a malformed pickle can raise anything
         raise UserError(f"{name}: not a pickle of arrays ({type(error).__name__}: {error})") from error
+
+
+# What dicts, lists, tuples, strings, numbers and arrays need, in protocols 0 to 5.
+_OPCODES = frozenset(
+    "PROTO FRAME STOP MARK POP GLOBAL STACK_GLOBAL REDUCE BUILD NONE NEWTRUE NEWFALSE INT LONG LONG1 "
+    "BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES "
+    "BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST LIST APPEND APPENDS "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS PUT BINPUT LONG_BINPUT "
+    "MEMOIZE GET BINGET LONG_BINGET".split()
+)
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse rare instructions, and memo places far beyond the pickle's length: it allocates up to there."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name not in _OPCODES:
+            raise UserError(f"the pickle's instruction {opcode.name} is refused")
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= count:
+            raise UserError("not a pickle of arrays (a memo place out of range)")
 
 
 class _PickledType:

@@ -272,6 +272,8 @@ def test_pickles_that_do_not_fit_are_refused() -> None:
         (pickle.dumps(np.array([object()] * 2), 3), "refused|not admitted"),
         (good[:-20], "not a pickle"),
         (pickle.dumps(nested), "nested too deeply"),
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "memo place"),  # would allocate 32 GiB
+        (b"\x80\x02P1\n.", "PERSID is refused"),
     ]:
         with pytest.raises(UserError, match=text):
             unpickle_arrays(data, "x")
