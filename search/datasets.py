@@ -102,8 +102,7 @@ def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]
     """
     if not 0 < count < len(split):
         raise UserError(
-            f"{count} validation images cannot be split off {split.label}'s {len(split)}; "
-            f"choose 1 to {len(split) - 1}"
+            f"{count} validation images cannot be split off {split.label}'s {len(split)}; choose 1 to {len(split) - 1}"
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     validation, train = order[:count].sort().values, order[count:].sort().values
@@ -157,8 +156,7 @@ def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
     if "/" in name or name.lower().endswith(SUFFIXES):
         raise UserError(f"{name}: there is no such folder or archive")
     raise UserError(
-        f"unknown data set {name!r}; known: {', '.join(names())}, or the path of a folder or archive of "
-        "class folders"
+        f"unknown data set {name!r}; known: {', '.join(names())}, or the path of a folder or archive of class folders"
     )
 
 
@@ -207,9 +205,7 @@ def _load_official(name: str, part: Part, data_dir: Path | None) -> Arrays:
     except UserError:
         if not folder.is_relative_to(fetch.cache_dir()):
             raise
-        return _read_official(
-            name, part, fetch.fetch(name, data_dir)
-        )  # it replaces what is damaged in the cache
+        return _read_official(name, part, fetch.fetch(name, data_dir))  # it replaces what is damaged in the cache
 
 
 def _read_official(name: str, part: Part, folder: Path) -> Arrays:
@@ -246,15 +242,11 @@ def _read_cifar10(name: str, part: Part, files: Files) -> tuple[np.ndarray, np.n
         fetch.verify(path, file)
         binary = file.name == "cifar-10-binary.tar.gz"
         stems = [f"data_batch_{n}" for n in range(1, 6)] if part == "train" else ["test_batch"]
-        members = [
-            f"cifar-10-batches-bin/{stem}.bin" if binary else f"cifar-10-batches-py/{stem}" for stem in stems
-        ]
+        members = [f"cifar-10-batches-bin/{stem}.bin" if binary else f"cifar-10-batches-py/{stem}" for stem in stems]
         content = _members(path, members)
         read = read_cifar_binary if binary else read_cifar_python
         batches = [read(content[member], f"{path}: {member}") for member in members]
-    return np.concatenate([images for images, _ in batches]), np.concatenate(
-        [labels for _, labels in batches]
-    )
+    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
 
 
 def _read_emnist(name: str, part: Part, files: Files) -> tuple[np.ndarray, np.ndarray]:
@@ -263,9 +255,7 @@ def _read_emnist(name: str, part: Part, files: Files) -> tuple[np.ndarray, np.nd
     fetch.verify(path, file)
     members = [f"gzip/{name}-{part}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
     content = _members(path, members)
-    images, labels = (
-        read_idx(unzip_idx(content.pop(member), member), f"{path}: {member}") for member in members
-    )
+    images, labels = (read_idx(unzip_idx(content.pop(member), member), f"{path}: {member}") for member in members)
     if images.ndim != 3 or labels.ndim != 1:
         raise UserError(f"{path}: {members[0]} holds no images")
     first = 1 if name == "emnist-letters" else 0

@@ -214,9 +214,7 @@ class Wheel:
         ]
         try:
             # Run in the scratch directory: `-m` would take a pip.py of the current one for pip.
-            done = subprocess.run(
-                command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False
-            )
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"pip: {_one_line(error)}") from error
         wheel = next(scratch.glob("*.whl"), None)

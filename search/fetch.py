@@ -298,8 +298,7 @@ def fetch(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{target}: cannot be created ({error.strerror}); set WAVEMIX_CACHE to a directory that "
-            "can be written"
+            f"{target}: cannot be created ({error.strerror}); set WAVEMIX_CACHE to a directory that can be written"
         ) from error
     tried = []
     with _lock(target, console):

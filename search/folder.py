@@ -127,8 +127,7 @@ def list_archive(path: Path, part: Part) -> Listing:
             )
     if len(places) > 1:
         raise UserError(
-            f"{path}: class folders lie in several folders ({', '.join(sorted(places)[:4])}); "
-            "one data set an archive"
+            f"{path}: class folders lie in several folders ({', '.join(sorted(places)[:4])}); one data set an archive"
         )
     return _listing(files, part, str(path))
 
@@ -149,18 +148,14 @@ def _listing(files: dict[str | None, list[ImageFile]], part: Part, where: str) -
     images = files.get(part, [])
     if not images:
         if files.get("train"):
-            raise UserError(
-                f"{where}: it has no test part; put images into test/<class>/ (and train/<class>/)"
-            )
+            raise UserError(f"{where}: it has no test part; put images into test/<class>/ (and train/<class>/)")
         raise UserError(
             f"{where}: no {part} images found; they must lie in <class>/ or in train/<class>/ and "
             f"test/<class>/ and end in {', '.join(IMAGE_SUFFIXES[:3])}, …"
         )
     classes = sorted({image.category for image in files.get("train") or images})
     if len(classes) < 2:
-        raise UserError(
-            f"{where}: only one class, {classes[0]!r}; a data set needs at least two class folders"
-        )
+        raise UserError(f"{where}: only one class, {classes[0]!r}; a data set needs at least two class folders")
     if strange := sorted({image.category for image in images} - set(classes)):
         raise UserError(f"{where}: class {strange[0]!r} has {part} images and no training images")
     return Listing(sorted(images, key=lambda image: (image.category, image.name)), tuple(classes))
@@ -191,9 +186,7 @@ def _decode_all(images: Sequence[ImageFile], where: str) -> list[np.ndarray]:
     first = _decode_image(images[0], where, None)
     height, width = first.shape[:2]
     if len(images) * height * width * 3 > MAX_DECODED:
-        raise UserError(
-            f"{where}: {len(images):,} images of {width} x {height} are more than {MAX_DECODED:,} bytes"
-        )
+        raise UserError(f"{where}: {len(images):,} images of {width} x {height} are more than {MAX_DECODED:,} bytes")
 
     def decode_chunk(start: int) -> list[np.ndarray]:
         return [_decode_image(image, where, (width, height)) for image in images[start : start + CHUNK]]
@@ -219,9 +212,7 @@ def _decode_image(file: ImageFile, where: str, size: tuple[int, int] | None) -> 
     try:
         with Image.open(io.BytesIO(file.read()), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,} are refused"
-                )
+                raise UserError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,} are refused")
             if size is not None and image.size != size:
                 raise _OtherSize(file.name, image.size)
             if image.mode == "P":
@@ -238,9 +229,7 @@ def _decode_image(file: ImageFile, where: str, size: tuple[int, int] | None) -> 
     except UserError as error:
         raise UserError(f"{where}: {file.name}: {error}") from None
     except Exception as error:  # Pillow's plug-ins raise many kinds for damaged files
-        reason = (
-            str(error).split("<")[0].strip() or type(error).__name__
-        )  # without "<_io.BytesIO object at …>"
+        reason = str(error).split("<")[0].strip() or type(error).__name__  # without "<_io.BytesIO object at …>"
         raise UserError(f"{where}: {file.name}: unreadable image ({reason}); replace or remove it") from error
 
 

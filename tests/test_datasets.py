@@ -50,9 +50,7 @@ def test_mnist_is_the_official_data(data_dir: Path) -> None:
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9] and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert train.labels.bincount()[:3].tolist() == [5923, 6742, 5958]
     assert train.digest.startswith(MNIST_TRAIN) and test.digest.startswith(MNIST_TEST)
-    assert (
-        int(train.images[0, 0, 5, 12]) == 3
-    )  # the first stroke of the first five: rows and columns are right
+    assert int(train.images[0, 0, 5, 12]) == 3  # the first stroke of the first five: rows and columns are right
 
 
 def test_fashion_mnist_is_the_official_data(data_dir: Path) -> None:
@@ -173,9 +171,7 @@ def test_gzip_bomb_is_not_unzipped() -> None:
     assert peak < 10 << 20
 
 
-@given(
-    images=hnp.arrays(np.uint8, (3, 3, 32, 32)), labels=hnp.arrays(np.uint8, 3, elements=st.integers(0, 9))
-)
+@given(images=hnp.arrays(np.uint8, (3, 3, 32, 32)), labels=hnp.arrays(np.uint8, 3, elements=st.integers(0, 9)))
 @settings(max_examples=20)
 def test_cifar_binary_round_trip(images: np.ndarray, labels: np.ndarray) -> None:
     data = b"".join(bytes([label]) + image.tobytes() for image, label in zip(images, labels, strict=True))
@@ -183,11 +179,7 @@ def test_cifar_binary_round_trip(images: np.ndarray, labels: np.ndarray) -> None
     assert np.array_equal(read_images, images) and np.array_equal(read_labels, labels)
 
 
-@given(
-    st.one_of(
-        st.binary(max_size=100), st.integers(0, 3 * 3073).map(bytes), st.binary(min_size=3073, max_size=3073)
-    )
-)
+@given(st.one_of(st.binary(max_size=100), st.integers(0, 3 * 3073).map(bytes), st.binary(min_size=3073, max_size=3073)))
 @settings(max_examples=200)
 def test_foreign_bytes_as_cifar(data: bytes) -> None:
     try:
@@ -199,9 +191,7 @@ def test_foreign_bytes_as_cifar(data: bytes) -> None:
 
 def _python_batch(images: np.ndarray, labels: list[int]) -> bytes:
     """As Python 2 pickled them: byte strings for keys."""
-    return pickle.dumps(
-        {b"data": images.reshape(len(images), -1), b"labels": labels, b"batch_label": b"x"}, 3
-    )
+    return pickle.dumps({b"data": images.reshape(len(images), -1), b"labels": labels, b"batch_label": b"x"}, 3)
 
 
 def test_python_batches_give_what_binary_ones_give() -> None:
@@ -315,10 +305,7 @@ def _md5(path: Path) -> str:
 def cifar() -> list[tuple[np.ndarray, list[int]]]:
     """Six tiny batches: five of training, one of test images."""
     rng = np.random.default_rng(1)
-    return [
-        (rng.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, 4).tolist())
-        for _ in range(6)
-    ]
+    return [(rng.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, 4).tolist()) for _ in range(6)]
 
 
 def test_every_layout_of_cifar10_gives_the_same_images(
@@ -331,9 +318,7 @@ def test_every_layout_of_cifar10_gives_the_same_images(
         )
         for stem, (images, labels) in zip(stems, cifar, strict=True)
     }
-    python = {
-        f"cifar-10-batches-py/{stem}": _python_batch(*batch) for stem, batch in zip(stems, cifar, strict=True)
-    }
+    python = {f"cifar-10-batches-py/{stem}": _python_batch(*batch) for stem, batch in zip(stems, cifar, strict=True)}
     places = [tmp_path / name for name in ("binary", "python", "folder")]
     for place in places:
         place.mkdir()
@@ -363,9 +348,7 @@ def test_every_layout_of_cifar10_gives_the_same_images(
         load("cifar10", "train", places[0])
 
 
-def test_emnist_is_turned_upright_and_letters_count_from_zero(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_emnist_is_turned_upright_and_letters_count_from_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(2).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     path = tmp_path / "EMNIST" / "raw" / "gzip.zip"
     path.parent.mkdir(parents=True)
@@ -464,9 +447,7 @@ def test_classes_without_parts_are_the_training_part(tmp_path: Path) -> None:
 
 
 def test_grey_images_among_coloured_ones(tmp_path: Path) -> None:
-    root = _tree(
-        tmp_path, {"a/1.png": _image(7, mode="L"), "b/1.png": _image(2), "b/2.png": _image(9, mode="RGBA")}
-    )
+    root = _tree(tmp_path, {"a/1.png": _image(7, mode="L"), "b/1.png": _image(2), "b/2.png": _image(9, mode="RGBA")})
     assert load(str(root), "train").images[:, :, 0, 0].tolist() == [[7, 7, 7], [2, 4, 6], [9, 18, 27]]
 
 
@@ -677,12 +658,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(decoded, "FEWEST", 4)
     return _tree(
         tmp_path / "x",
-        {
-            f"{part}/{category}/{n}.png": _image(n)
-            for part in ("train", "test")
-            for category in "ab"
-            for n in range(4)
-        },
+        {f"{part}/{category}/{n}.png": _image(n) for part in ("train", "test") for category in "ab" for n in range(4)},
     )
 
 

