@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import Field
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from .environment import Model, device_name
 
 Count = Annotated[int, Field(ge=0)]
+T = TypeVar("T")
 BATCH = 16  # images of the activation measurement: enough for the per-batch statistics not to show
 
 
@@ -200,9 +201,20 @@ def count_flops_torch(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Torch's count of one image's convolutions and matrix products, two FLOPs for each multiply-accumulate."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with _evaluation(module) as network, FlopCounterMode(display=False) as counter:
-        network(_images(network, input_shape, 1))
-    return counter.get_total_flops()
+    def run(network: nn.Module) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.eval()(_images(network, input_shape, 1))
+        return counter.get_total_flops()
+
+    return _by_shapes(module, run)
+
+
+def _by_shapes(module: nn.Module, run: Callable[[nn.Module], T]) -> T:
+    """`run` on a copy that holds shapes and no numbers; on a real one where the module needs numbers."""
+    try:
+        return run(copy.deepcopy(module).to("meta"))
+    except Exception:  # whatever somebody's module raises when it looks at a number that is not there
+        return run(copy.deepcopy(module))
 
 
 # ---------------------------------------------------------------------------------------------------- memory
@@ -214,31 +226,32 @@ def activation_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int
 
 
 def _saved(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> tuple[dict[int, int], dict[int, str]]:
-    """Saved storages: address -> bytes, and address -> name of the innermost module that ran then."""
-    network = copy.deepcopy(module).train()
-    own = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}
-    size: dict[int, int] = {}
-    owner: dict[int, str] = {}
-    running = [""]
+    """Saved storages: identity -> bytes, and identity -> name of the innermost module that ran then."""
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        address = storage.data_ptr()
-        if address not in own and address not in size:
-            size[address], owner[address] = storage.nbytes(), running[-1]
-        return tensor  # returned as it is: what is saved stays alive, so that no address is seen twice
+    def run(network: nn.Module) -> tuple[dict[int, int], dict[int, str]]:
+        own = {t.untyped_storage()._cdata for t in [*network.parameters(), *network.buffers()]}
+        size: dict[int, int] = {}
+        owner: dict[int, str] = {}
+        running = [""]
 
-    def leave(*_: Any) -> None:
-        running.pop()
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own and storage._cdata not in size:
+                size[storage._cdata], owner[storage._cdata] = storage.nbytes(), running[-1]
+            return tensor  # as it is: what is saved stays alive, so that no storage takes another one's place
 
-    for name, child in network.named_modules():
-        child.register_forward_pre_hook(lambda *_, name=name: running.append(name))
-        child.register_forward_hook(leave)
-    images = _images(network, input_shape, batch)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = network(images)
-    del output
-    return size, owner
+        def leave(*_: Any) -> None:
+            running.pop()
+
+        for name, child in network.named_modules():
+            child.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+            child.register_forward_hook(leave)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = network.train()(_images(network, input_shape, batch))
+        del output
+        return size, owner
+
+    return _by_shapes(module, run)
 
 
 def peak_gpu_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int, device: str) -> int | None:
@@ -277,14 +290,14 @@ def modules(module: nn.Module, input_shape: tuple[int, ...], batch: int = BATCH)
     size, owner = _saved(module, input_shape, batch)
     rows = []
     for name, child in module.named_modules():
-        inside = [address for address, place in owner.items() if not name or (place + ".").startswith(name + ".")]
+        inside = [one for one, place in owner.items() if not name or (place + ".").startswith(name + ".")]
         rows.append(
             ModuleCost(
                 name=name,
                 type=type(child).__name__,
                 parameters=parameters(child),
                 flops=round(flops[name]),
-                activation_bytes=round(sum(size[address] for address in inside) / batch),
+                activation_bytes=round(sum(size[one] for one in inside) / batch),
             )
         )
     return rows

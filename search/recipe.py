@@ -31,3 +31,21 @@ class Recipe(BaseModel):
     scale: float = Field(0.0, ge=0, lt=1, description="relative size, uniform to both sides")
     shear: float = Field(0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
     flip: bool = Field(False, description="mirror left to right, alternating between epochs")
+
+
+def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
+    """The recipe a search starts from for a data set of images `pixels` high.
+
+    Found by trainings on MNIST's training images alone (see results/README.md): orthogonalised momentum with decoupled
+    weight decay beats AdamW at every length tried, and networks this small under-fit, so that strong augmentation
+    costs more than it gains.
+    """
+    grey = data in ("mnist", "fashion-mnist") or data.startswith("emnist")
+    return Recipe(
+        epochs=epochs or (20 if grey else 30),
+        optimizer="muon",
+        lr=0.03,
+        weight_decay=0.1,
+        shift=0.0 if grey else pixels / 8,
+        flip=not grey or data == "fashion-mnist",
+    )

@@ -1,0 +1,272 @@
+"""Audits: are the published parameter counts right, and what do the networks behind them cost?
+
+Every network is counted three ways that share no code: in closed form from its configuration, over the parameters of
+the built network, and by fvcore. Where upstream published a figure, it is the fourth.
+"""
+
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from wavemix import LiteConfig, WaveMixLite
+from wavemix.checkpoint import read_checkpoint
+
+from .cost import Cost, cost, parameters
+from .errors import UserError
+from .records import Audit
+from .upstream import PUBLISHED, REPOSITORY, SAVED, build, closed_form
+
+UPSAMPLINGS = ("nearest", "bilinear", "deconv")
+
+
+def published(device: str | None = None) -> list[Audit]:
+    """Audit the four published rows, trying every kind of up-sampling on each to see which reproduces its count.
+
+    The README gives embedding / depth and a count, not the up-sampling; mult 2, ff_channel = final_dim and level 1 are
+    its defaults. GPU memory is measured on `device` (default: a GPU if there is one; None in the record if not).
+    """
+    rows = []
+    for row in PUBLISHED:
+        configs = {kind: LiteConfig(**row.knobs, upsampling=kind) for kind in UPSAMPLINGS}
+        networks = {kind: WaveMixLite(config) for kind, config in configs.items()}
+        counts = {kind: parameters(network) for kind, network in networks.items()}
+        matching = [kind for kind in UPSAMPLINGS if counts[kind] == row.parameters]
+        kind = matching[0] if matching else UPSAMPLINGS[0]
+        rows.append(
+            _audit(
+                networks[kind],
+                (configs[kind].in_channels, row.size, row.size),
+                device=device,
+                row=f"{row.task}: {row.model}",
+                source="parameter-efficiency table of upstream's README",
+                published=row.parameters,
+                closed_form=configs[kind].parameters(),
+                upsampling=matching,
+                upsampling_counts=counts,
+                configuration=configs[kind].model_dump(mode="json"),
+                note="" if matching else "no kind of up-sampling reproduces the published count",
+            )
+        )
+    return rows
+
+
+def saved_models(device: str | None = None, progress: Callable[[str], None] | None = None) -> list[Audit]:
+    """Audit every configuration upstream states, at the image size it is meant for (half a minute on one core).
+
+    Upstream's blocks use transposed convolutions. `progress` is called with each row's name before it is built.
+    """
+    rows = []
+    for saved in SAVED:
+        if progress:
+            progress(saved.row)
+        stated = saved.millions is not None
+        rows.append(
+            _audit(
+                build(saved),
+                (3, saved.size, saved.size),
+                device=device,
+                row=saved.row,
+                source=f"{REPOSITORY}: {saved.source}",
+                published_millions=saved.millions,
+                closed_form=closed_form(saved),
+                upsampling=["deconv"],
+                configuration={"task": saved.task, **saved.knobs},
+                note="" if stated else "parameters not published",
+            )
+        )
+    return rows
+
+
+# --------------------------------------------------------------------------------------------- anybody's networks
+
+
+def checkpoint(path: Path | str, size: int | None = None, device: str | None = None) -> Audit:
+    """Count a checkpoint (.pth by torch.save, or .safetensors), reading nothing but tensors.
+
+    Where its keys are those of a WaveMix classifier its configuration is read off the shapes and counted in closed
+    form, and the network of that configuration must take the weights. With `size` (pixels) its cost is measured too.
+    Raises UserError where the file is not a checkpoint.
+    """
+    path = Path(path)
+    try:
+        state = read_checkpoint(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    state = {key.removeprefix("_orig_mod."): tensor for key, tensor in state.items()}
+    buffers = {key for key in state if _is_buffer(key)}
+    counted = sum(tensor.numel() for key, tensor in state.items() if key not in buffers)
+    fields: dict[str, Any] = {
+        "row": path.name,
+        "source": "checkpoint",
+        "counted": counted,
+        "buffers": sum(state[key].numel() for key in buffers),
+    }
+    config = _stored_config(path) or infer(state)
+    if config is None:
+        note = "not the keys of a WaveMix classifier: parameters and buffers told apart by their names only"
+        return Audit(**fields, agree=True, note=note)
+    network = WaveMixLite(config)
+    own = network.state_dict()
+    wrong = sorted(own.keys() ^ state.keys()) + sorted(
+        key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
+    )
+    unseen = "" if _stored_config(path) else "strides, activation, wavelet and interpolation do not show in weights"
+    note = f"does not fit the configuration read off it: {', '.join(wrong[:3])}" if wrong else unseen
+    fits = not wrong and config.parameters() == counted
+    return Audit(
+        **fields,
+        closed_form=config.parameters(),
+        fvcore=_fvcore(network) if not wrong else None,
+        agree=fits,
+        upsampling=[config.upsampling],
+        configuration=config.model_dump(mode="json"),
+        cost=_cost(network, (config.in_channels, size, size), device) if size and not wrong else None,
+        note=note,
+    )
+
+
+def _is_buffer(key: str) -> bool:
+    last = key.rsplit(".", 1)[-1]
+    return last in ("running_mean", "running_var", "num_batches_tracked") or bool(re.fullmatch(r"[hg][01]_\w+", last))
+
+
+def _stored_config(path: Path) -> LiteConfig | None:
+    """The configuration that our own .safetensors files carry in their header."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return LiteConfig.model_validate_json((file.metadata() or {})["config"])
+    except (KeyError, ValidationError):
+        return None
+
+
+def infer(state: dict[str, Tensor]) -> LiteConfig | None:
+    """The configuration of a WaveMix classifier's state dict, or None where the keys are not one's.
+
+    What leaves no trace in the weights is set to its default: strides, dropout, activation, wavelet, and nearest for
+    either interpolation.
+    """
+    shared = "block.reduction.weight" in state
+    block = "block." if shared else "layers.0."
+    depths = {int(m[1]) for key in state if (m := re.match(r"(?:norms|layers)\.(\d+)\.", key))}
+    branch = block + ("feedforward." if f"{block}feedforward.0.weight" in state else "feedforward1.")
+    try:
+        c = state[block + "reduction.weight"].shape[1]
+        level = max(n for n in range(1, 5) if n == 1 or f"{block}feedforward{n}.0.weight" in state)
+        up = state.get(branch + "4.weight")
+        f = c
+        if up is not None and up.dim() == 4:
+            f = up.shape[0] if up.shape[-1] == 4 else up.shape[1]
+        if "conv.4.running_mean" in state:
+            stem = {"initial_conv": "patchify", "patch_size": state["conv.2.weight"].shape[-1]}
+        elif "conv.2.weight" in state:
+            stem = {"initial_conv": "separable"}
+        elif "conv.1.weight" not in state:
+            stem = {"initial_conv": "single", "kernel": state["conv.0.weight"].shape[-1]}
+        else:
+            stem = {"initial_conv": "strided"}
+        return LiteConfig(
+            in_channels=state["conv.0.weight"].shape[1],
+            num_classes=state["pool.2.weight"].shape[0],
+            final_dim=c,
+            depth=max(depths) + 1,
+            mult=state[branch + "0.weight"].shape[0] // c,
+            ff_channel=f,
+            level=level,
+            upsampling="deconv" if up is not None and up.dim() == 4 and up.shape[-1] == 4 else "nearest",
+            shared=shared,
+            bias="all" if block + "reduction.bias" in state else "needed",
+            **stem,
+        )
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
+        return None
+
+
+def factory(target: str, input_shape: Sequence[int], device: str | None = None) -> Audit:
+    """Count the network that `target` ("module:callable", called without arguments) returns for `input_shape`.
+
+    The module is looked for in the current directory as well. Raises UserError where it cannot be imported, called, or
+    run on images of that shape (channels, height, width).
+    """
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise UserError(f"{target!r} is not of the form module:callable, such as mynets:small")
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise UserError(f"an input shape is channels, height, width, not {tuple(input_shape)}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        network = getattr(importlib.import_module(module_name), name)()
+    except Exception as error:  # whatever somebody else's code raises
+        raise UserError(f"{target} failed: {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{target} returns a {type(network).__name__}, not a torch.nn.Module")
+    config = getattr(network, "config", None)
+    closed = config.parameters() if isinstance(config, LiteConfig) else None
+    stored = config.model_dump(mode="json") if isinstance(config, LiteConfig) else None
+    try:
+        return _audit(
+            network,
+            tuple(input_shape),
+            device=device,
+            row=target,
+            source="factory",
+            closed_form=closed,
+            configuration=stored,
+        )
+    except Exception as error:
+        shape = "x".join(map(str, input_shape))
+        raise UserError(f"{target} does not run on {shape} images: {_line(error)}") from error
+
+
+# ----------------------------------------------------------------------------------------------------- one network
+
+
+def _audit(
+    network: nn.Module, input_shape: tuple[int, ...], device: str | None = None, batch: int | None = None, **fields: Any
+) -> Audit:
+    counted, by_fvcore = parameters(network), _fvcore(network)
+    stated = (fields.get("published"), fields.get("closed_form"), by_fvcore)
+    agree = all(value in (None, counted) for value in stated)
+    if (millions := fields.get("published_millions")) is not None:
+        agree = agree and round(counted / 1e6) == millions
+    return Audit(
+        counted=counted,
+        fvcore=by_fvcore,
+        buffers=sum(buffer.numel() for buffer in network.buffers()),
+        agree=agree,
+        cost=_cost(network, input_shape, device, batch),
+        **fields,
+    )
+
+
+def _cost(network: nn.Module, input_shape: tuple[int, ...], device: str | None, batch: int | None = None) -> Cost:
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return cost(network, input_shape, device=device, **({} if batch is None else {"batch": batch}))
+
+
+def _fvcore(network: nn.Module) -> int:
+    from fvcore.nn import parameter_count
+
+    return parameter_count(network)[""]
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip()
+    return " ".join(text.splitlines()[0].split()) if text else type(error).__name__
+
+
+def to_json(audits: Sequence[Audit]) -> str:
+    """Audits as one JSON array, without the environment, for `--json`."""
+    return json.dumps([audit.model_dump(mode="json", exclude={"environment", "created"}) for audit in audits], indent=1)

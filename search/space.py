@@ -1,0 +1,134 @@
+"""The spaces that are searched: knobs, their choices, and the configurations under a parameter ceiling."""
+
+import itertools
+import random
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from wavemix.config import LiteConfig
+
+from .errors import UserError
+
+PUBLISHED = {
+    "depth": tuple(range(1, 13)),
+    "mult": (1, 2, 3),
+    "level": (1, 2, 3),
+    "upsampling": ("bilinear", "nearest", "deconv"),
+    "initial_conv": ("strided", "patchify"),
+    "stride": ("1,1", "2,1", "1,2", "2,2"),
+    "patch_size": (2, 4),
+    "pad": (0, 2),
+    "ff_channel": ("C", "C/2"),
+}
+EXTENDED = PUBLISHED | {
+    "depth": (*range(1, 13), 14, 16, 20),
+    "initial_conv": ("strided", "single", "separable"),
+    "kernel": (3, 5, 7),
+    "shared": (False, True),
+    "bias": ("needed", "all"),
+    "activation": ("gelu", "silu"),
+}
+GREY_DIMS = (4, 8, 12, 16, 20, 24)
+COLOUR_DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
+ENUMERATED = 60_000  # combinations up to which a space is listed whole; larger ones are drawn from
+
+
+class Space:
+    """The configurations of one family for images (channels, height, width) below `ceiling` parameters.
+
+    Raises UserError where none fits, saying why.
+    """
+
+    def __init__(self, family: str, image: tuple[int, int, int], classes: int, ceiling: int):
+        self.family, self.image, self.classes, self.ceiling = family, image, classes, ceiling
+        self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
+        self.knobs |= PUBLISHED if family == "published" else EXTENDED
+        if next(self._all(random.Random(0)), None) is None:
+            smallest = LiteConfig(
+                in_channels=image[0], num_classes=classes, final_dim=self.knobs["final_dim"][0], depth=1, mult=1
+            ).parameters()
+            reason = (
+                f"the smallest has {smallest:,} parameters and the ceiling is {ceiling:,}: raise --max-parameters"
+                if smallest >= ceiling
+                else f"none fits images of {image[1]}x{image[2]} pixels: pad or crop them to a multiple of 4"
+            )
+            raise UserError(f"no configuration of the {family} family is possible: {reason}")
+
+    def build(self, knobs: dict) -> LiteConfig | None:
+        """The configuration of one choice a knob, or None where the choices do not go together."""
+        knobs = dict(knobs)
+        dim = knobs["final_dim"]
+        if knobs["initial_conv"] == "patchify":
+            knobs["stride"] = "1,1"
+        else:
+            knobs["patch_size"] = 4
+        if knobs.get("kernel") and knobs["initial_conv"] != "single":
+            knobs["kernel"] = 3
+        knobs["ff_channel"] = dim if knobs["ff_channel"] == "C" else dim // 2
+        if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
+            return None
+        knobs["stride"] = tuple(int(part) for part in knobs["stride"].split(","))
+        try:
+            config = LiteConfig(in_channels=self.image[0], num_classes=self.classes, **knobs)
+            config.check_image_size(*self.image[1:])
+        except (ValidationError, ValueError):
+            return None
+        return config
+
+    def knobs_of(self, config: LiteConfig) -> dict | None:
+        """The choices that `build` makes this configuration from, or None where it lies outside the space."""
+        knobs = {name: getattr(config, name) for name in self.knobs}
+        knobs["stride"] = "{},{}".format(*config.stride)
+        knobs["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_channel)
+        if any(value not in self.knobs[name] for name, value in knobs.items()) or self.build(knobs) != config:
+            return None
+        return knobs
+
+    def configurations(self, seed: int, below: int, most: int = 6000) -> list[LiteConfig]:
+        """Up to `most` distinct configurations with fewer than `below` parameters, in an order given by `seed`."""
+        found: dict[LiteConfig, None] = {}
+        for config in self._all(random.Random(seed)):
+            if config.parameters() < below:
+                found[config] = None
+            if len(found) == most:
+                break
+        return list(found)
+
+    def _all(self, rng: random.Random) -> Iterator[LiteConfig]:
+        """Configurations below the ceiling; in random order, some more than once."""
+        names, choices = list(self.knobs), list(self.knobs.values())
+        size = 1
+        for values in choices:
+            size *= len(values)
+        if size <= ENUMERATED:
+            combinations = list(itertools.product(*choices))
+            rng.shuffle(combinations)
+        else:
+            combinations = ([rng.choice(values) for values in choices] for _ in range(ENUMERATED))
+        for combination in combinations:
+            config = self.build(dict(zip(names, combination)))
+            if config is not None and config.parameters() < self.ceiling:
+                yield config
+
+
+def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
+    """Multiply-accumulates of one forward pass, closed form (convolutions and head; the transform is adds only)."""
+    h, w = config.feature_size(height, width)
+    c, area = config.final_dim, h * w
+    breakdown = config.parameter_breakdown()
+    total = breakdown["head"] + breakdown["stem"] * area
+    if config.initial_conv != "patchify":  # the first convolution runs before the second one's stride
+        first = 9 * config.in_channels * (c // 2)
+        total += first * area * (config.stride[1] ** 2 - 1) if config.initial_conv != "single" else 0
+    block = c * (c // 4) * area
+    for level in range(1, config.level + 1):
+        inside, out = config.branch_channels(level)
+        hidden, f = config.mult * c, config.ff_channel
+        macs = inside * hidden
+        if config.upsampling == "deconv":
+            macs += hidden * f + 16 * f * out
+        else:
+            macs += hidden * f + f * out if config.projected else hidden * out
+        block += macs * area // 4**level
+    return total + config.depth * block

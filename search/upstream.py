@@ -1,0 +1,146 @@
+"""What upstream states: its parameter-efficiency table, and the configurations of its README and published weights.
+
+Facts from github.com/pranavphoenix/WaveMix (README and the scripts under Saved_weights), checked by `search.audit`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from wavemix import LiteConfig, SemSegment, classification, sisr
+
+REPOSITORY = "github.com/pranavphoenix/WaveMix"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of upstream's parameter-efficiency table (its README). `dataset` is the name `search.datasets` uses."""
+
+    task: str
+    dataset: str
+    target: float
+    model: str
+    parameters: int
+    size: int  # pixels, square images
+    upsampling: str  # found by `published`, checked against it by a test
+    knobs: dict[str, Any] = field(hash=False)
+
+    @property
+    def config(self) -> LiteConfig:
+        return LiteConfig(**self.knobs, upsampling=self.upsampling)
+
+
+PUBLISHED = (
+    Published(
+        "99 % in MNIST", "mnist", 0.99, "WaveMix Lite-8/10", 3566, 28, "nearest",
+        {"in_channels": 1, "final_dim": 8, "depth": 10},
+    ),
+    Published(
+        "90 % in Fashion-MNIST", "fashion-mnist", 0.90, "WaveMix Lite-8/5", 7156, 28, "deconv",
+        {"in_channels": 1, "final_dim": 8, "depth": 5},
+    ),
+    Published(
+        "80 % in CIFAR-10", "cifar10", 0.80, "WaveMix Lite-32/7", 37058, 32, "nearest",
+        {"in_channels": 3, "final_dim": 32, "depth": 7},
+    ),
+    Published(
+        "90 % in CIFAR-10", "cifar10", 0.90, "WaveMix Lite-64/6", 520106, 32, "deconv",
+        {"in_channels": 3, "final_dim": 64, "depth": 6},
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A configuration upstream states: in its README's usage section, or beside weights it has published."""
+
+    row: str
+    source: str
+    task: str  # 'classification', 'segmentation', 'super-resolution' or 'backbone' (classifier with a dense head)
+    knobs: dict[str, Any] = field(hash=False)
+    size: int = 256
+    millions: int | None = None  # parameters as published, in millions; None: not published
+
+
+def _c(final_dim: int, depth: int, level: int, num_classes: int, **stem: Any) -> dict[str, Any]:
+    """Knobs of upstream's classifier, whose feed-forward is as wide as its embedding in every published case."""
+    stem = stem or {"initial_conv": "patchify", "patch_size": 4}
+    knobs = {"final_dim": final_dim, "ff_channel": final_dim, "depth": depth, "level": level}
+    return {**knobs, "num_classes": num_classes, "mult": 2, "dropout": 0.5, **stem}
+
+
+STRIDE1 = {"initial_conv": "strided", "stride": 1}
+SAVED = (
+    Saved("ImageNet-1k 75.32", "README, image classification", "classification", _c(192, 16, 3, 1000)),
+    Saved("ImageNet-1k 75.06", "Saved_weights/ImageNet", "classification", _c(192, 16, 3, 1000), millions=28),
+    Saved("ImageNet-1k 73", "Saved_weights/ImageNet", "classification", _c(256, 16, 3, 1000)),
+    Saved("ImageNet-1k 71.18", "Saved_weights/ImageNet", "classification", _c(192, 16, 1, 1000), millions=12),
+    Saved(
+        "ImageNet-1k 70.42", "Saved_weights/ImageNet", "classification",
+        _c(256, 16, 4, 1000, initial_conv="strided", stride=2),
+    ),
+    Saved(
+        "Places365 54.94", "Saved_weights/Places365", "classification",
+        _c(256, 12, 2, 365, initial_conv="patchify", patch_size=8),
+    ),
+    Saved("Galaxy10 DECaLS 95.42", "Saved_weights/Galaxy10", "classification", _c(192, 16, 3, 10)),
+    Saved("Galaxy10 DECaLS 90.23", "Saved_weights/Galaxy10", "classification", _c(192, 16, 1, 10)),
+    Saved("CIFAR-10 95.37", "Saved_weights/cifar10", "classification", _c(320, 8, 1, 10, **STRIDE1), 32),
+    Saved("CIFAR-10 94.58", "Saved_weights/cifar10", "classification", _c(144, 7, 1, 10, **STRIDE1), 32),
+    Saved("CIFAR-100 78.81", "Saved_weights/cifar100", "classification", _c(256, 10, 1, 100, **STRIDE1), 32),
+    Saved("CIFAR-100 77.82", "Saved_weights/cifar100", "classification", _c(256, 8, 1, 100, **STRIDE1), 32),
+    Saved("Tiny ImageNet 79", "Saved_weights/tinyimagenet", "classification", _c(192, 16, 3, 200), 128, 28),
+    Saved("Tiny ImageNet 62.51", "Saved_weights/tinyimagenet", "classification", _c(256, 12, 1, 200, **STRIDE1), 64),
+    Saved("Cityscapes 83.04", "Saved_weights/cityscapes", "backbone", _c(192, 16, 3, 20), millions=28),
+    Saved(
+        "Segmentation example", "README, semantic segmentation", "segmentation",
+        {"num_classes": 20, "depth": 16, "mult": 2, "ff_channel": 256, "final_dim": 256, "dropout": 0.5, "level": 4,
+         "stride": 2},
+    ),
+    Saved(
+        "Super-resolution example", "README, super-resolution", "super-resolution",
+        {"depth": 4, "mult": 2, "ff_channel": 144, "final_dim": 144, "dropout": 0.5, "level": 1},
+    ),
+)  # fmt: skip
+CITYSCAPES_HEAD = (192, 128, 64)  # channels of the two transposed convolutions and the last 1x1 one
+
+
+def build(saved: Saved) -> nn.Module:
+    """The network of a stated configuration, through the constructors upstream has."""
+    if saved.task == "segmentation":
+        return SemSegment.WaveMix(**saved.knobs)
+    if saved.task == "super-resolution":
+        return sisr.WaveMix(**saved.knobs)
+    network = classification.WaveMix(**saved.knobs)
+    if saved.task == "backbone":
+        first, second, third = CITYSCAPES_HEAD
+        network.pool = nn.Sequential(
+            nn.ConvTranspose2d(first, second, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(second, third, 4, stride=2, padding=1),
+            nn.Conv2d(third, saved.knobs["num_classes"], 1),
+        )
+    return network
+
+
+def closed_form(saved: Saved) -> int:
+    """Parameters of a stated configuration without building it: `LiteConfig`'s stem and blocks, and the task's head."""
+    knobs = {"stride": 1, **saved.knobs}
+    if saved.task in ("segmentation", "super-resolution"):
+        knobs["initial_conv"] = "strided"
+    c = knobs["final_dim"]
+    parts = LiteConfig(**knobs, in_channels=3, upsampling="deconv").parameter_breakdown()
+    if saved.task == "segmentation":
+        parts["head"] = _dense_head((c, c // 2, c // 4), knobs["num_classes"])
+    elif saved.task == "super-resolution":
+        parts["head"] = _dense_head((c, c // 2), 3)
+    elif saved.task == "backbone":
+        parts["head"] = _dense_head(CITYSCAPES_HEAD, knobs["num_classes"])
+    return sum(parts.values())
+
+
+def _dense_head(widths: Sequence[int], outputs: int) -> int:
+    """4x4 transposed convolutions along `widths`, then a 1x1 convolution, all with biases."""
+    transposed = sum(16 * a * b + b for a, b in zip(widths, widths[1:]))
+    return transposed + widths[-1] * outputs + outputs
