@@ -49,6 +49,8 @@ def kernels() -> ctypes.CDLL | None:
                 built = Path(scratch) / "stack.so"
                 subprocess.run([compiler, *flags, "-o", built, source], check=True, capture_output=True)
                 os.replace(built, library)
+        # idle threads sleep soon: spinning through a contended machine's time slices costs more than it gains
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.CalledProcessError):
         return None
