@@ -211,7 +211,7 @@ def factory(target: str, input_shape: Sequence[int], device: str | None = None) 
     except Exception as error:  # whatever somebody else's code raises
         raise UserError(f"{target} failed: {type(error).__name__}: {_line(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UserError(f"{target} returns a {type(network).__name__}, not a torch.nn.Module")
+        raise UserError(f"{target} returns {type(network).__name__}, not a torch.nn.Module")
     config = getattr(network, "config", None)
     closed = config.parameters() if isinstance(config, LiteConfig) else None
     stored = config.model_dump(mode="json") if isinstance(config, LiteConfig) else None

@@ -1,0 +1,187 @@
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from search import audit
+from search.cost import parameters
+from search.errors import UserError
+from search.upstream import PUBLISHED, SAVED, build, closed_form
+from wavemix import LiteConfig, SemSegment, WaveMixLite, classification
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return audit.published()
+
+
+def test_the_four_published_counts_come_out(rows):
+    assert [row.published for row in rows] == [3566, 7156, 37058, 520106]
+    for row in rows:
+        assert row.published == row.closed_form == row.counted == row.fvcore and row.agree
+        assert row.cost.unsupported == {} and row.cost.flops_total > 0 and row.cost.activation_bytes_per_image > 0
+        if not torch.cuda.is_available():
+            assert row.cost.peak_gpu_bytes is None
+
+
+def test_which_upsampling_reproduces_them_is_found(rows):
+    assert [row.upsampling for row in rows] == [["nearest", "bilinear"], ["deconv"]] * 2
+    assert [row.upsampling_counts["deconv"] for row in rows] == [13886, 7156, 151970, 520106]
+    assert [row.upsampling_counts["nearest"] for row in rows] == [3566, 1996, 37058, 126506]
+    assert all(row.upsampling in found.upsampling for row, found in zip(PUBLISHED, rows))
+    assert [row.config.parameters() for row in PUBLISHED] == [row.parameters for row in PUBLISHED]
+
+
+def test_a_wrong_published_count_is_a_mismatch(monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setattr(audit, "PUBLISHED", (replace(PUBLISHED[0], parameters=3567),))
+    (row,) = audit.published()
+    assert not row.agree and row.upsampling == [] and "no kind of up-sampling" in row.note
+
+
+def test_every_stated_configuration_has_its_closed_form():
+    for saved in SAVED:
+        assert closed_form(saved) == parameters(build(saved)), saved.row
+        if saved.millions:
+            assert round(closed_form(saved) / 1e6) == saved.millions
+    assert {saved.knobs["level"] for saved in SAVED} == {1, 2, 3, 4}
+
+
+def test_stated_configurations_are_audited(monkeypatch):
+    from dataclasses import replace
+
+    some = [saved for saved in SAVED if saved.row in ("CIFAR-10 94.58", "Cityscapes 83.04", "Super-resolution example")]
+    monkeypatch.setattr(audit, "SAVED", [replace(saved, size=32) for saved in some])
+    seen = []
+    rows = audit.saved_models(progress=seen.append)
+    assert seen == [row.row for row in rows] == [saved.row for saved in some]
+    assert [row.counted for row in rows] == [3042550, 28190388, 1944867]
+    assert all(row.agree and row.cost.input_shape == [3, 32, 32] and row.cost.unsupported == {} for row in rows)
+    assert [row.note for row in rows] == ["parameters not published", "", "parameters not published"]
+
+
+# --------------------------------------------------------------------------------------------------- checkpoints
+
+configs = st.builds(
+    LiteConfig,
+    in_channels=st.sampled_from([1, 3]),
+    num_classes=st.sampled_from([2, 10]),
+    final_dim=st.sampled_from([4, 8, 12]),
+    ff_channel=st.sampled_from([None, 6]),
+    depth=st.integers(1, 3),
+    mult=st.integers(1, 3),
+    level=st.integers(1, 4),
+    upsampling=st.sampled_from(["nearest", "deconv"]),
+    initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
+    kernel=st.sampled_from([3, 5]),
+    shared=st.booleans(),
+    bias=st.sampled_from(["all", "needed"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(configs)
+def test_a_configuration_is_read_off_the_weights(config):
+    found = audit.infer(WaveMixLite(config).state_dict())
+    assert found.parameters() == config.parameters()
+    relevant = ["final_dim", "depth", "mult", "level", "upsampling", "initial_conv", "shared", "bias", "in_channels"]
+    assert [getattr(found, name) for name in relevant] == [getattr(config, name) for name in relevant]
+    assert found.ff_channel == config.ff_channel
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("knobs", [{"level": 3, "depth": 2, "num_classes": 5}, {"level": 1, "initial_conv": "strided"}])
+def test_upstreams_checkpoints(tmp_path, suffix, knobs):
+    network = classification.WaveMix(**{"final_dim": 16, "ff_channel": 16, "depth": 3} | knobs)
+    path = tmp_path / f"weights{suffix}"
+    save = torch.save if suffix == ".pth" else save_file
+    save(network.state_dict(), path)
+    found = audit.checkpoint(path, size=32)
+    assert found.agree and found.counted == found.closed_form == found.fvcore == parameters(network)
+    assert found.buffers == sum(buffer.numel() for buffer in network.buffers())
+    assert found.configuration["level"] == knobs["level"] and found.configuration["final_dim"] == 16
+    assert found.cost.input_shape == [3, 32, 32]
+
+
+def test_a_stored_configuration_is_used(tmp_path):
+    config = LiteConfig(final_dim=8, depth=2, upsampling="bilinear", activation="silu")
+    path = tmp_path / "winner.safetensors"
+    save_file(WaveMixLite(config).state_dict(), path, metadata={"config": config.model_dump_json()})
+    found = audit.checkpoint(path)
+    assert found.agree and found.configuration == config.model_dump(mode="json") and found.note == ""
+
+
+def test_weights_that_do_not_fit_their_configuration_are_a_mismatch(tmp_path):
+    state = WaveMixLite(final_dim=8, depth=2).state_dict()
+    state["pool.2.extra"] = torch.zeros(3)
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, tmp_path / "a.pth")
+    found = audit.checkpoint(tmp_path / "a.pth")
+    assert not found.agree and "pool.2.extra" in found.note and found.counted == found.closed_form + 3
+
+
+def test_any_other_checkpoint_is_counted(tmp_path):
+    for network in (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), SemSegment.WaveMix(final_dim=16, depth=1)):
+        torch.save(network.state_dict(), tmp_path / "a.pth")
+        found = audit.checkpoint(tmp_path / "a.pth")
+        assert found.agree and found.closed_form is None and found.counted == parameters(network)
+        assert "not the keys" in found.note
+
+
+def test_files_that_are_no_checkpoint(tmp_path):
+    (tmp_path / "bad.pth").write_bytes(b"PK\x03\x04 not really")
+    (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 40)
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("bad.pth", "bad.safetensors", "list.pth", "missing.pth"):
+        with pytest.raises(UserError) as caught:
+            audit.checkpoint(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------- factories
+
+
+@pytest.fixture
+def mynets(tmp_path, monkeypatch):
+    (tmp_path / "auditnets.py").write_text(
+        "import torch\nfrom wavemix import WaveMixLite\n"
+        "def small(): return WaveMixLite(final_dim=8, depth=1)\n"
+        "def plain(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())\n"
+        "def broken(): raise RuntimeError('no weights\\nhere')\n"
+        "def number(): return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("auditnets", None)
+
+
+def test_factories(mynets):
+    small = audit.factory("auditnets:small", (3, 32, 32))
+    assert small.agree and small.closed_form == small.counted == small.fvcore
+    plain = audit.factory("auditnets:plain", (3, 8, 8))
+    assert plain.agree and plain.closed_form is None and plain.counted == 3 * 4 * 9 + 4
+    assert plain.cost.flops == {"conv": 3 * 4 * 9 * 36.0}
+
+
+@pytest.mark.parametrize(
+    ("target", "shape", "message"),
+    [
+        ("auditnets", (3, 8, 8), "not of the form"),
+        ("auditnets:", (3, 8, 8), "not of the form"),
+        ("auditnets:small", (3, 8), "channels, height, width"),
+        ("nothing_like_it:small", (3, 8, 8), "No module named"),
+        ("auditnets:large", (3, 8, 8), "has no attribute"),
+        ("auditnets:broken", (3, 8, 8), "no weights"),
+        ("auditnets:number", (3, 8, 8), "returns int"),
+        ("auditnets:small", (3, 7, 7), "does not run on 3x7x7"),
+    ],
+)
+def test_factories_that_fail(mynets, target, shape, message):
+    with pytest.raises(UserError, match=message) as caught:
+        audit.factory(target, shape)
+    assert "\n" not in str(caught.value)
