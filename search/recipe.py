@@ -42,7 +42,7 @@ def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
     """
     grey = data in ("mnist", "fashion-mnist") or data.startswith("emnist")
     return Recipe(
-        epochs=epochs or (20 if grey else 30),
+        epochs=epochs or 30,
         optimizer="muon",
         lr=0.03,
         weight_decay=0.1,

@@ -4,8 +4,9 @@ A Gaussian process models the logarithm of the error relative to the target, log
 constraint holds below zero, and a study on another data set or with another target speaks the same language. Its
 kernel is linear in the features plus a squared exponential (Rasmussen & Williams, "Gaussian Processes for Machine
 Learning", 2006, 2.2, 2.7 and 4.2); the prior mean says that a network of the published size just reaches the target
-and that the error falls with the square root of the parameters. The next configuration is the one with the greatest
-expected saving per training cost, P(feasible) * log(incumbent / parameters) / cost.
+and how fast the error falls with the parameters. The next configuration is the one with the greatest expected saving
+per training cost, P(feasible) * log(incumbent / parameters) / sqrt(cost): the root, because a trial's information is
+worth its time even where its own saving is small.
 """
 
 import math
@@ -20,6 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import ndtr
 
+SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
+LEVEL, LINEAR = 0.09, 0.02  # prior variances of the level and of each feature's weight
 FITTED = 400  # observations in a fit: the cheapest way to keep a suggestion below a second after 10,000 trials
 
 
@@ -100,7 +103,11 @@ class FrontierSampler(BaseSampler):
         mean, deviation = self.predict(observed, running, pool)
         cost = np.array([c.cost for c in pool])
         work = np.array([c.work for c in pool])
-        utility = ndtr(-mean / deviation) * np.log(incumbent / cost) / work
+        reach = ndtr(-mean / deviation)
+        if any(o.value <= 0 for o in observed):
+            utility = reach * np.log(incumbent / cost) / np.sqrt(work)
+        else:  # nothing has reached the target yet: first find something that does
+            utility = reach / work**0.25
         return dict(pool[int(np.argmax(utility))].knobs)
 
     def predict(
@@ -126,7 +133,7 @@ class FrontierSampler(BaseSampler):
         return mean + prior, deviation
 
     def _prior(self, costs: Sequence[float]) -> np.ndarray:
-        return 0.5 * np.log(self.ceiling / np.array(costs, dtype=float))
+        return SLOPE * np.log(self.ceiling / np.array(costs, dtype=float))
 
 
 def _key(knobs: dict[str, Any]) -> tuple:
@@ -174,10 +181,10 @@ class Process:
 
     def kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         square = ((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T).clip(min=0)
-        return 0.09 + 0.06 * a @ b.T + self.amplitude**2 * np.exp(-0.5 * square / 1.5)
+        return LEVEL + LINEAR * a @ b.T + self.amplitude**2 * np.exp(-0.5 * square / 1.5)
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        variance = 0.09 + 0.06 * (x**2).sum(1) + self.amplitude**2
+        variance = LEVEL + LINEAR * (x**2).sum(1) + self.amplitude**2
         if not len(self.y):
             return np.zeros(len(x)), np.sqrt(variance)
         cross = self.kernel(self.x, x)

@@ -174,10 +174,13 @@ class Search:
                 )
                 knobs = self.space.knobs_of(config)
                 if knobs is not None:
-                    # another data set or recipe tells about trends, less about the level
-                    same = record.dataset.label == self.data.label and record.target == self.target
-                    value = relative_error(record.accuracy_validation, record.target)
-                    observations.append(Observation(knobs, config.parameters(), value, 0.1 if same else 0.4))
+                    # another recipe tells less about the level, another data set only about trends
+                    if record.dataset.label == self.data.label:
+                        value = relative_error(record.accuracy_validation, self.threshold)
+                        noise = 0.1 if record.recipe == self.recipe.model_dump(mode="json") else 0.3
+                    else:
+                        value, noise = relative_error(record.accuracy_validation, record.target), 0.4
+                    observations.append(Observation(knobs, config.parameters(), value, noise))
         return observations
 
     def feasible(self) -> list[FrozenTrial]:
