@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +33,17 @@ def configurations(draw, small=False):
         activation=pick("gelu", "relu", "silu"),
         wavelet=pick("haar", "haar", "db2", "bior2.2"),
     )
+
+
+def fitting_size(config):
+    """The smallest edge of a square image that the network takes."""
+    for size in range(4, 400):
+        try:
+            config.check_image_size(size, size)
+            return size
+        except ValueError:
+            continue
+    raise AssertionError(f"no size up to 400 fits {config}")
 
 
 @given(configurations())
@@ -80,10 +93,27 @@ def test_bad_knobs_are_refused(knobs):
         LiteConfig(**knobs)
 
 
-def test_image_size_that_does_not_fit():
-    with pytest.raises(ValueError, match="28x28 image gives 14x14 after the stem .level 1 would fit."):
+def test_image_size_that_does_not_fit_says_what_would():
+    with pytest.raises(ValueError, match="28x28 image gives 14x14 after the stem .level 1 or stride 1,1 would fit."):
         LiteConfig(level=2, stride=(2, 1)).check_image_size(28, 28)
+    with pytest.raises(ValueError, match="29x28 image gives 29x28 after the stem .pad or crop the image"):
+        LiteConfig(initial_conv="patchify", patch_size=1).check_image_size(29, 28)
     LiteConfig(level=3, stride=(2, 1), pad=2).check_image_size(28, 28)
+    with pytest.raises(ValueError, match="sym8 has 16 taps, level 2 transforms a map of 14 pixels"):
+        LiteConfig(level=2, wavelet="sym8").check_image_size(28, 28)
+
+
+@given(configurations(), st.integers(1, 70), st.integers(1, 70))
+@settings(max_examples=300, deadline=None)
+def test_what_is_said_to_fit_fits(config, height, width):
+    config = config.model_copy(update={"wavelet": "haar"})
+    try:
+        config.check_image_size(height, width)
+    except ValueError as error:
+        hint = str(error).partition(" after the stem (")[2]
+        for kind, text in re.findall(r"(level|stride) ([\d,]+)", hint):
+            value = int(text) if kind == "level" else tuple(map(int, text.split(",")))
+            config.model_copy(update={kind: value}).check_image_size(height, width)
 
 
 def test_family():
@@ -93,5 +123,29 @@ def test_family():
         assert LiteConfig(**knobs).family == "extended"
 
 
-def test_names_tell_configurations_apart():
-    assert LiteConfig(final_dim=8, depth=3).name != LiteConfig(final_dim=8, depth=3, shared=True).name
+@given(configurations(), configurations())
+def test_names_tell_configurations_apart(one, other):
+    """Equal names: equal in everything the network is made of (knobs that its stem does not use apart)."""
+
+    def used(config):
+        unused = {"in_channels", "num_classes"}  # the data's, not the network's
+        unused |= {"stride", "kernel"} if config.initial_conv == "patchify" else {"patch_size"}
+        unused |= {"kernel"} if config.initial_conv != "single" else set()
+        return config.model_dump(exclude=unused)
+
+    assert (one.name == other.name) == (used(one) == used(other))
+
+
+def test_upstreams_spellings_and_short_forms():
+    assert LiteConfig(initial_conv="pachify") == LiteConfig(initial_conv="patchify")
+    assert LiteConfig(stride=2).stride == (2, 2)
+    assert LiteConfig(final_dim=12).ff_channel == 12
+    assert LiteConfig(final_dim=12, ff_channel=None).ff_channel == 12
+    assert LiteConfig.model_validate_json('{"final_dim": 12, "stride": [2, 1]}').stride == (2, 1)
+    assert LiteConfig(wavelet="db1") == LiteConfig()
+
+
+def test_configurations_are_frozen_and_hashable():
+    with pytest.raises(ValidationError):
+        LiteConfig().depth = 3
+    assert len({LiteConfig(depth=3), LiteConfig(depth=3), LiteConfig(depth=4)}) == 2

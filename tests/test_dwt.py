@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavemix import haar, inverse_haar
-from wavemix.dwt import analysis_matrix, transform2d
+from wavemix.dwt import analysis_matrix, pyramid, transform2d
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -40,14 +42,44 @@ def test_haar_equals_pywavelets(height, width):
     np.testing.assert_allclose(details[0], np.stack(expected[1]), atol=1e-12)
 
 
-@pytest.mark.parametrize("wavelet", ["db2", "sym4", "bior2.2", "coif1"])
-@pytest.mark.parametrize("mode", ["zero", "periodization"])
-def test_other_wavelets_equal_pywavelets(wavelet, mode):
-    x = np.random.default_rng(1).standard_normal((32, 24))
-    expected = pywt.dwt2(x, wavelet, mode=mode)
-    low, details = transform2d(torch.from_numpy(x)[None, None], wavelet, mode)
-    np.testing.assert_allclose(low[0, 0], expected[0], atol=1e-6)
-    np.testing.assert_allclose(details[0], np.stack(expected[1]), atol=1e-6)
+@given(
+    st.sampled_from(["haar", "db2", "db5", "sym4", "bior2.2", "rbio3.1", "coif1"]),
+    st.sampled_from(["zero", "periodization"]),
+    st.integers(10, 20).map(lambda n: 2 * n),
+    st.integers(10, 20).map(lambda n: 2 * n),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_wavelet_equals_pywavelets(wavelet, mode, height, width):
+    x = np.random.default_rng(1).standard_normal((2, height, width))
+    low, details = transform2d(torch.from_numpy(x)[None], wavelet, mode)
+    for channel in range(2):
+        expected = pywt.dwt2(x[channel], wavelet, mode=mode)
+        np.testing.assert_allclose(low[0, channel], expected[0], atol=1e-10)
+        np.testing.assert_allclose(details[0, 3 * channel : 3 * channel + 3], np.stack(expected[1]), atol=1e-10)
+
+
+@pytest.mark.parametrize("height, width", [(7, 8), (5, 9), (1, 1)])
+def test_odd_sizes_with_zero_padding(height, width):
+    x = np.random.default_rng(2).standard_normal((height, width))
+    expected = pywt.dwt2(x, "haar", mode="zero")
+    low, details = transform2d(torch.from_numpy(x)[None, None], "haar", "zero")
+    np.testing.assert_allclose(low[0, 0], expected[0], atol=1e-12)
+    np.testing.assert_allclose(details[0], np.stack(expected[1]), atol=1e-12)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_pyramid_equals_pytorch_wavelets_and_inverts(levels, channels, rows, columns):
+    x = torch.randn(2, channels, rows * 2**levels, columns * 2**levels)
+    bands = pyramid(x, levels)
+    assert len(bands) == levels
+    for level, band in enumerate(bands, 1):
+        low, details = DWTForward(J=level, wave="haar", mode="zero")(x)
+        torch.testing.assert_close(band, torch.cat([low, details[-1].flatten(1, 2)], 1))
+    low = bands[-1][:, :channels]
+    for band in reversed(bands):
+        low = inverse_haar(low, band[:, channels:])
+    torch.testing.assert_close(low, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -58,10 +90,46 @@ def test_half_precision(dtype):
     torch.testing.assert_close(low.float(), haar(x)[0], atol=0.03, rtol=0.03)
 
 
-def test_gradients():
+@pytest.mark.parametrize("transform", [haar, lambda x: transform2d(x, "db2"), lambda x: pyramid(x, 1)[0]])
+def test_gradients(transform):
     x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(haar, x)
+    assert torch.autograd.gradcheck(transform, x)
+
+
+def test_second_derivatives():
+    x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(haar, x)
+    bands = [band.detach().requires_grad_() for band in haar(x)]
+    assert torch.autograd.gradcheck(inverse_haar, bands)
+    assert torch.autograd.gradgradcheck(inverse_haar, bands)
+
+
+def test_any_memory_layout():
+    x = torch.randn(2, 3, 8, 12)
+    for other in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert all(map(torch.equal, haar(other), haar(x)))
+
+
+def test_gradients_after_inference():
+    """The cached filters of a wavelet first seen in inference mode still serve training."""
+    with torch.inference_mode():
+        transform2d(torch.randn(1, 1, 16, 16), "sym5")
+    x = torch.randn(1, 1, 16, 16, requires_grad=True)
+    transform2d(x, "sym5")[0].sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_haar_alone_does_not_import_pytorch_wavelets():
+    code = (
+        "import sys, torch, wavemix; wavemix.WaveMixLite(final_dim=8, depth=1)(torch.zeros(1, 3, 8, 8));"
+        "sys.exit(bool({'pytorch_wavelets', 'pkg_resources'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_bands_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match=r"are \(1, 6, 4, 4\), not \(1, 2, 4, 4\)"):
+        inverse_haar(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4))
 
 
 def test_odd_size_is_refused():

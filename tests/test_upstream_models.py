@@ -1,12 +1,13 @@
 """The drop-in networks: what upstream's README shows runs, and bad input is refused in one clear line."""
 
+import inspect
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-import wavemix
-from wavemix import classification, load_checkpoint, sisr
 from wavemix import SemSegment as segmentation
+from wavemix import classification, load_checkpoint, sisr
 
 
 def test_readme_segmentation():
@@ -31,16 +32,43 @@ def test_readme_super_resolution():
         assert model(torch.randn(1, 3, 256, 256)).shape == (1, 3, 512, 512)
 
 
+def test_defaults_are_upstreams():
+    defaults = [
+        {key: value.default for key, value in inspect.signature(module.WaveMix).parameters.items()}
+        for module in (classification, segmentation, sisr)
+    ]
+    block = dict(depth=16, mult=2)
+    assert defaults == [
+        dict(num_classes=1000, **block, ff_channel=192, final_dim=192, dropout=0.5, level=3)
+        | dict(initial_conv="pachify", patch_size=4, stride=2),
+        dict(num_classes=20, **block, ff_channel=256, final_dim=256, dropout=0.0, level=4, stride=2),
+        dict(depth=4, mult=2, ff_channel=144, final_dim=144, dropout=0.0, level=1),
+    ]
+
+
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
-def test_blocks_keep_the_shape_and_upstreams_keys(level):
-    block = getattr(wavemix, f"Level{level}Waveblock")(final_dim=8, ff_channel=8)
-    x = torch.randn(2, 8, 16, 32)
-    assert block(x).shape == x.shape
-    branches = {key.split(".")[0] for key in block.state_dict()}
-    expected = {"feedforward"} if level == 1 else {f"feedforward{n}" for n in range(1, level + 1)}
-    assert branches == expected | {"reduction"}
-    with pytest.raises(ValueError, match=f"divisible by {2**level}"):
-        block(torch.randn(1, 8, 2**level + 1, 16))
+@pytest.mark.parametrize(
+    "module, knobs, downscale",
+    [
+        (classification, {}, 4),
+        (classification, {"patch_size": 3}, 3),
+        (classification, {"initial_conv": "strided", "stride": 1}, 1),
+        (segmentation, {}, 4),
+        (sisr, {}, 1),
+    ],
+)
+def test_the_sizes_that_errors_name_fit(module, knobs, downscale, level):
+    model = module.WaveMix(depth=1, final_dim=8, ff_channel=8, level=level, **knobs).eval()
+    step = downscale * 2**level
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, step, 2 * step)).isfinite().all()
+        with pytest.raises(ValueError, match=f"resize or pad it to multiples of {step}, or use fewer levels"):
+            model(torch.randn(1, 3, 2 * step + downscale, step))
+
+
+def test_a_level_that_upstream_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="level is 1, 2, 3 or 4, not 5"):
+        sisr.WaveMix(depth=1, level=5)
 
 
 def test_constructors_take_keywords_only_and_both_spellings():
@@ -71,6 +99,17 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not of this network: unexpected layers.1"):
         load_checkpoint(model, tmp_path / "model.pth")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_refused_checkpoint_shows_some_of_each_kind(tmp_path):
+    torch.save(classification.WaveMix(depth=1, final_dim=12, ff_channel=8).state_dict(), tmp_path / "model.pth")
+    model = sisr.WaveMix(depth=1, final_dim=8, ff_channel=8)
+    with pytest.raises(ValueError) as error:
+        load_checkpoint(model, tmp_path / "model.pth")
+    line = str(error.value)
+    assert "missing layers.0.feedforward.0.weight;" in line and "unexpected layers.0.feedforward1.0.weight;" in line
+    assert "layers.0.reduction.weight is (3, 12, 1, 1), not (2, 8, 1, 1);" in line
+    assert line.count(";") == 8 and line.endswith(" more") and "\n" not in line
 
 
 def test_checkpoint_that_would_execute_code_is_refused(tmp_path):

@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from .blocks import waveblocks
+from .blocks import WaveMixBody, strided_stem
 
 
-class WaveMix(nn.Module):
+class WaveMix(WaveMixBody):
     """Images (N, 3, H, W) -> class scores of each pixel; constructor, state dict and outputs of wavemix 0.2.4.
 
     With stride 2 the scores are (N, num_classes, H, W): the stem divides the size by stride**2, the head multiplies
@@ -24,22 +24,21 @@ class WaveMix(nn.Module):
         level: int = 4,
         stride: int = 2,
     ):
-        super().__init__()
-        self.layers = waveblocks(
-            depth=depth, level=level, mult=mult, ff_channel=ff_channel, final_dim=final_dim, dropout=dropout
+        super().__init__(
+            depth=depth,
+            level=level,
+            mult=mult,
+            ff_channel=ff_channel,
+            final_dim=final_dim,
+            dropout=dropout,
+            downscale=stride**2,
         )
         self.expand = nn.Sequential(
             nn.ConvTranspose2d(final_dim, final_dim // 2, 4, stride=2, padding=1),
             nn.ConvTranspose2d(final_dim // 2, final_dim // 4, 4, stride=2, padding=1),
             nn.Conv2d(final_dim // 4, num_classes, 1),
         )
-        self.conv = nn.Sequential(
-            nn.Conv2d(3, final_dim // 2, 3, stride, 1),
-            nn.Conv2d(final_dim // 2, final_dim, 3, stride, 1),
-        )
+        self.conv = strided_stem(final_dim, stride)
 
     def forward(self, img: Tensor) -> Tensor:
-        x = self.conv(img)
-        for layer in self.layers:
-            x = layer(x) + x
-        return self.expand(x)
+        return self.expand(self.features(img))

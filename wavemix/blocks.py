@@ -1,9 +1,9 @@
-"""Upstream's Waveblocks, levels 1 to 4, as one module."""
+"""Upstream's Waveblocks, levels 1 to 4, as one module, and the body that its three networks share."""
 
 import torch
 from torch import Tensor, nn
 
-from .dwt import haar
+from .dwt import pyramid
 
 
 class Waveblock(nn.Module):
@@ -13,15 +13,17 @@ class Waveblock(nn.Module):
     Haar transforms, and from the coarsest level on a feed-forward whose output joins the next finer level's bands.
     State-dict keys, shapes and outputs are those of the PyPI package wavemix 0.2.4.
 
-    Defaults: mult=2, ff_channel=16, final_dim=16, dropout=0.5. Raises ValueError where final_dim is not a multiple of
-    4 (level 1) or H or W is not a multiple of 2**level.
+    Defaults: mult=2, ff_channel=16, final_dim=16, dropout=0.5. Raises ValueError where level is below 1, final_dim
+    is not a multiple of 4, or H or W is not a multiple of 2**level.
     """
 
     def __init__(
         self, *, level: int, mult: int = 2, ff_channel: int = 16, final_dim: int = 16, dropout: float = 0.5
     ):
         super().__init__()
-        if final_dim % 4:
+        if level < 1:
+            raise ValueError(f"a Waveblock has at least 1 level, not {level}")
+        if final_dim % 4 or final_dim < 4:
             raise ValueError(f"final_dim must be a multiple of 4, not {final_dim}")
         self.level = level
         for n in range(1, level + 1):
@@ -49,10 +51,7 @@ class Waveblock(nn.Module):
                 f"level {self.level} needs a feature map divisible by {step}, not {height}x{width}: resize or pad the "
                 "image, or use fewer levels"
             )
-        low, bands = self.reduction(x), []
-        for _ in range(self.level):
-            low, details = haar(low)
-            bands.append(torch.cat([low, details], 1))
+        bands = pyramid(self.reduction(x), self.level)
         coarse = None
         for n in range(self.level, 0, -1):
             y = bands[n - 1] if coarse is None else torch.cat([bands[n - 1], coarse], 1)
@@ -88,7 +87,47 @@ class Level4Waveblock(Waveblock):
         super().__init__(level=4, mult=mult, ff_channel=ff_channel, final_dim=final_dim, dropout=dropout)
 
 
-def waveblocks(*, depth: int, level: int, **knobs) -> nn.ModuleList:
-    """`depth` Waveblocks of upstream's networks; like there, a level outside 2..4 means 1."""
-    kind = {4: Level4Waveblock, 3: Level3Waveblock, 2: Level2Waveblock}.get(level, Level1Waveblock)
-    return nn.ModuleList(kind(**knobs) for _ in range(depth))
+LEVELS = {1: Level1Waveblock, 2: Level2Waveblock, 3: Level3Waveblock, 4: Level4Waveblock}
+
+
+class WaveMixBody(nn.Module):
+    """What upstream's three networks have in common: a stem `conv`, then `depth` residual Waveblocks `layers`.
+
+    A network derived from it adds its head and then `conv` (in this order, so that one seed initialises both
+    packages alike), and hands over `downscale`, the factor by which its stem divides heights and widths.
+    Raises ValueError where level is not 1, 2, 3 or 4 (upstream takes any other number for 1).
+    """
+
+    def __init__(
+        self, *, depth: int, level: int, mult: int, ff_channel: int, final_dim: int, dropout: float, downscale: int
+    ):
+        super().__init__()
+        if level not in LEVELS:
+            raise ValueError(f"level is 1, 2, 3 or 4, not {level!r}")
+        self.level, self.downscale = level, downscale
+        self.layers = nn.ModuleList(
+            LEVELS[level](mult=mult, ff_channel=ff_channel, final_dim=final_dim, dropout=dropout)
+            for _ in range(depth)
+        )
+
+    def features(self, img: Tensor) -> Tensor:
+        """Images (N, 3, H, W) -> (N, final_dim, H / downscale, W / downscale)."""
+        x = self.conv(img)
+        (height, width), step = x.shape[-2:], 2**self.level
+        if height % step or width % step:
+            raise ValueError(
+                f"level {self.level} needs a feature map divisible by {step}; a {img.shape[-2]}x{img.shape[-1]} image "
+                f"gives {height}x{width} after the stem: resize or pad it to multiples of {step * self.downscale}, "
+                "or use fewer levels"
+            )
+        for layer in self.layers:
+            x = layer(x) + x
+        return x
+
+
+def strided_stem(final_dim: int, stride: int = 1) -> nn.Sequential:
+    """Two 3x3 convolutions of stride `stride`: RGB -> final_dim / 2 -> final_dim channels."""
+    return nn.Sequential(
+        nn.Conv2d(3, final_dim // 2, 3, stride, 1),
+        nn.Conv2d(final_dim // 2, final_dim, 3, stride, 1),
+    )

@@ -32,15 +32,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     """Load weights into `model` and return it; nothing is changed where keys or shapes differ (ValueError)."""
     state, own = read_checkpoint(path), model.state_dict()
-    wrong = [f"missing {key}" for key in own if key not in state]
-    wrong += [f"unexpected {key}" for key in state if key not in own]
-    wrong += [
+    missing = [f"missing {key}" for key in own if key not in state]
+    unexpected = [f"unexpected {key}" for key in state if key not in own]
+    reshaped = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{path} is not of this network: {'; '.join(wrong[:3])}{more}")
+    shown = missing[:3] + unexpected[:3] + reshaped[:3]
+    if shown:
+        hidden = len(missing) + len(unexpected) + len(reshaped) - len(shown)
+        more = f" and {hidden} more" if hidden else ""
+        raise ValueError(f"{path} is not of this network: {'; '.join(shown)}{more}")
     model.load_state_dict(state)
     return model

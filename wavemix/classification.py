@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from .blocks import waveblocks
+from .blocks import WaveMixBody, strided_stem
 
 
-class WaveMix(nn.Module):
+class WaveMix(WaveMixBody):
     """Images (N, 3, H, W) -> logits (N, num_classes); constructor, state dict and outputs of wavemix 0.2.4.
 
     `initial_conv` is 'pachify' (upstream's spelling) or 'patchify': two 3x3 convolutions and one of
@@ -27,17 +27,21 @@ class WaveMix(nn.Module):
         patch_size: int = 4,
         stride: int = 2,
     ):
-        super().__init__()
-        self.layers = waveblocks(
-            depth=depth, level=level, mult=mult, ff_channel=ff_channel, final_dim=final_dim, dropout=dropout
+        if initial_conv not in ("pachify", "patchify", "strided"):
+            raise ValueError(f"initial_conv is 'patchify' (or 'pachify') or 'strided', not {initial_conv!r}")
+        super().__init__(
+            depth=depth,
+            level=level,
+            mult=mult,
+            ff_channel=ff_channel,
+            final_dim=final_dim,
+            dropout=dropout,
+            downscale=stride**2 if initial_conv == "strided" else patch_size,
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(final_dim, num_classes))
         if initial_conv == "strided":
-            self.conv = nn.Sequential(
-                nn.Conv2d(3, final_dim // 2, 3, stride, 1),
-                nn.Conv2d(final_dim // 2, final_dim, 3, stride, 1),
-            )
-        elif initial_conv in ("pachify", "patchify"):
+            self.conv = strided_stem(final_dim, stride)
+        else:
             self.conv = nn.Sequential(
                 nn.Conv2d(3, final_dim // 4, 3, 1, 1),
                 nn.Conv2d(final_dim // 4, final_dim // 2, 3, 1, 1),
@@ -45,11 +49,6 @@ class WaveMix(nn.Module):
                 nn.GELU(),
                 nn.BatchNorm2d(final_dim),
             )
-        else:
-            raise ValueError(f"initial_conv is 'patchify' (or 'pachify') or 'strided', not {initial_conv!r}")
 
     def forward(self, img: Tensor) -> Tensor:
-        x = self.conv(img)
-        for layer in self.layers:
-            x = layer(x) + x
-        return self.pool(x)
+        return self.pool(self.features(img))

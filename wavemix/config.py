@@ -141,27 +141,24 @@ class LiteConfig(BaseModel):
         return sum(self.parameter_breakdown().values())
 
     def feature_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the feature map after the stem."""
+        """Height and width of the feature map after the stem (0 where the image is smaller than a patch)."""
+        return self._after_stem(height, self.stride), self._after_stem(width, self.stride)
 
-        def after(size: int) -> int:
-            size += 2 * self.pad
-            if self.initial_conv == "patchify":
-                return (size - self.patch_size) // self.patch_size + 1
-            if self.initial_conv == "single":
-                return (size - 1) // (self.stride[0] * self.stride[1]) + 1
-            return ((size - 1) // self.stride[0] + 1 - 1) // self.stride[1] + 1
-
-        return after(height), after(width)
+    def _after_stem(self, size: int, stride: tuple[int, int]) -> int:
+        size += 2 * self.pad
+        if self.initial_conv == "patchify":
+            return size // self.patch_size
+        if self.initial_conv == "single":
+            return (size - 1) // (stride[0] * stride[1]) + 1
+        return (size - 1) // stride[0] // stride[1] + 1
 
     def check_image_size(self, height: int, width: int) -> None:
         """Raise ValueError where the feature map can't be halved `level` times, saying what would fit."""
         h, w = self.feature_size(height, width)
-        if min(h, w) < 1 or h % 2**self.level or w % 2**self.level:
-            fits = [n for n in range(1, 5) if min(h, w) >= 2**n and h % 2**n == w % 2**n == 0]
-            hint = f"level {fits[-1]} would fit" if fits else "another stride or pad is needed"
+        if not _halves(h, w, self.level):
             raise ValueError(
                 f"level {self.level} needs a feature map divisible by {2**self.level}; a {height}x{width} image gives "
-                f"{h}x{w} after the stem ({hint})"
+                f"{h}x{w} after the stem ({self._what_fits(height, width)})"
             )
         coarsest, length = min(h, w) // 2 ** (self.level - 1), pywt.Wavelet(self.wavelet).dec_len
         if coarsest < length and self.wavelet != "haar":  # a filter would wrap around the map more than once
@@ -169,3 +166,16 @@ class LiteConfig(BaseModel):
                 f"{self.wavelet} has {length} taps, level {self.level} transforms a map of {coarsest} pixels: "
                 "use fewer levels, smaller strides or a shorter wavelet"
             )
+
+    def _what_fits(self, height: int, width: int) -> str:
+        h, w = self.feature_size(height, width)
+        fits = [f"level {level}" for level in range(self.level - 1, 0, -1) if _halves(h, w, level)][:1]
+        if self.initial_conv != "patchify":
+            for stride in ((2, 2), (2, 1), (1, 1)):
+                if _halves(self._after_stem(height, stride), self._after_stem(width, stride), self.level):
+                    fits.append("stride {},{}".format(*stride))
+        return f"{' or '.join(fits)} would fit" if fits else "pad or crop the image, or use another stem"
+
+
+def _halves(height: int, width: int, times: int) -> bool:
+    return min(height, width) > 0 and height % 2**times == 0 and width % 2**times == 0

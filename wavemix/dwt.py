@@ -7,6 +7,7 @@ Band order is that of pytorch_wavelets (and of upstream): for each channel LH (d
 import functools
 import warnings
 
+import pywt
 import torch
 from torch import Tensor
 
@@ -30,8 +31,16 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inverse_haar(low: Tensor, details: Tensor) -> Tensor:
-    """The exact inverse of `haar`: low (N, C, h, w) and details (N, 3C, h, w) -> (N, C, 2h, 2w)."""
-    lh, hl, hh = details.unflatten(1, (-1, 3)).unbind(2)
+    """The inverse of `haar`: low (N, C, h, w) and details (N, 3C, h, w) -> (N, C, 2h, 2w).
+
+    Raises ValueError where the shapes do not go together.
+    """
+    n, c, height, width = low.shape
+    if details.shape != (n, 3 * c, height, width):
+        raise ValueError(
+            f"details of low {tuple(low.shape)} are {(n, 3 * c, height, width)}, not {tuple(details.shape)}"
+        )
+    lh, hl, hh = details.unflatten(1, (c, 3)).unbind(2)
     top = torch.stack([low + lh + hl + hh, low + lh - hl - hh], -1).flatten(-2)
     bottom = torch.stack([low - lh + hl - hh, low - lh - hl + hh], -1).flatten(-2)
     return torch.stack([top, bottom], -2).flatten(-3, -2) * 0.5
@@ -49,6 +58,19 @@ def transform2d(x: Tensor, wavelet: str = "haar", mode: str = "periodization") -
     return low, details.flatten(1, 2)
 
 
+def pyramid(x: Tensor, levels: int, wavelet: str = "haar", mode: str = "periodization") -> list[Tensor]:
+    """All bands of `levels` levels, finest first: x (N, C, H, W) -> at level l (N, 4C, H / 2**l, W / 2**l), low first.
+
+    Each level transforms the low band of the one before it (Mallat's pyramid algorithm). Low bands are at every level
+    because the networks use them; `inverse_haar` needs the coarsest alone.
+    """
+    bands = []
+    for _ in range(levels):
+        x, details = transform2d(x, wavelet, mode)
+        bands.append(torch.cat([x, details], 1))
+    return bands
+
+
 @functools.cache
 def _forward(wavelet: str, mode: str, dtype: torch.dtype, device: torch.device):
     # imported here: it takes a second, and networks with Haar never need it
@@ -56,7 +78,15 @@ def _forward(wavelet: str, mode: str, dtype: torch.dtype, device: torch.device):
         warnings.simplefilter("ignore")  # it imports pkg_resources, which warns of its own retirement
         from pytorch_wavelets import DWTForward
 
-    return DWTForward(J=1, wave=wavelet, mode=mode).to(device, dtype)
+    taps = pywt.Wavelet(wavelet)
+    # an inference tensor in this cache would break the next training step that finds it
+    with torch.inference_mode(False):
+        module = DWTForward(J=1, wave=taps, mode=mode).to(device, dtype)
+        # it rounds its filters to the default dtype: give float64 the exact ones
+        for name, values in (("h0", taps.dec_lo), ("h1", taps.dec_hi)):
+            for filters in (getattr(module, f"{name}_row"), getattr(module, f"{name}_col")):
+                filters.copy_(torch.tensor(values[::-1], dtype=torch.float64).view_as(filters))
+    return module
 
 
 @functools.cache

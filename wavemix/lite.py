@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import LiteConfig
-from .dwt import transform2d
+from .dwt import pyramid
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -43,11 +43,7 @@ class LiteBlock(nn.Module):
         return nn.Sequential(*layers, *([nn.BatchNorm2d(out)] if norms else []))
 
     def forward(self, x: Tensor, norms: nn.ModuleList | None = None) -> Tensor:
-        low = self.reduction(x)
-        bands = []
-        for _ in range(self.config.level):
-            low, details = transform2d(low, self.config.wavelet)
-            bands.append(torch.cat([low, details], 1))
+        bands = pyramid(self.reduction(x), self.config.level, self.config.wavelet)
         coarse = None
         for level in range(self.config.level, 0, -1):
             y = bands[level - 1] if coarse is None else torch.cat([bands[level - 1], coarse], 1)
