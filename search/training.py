@@ -29,6 +29,7 @@ from .recipe import Recipe
 
 RECALIBRATION = 2048  # training images that BatchNorm's statistics are measured on before an evaluation
 EVALUATION = 1024  # images a forward pass of an evaluation
+CHECKPOINT_SECONDS = 10.0  # at least so long between two checkpoints
 
 
 class Epoch(BaseModel):
@@ -105,18 +106,19 @@ def affine(x: Tensor, move: Tensor) -> Tensor:
     return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
 
 
-def moves(recipe: Recipe, count: int, epoch: int, generator: torch.Generator) -> Tensor | None:
-    """Random affine maps (count, 6) of one member's epoch, or None where the recipe moves nothing."""
+def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch.Generator) -> Tensor | None:
+    """Random affine maps (N, 6) of the images `order` (N,) in one member's epoch; None where the recipe moves nothing."""
     if not (recipe.shift or recipe.rotate or recipe.scale or recipe.shear or recipe.flip):
         return None
+    count = len(order)
     u = torch.rand(6, count, generator=generator) * 2 - 1
     angle, size = u[0] * math.radians(recipe.rotate), 1 + u[1] * recipe.scale
     cos, sin = angle.cos() / size, angle.sin() / size
     shear = u[2] * recipe.shear
     mirror = torch.ones(count)
     if recipe.flip:  # alternating flip: an image seen mirrored in one epoch is not in the next (airbench, 2024)
-        odd = torch.rand(count, generator=torch.Generator().manual_seed(int(generator.initial_seed() // 100003))) < 0.5
-        mirror = torch.where(odd ^ bool(epoch % 2), -1.0, 1.0)
+        first = torch.rand(int(order.max()) + 1, generator=torch.Generator().manual_seed(seed)) < 0.5
+        mirror = torch.where(first[order] ^ bool(epoch % 2), -1.0, 1.0)
     dy, dx = u[3] * recipe.shift, u[4] * recipe.shift
     return torch.stack([cos, sin, dy, (-sin + shear * cos) * mirror, (cos + shear * sin) * mirror, dx], 1)
 
@@ -219,7 +221,7 @@ def train(
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed * 100003 + epoch)
             order.append(torch.randperm(len(data.labels), generator=generator)[: steps * batch])
-            move.append(moves(recipe, steps * batch, epoch, generator))
+            move.append(moves(recipe, order[-1], epoch, seed, generator))
         order = torch.stack(order).to(device)
         move = None if move[0] is None else torch.stack(move).to(device)
         losses = torch.zeros(members, device=device)
@@ -256,7 +258,7 @@ def train(
         if on_epoch and on_epoch(epoch + 1, [curve[-1] for curve in curves]):
             stopped = "pruned" if epoch + 1 < recipe.epochs else None
             break
-        if checkpoint and (time.perf_counter() - saved > 10 or epoch + 1 == recipe.epochs):
+        if checkpoint and (time.perf_counter() - saved > CHECKPOINT_SECONDS or epoch + 1 == recipe.epochs):
             _save(checkpoint, identity, stack, optimizer, average, curves, spent + time.perf_counter() - start)
             saved = time.perf_counter()
     seconds = spent + time.perf_counter() - start

@@ -87,7 +87,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
 
 
 def plain_convolution(x, weight, bias, stride, padding, depthwise=False):
-    k, out = weight.shape[-1], weight.shape[1]
+    k = weight.shape[-1]
     x = F.pad(x, (0, 0, padding, padding, padding, padding))
     h, w = ((size - k) // stride + 1 for size in x.shape[3:5])
     taps = [
@@ -259,7 +259,13 @@ class _Down(torch.autograd.Function):
         dx, dweight = torch.empty_like(x), torch.empty_like(weight)
         dbias = weight.new_empty(weight.shape[:2]) if ctx.biased else None
         kernels().down_backward(
-            _pointer(x), _pointer(weight), _pointers(dbands), _pointer(dx), _pointer(dweight), _pointer(dbias), *ctx.shape
+            _pointer(x),
+            _pointer(weight),
+            _pointers(dbands),
+            _pointer(dx),
+            _pointer(dweight),
+            _pointer(dbias),
+            *ctx.shape,
         )
         return dx, dweight, dbias, None
 

@@ -1,0 +1,149 @@
+"""Training on a small made-up data set: it learns, repeats, resumes, stops, and refuses what it cannot use."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from search.datasets import Split
+from search.errors import UserError
+from search.recipe import Recipe, default_recipe
+from search.training import Images, affine, evaluate, moves, orthogonal, schedule, train
+from wavemix import LiteConfig, WaveMixLite
+from wavemix import stack as stack_module
+
+CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
+RECIPE = Recipe(epochs=4, batch_size=32, lr=0.02, optimizer="muon", weight_decay=0.05)
+
+
+def bars(count: int, seed: int = 0, channels: int = 1) -> Split:
+    """Images of 8x8 noise with one bright bar; the class says which of four places it is at."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    images = torch.randint(0, 60, (count, channels, 8, 8), generator=generator)
+    for image, label in zip(images, labels.tolist()):
+        image[:, [1, 6][label % 2], :] += 150 if label < 2 else 0
+        image[:, :, [1, 6][label % 2]] += 150 if label >= 2 else 0
+    return Split("bars", "Bars", "train", images.byte(), labels, ("a", "b", "c", "d"), "folder")
+
+
+DATA, HELD_OUT = bars(512), bars(128, 1)
+
+
+def weights(trained) -> torch.Tensor:
+    return torch.cat([value.flatten().double() for value in trained.state.values()])
+
+
+def test_learns_and_the_exported_network_agrees():
+    trained = train(CONFIG, RECIPE.model_copy(update={"epochs": 12}), DATA, [0, 1], validation=HELD_OUT)
+    assert min(t.accuracy for t in trained) > 0.9
+    assert [e.epoch for e in trained[0].curve] == list(range(1, 13))
+    states = [t.state for t in trained]
+    assert evaluate(CONFIG, states, DATA, HELD_OUT) == pytest.approx([t.accuracy for t in trained])
+    network = WaveMixLite(CONFIG).eval()
+    network.load_state_dict(states[0])
+    images = Images(DATA, torch.device("cpu"))
+    x = (HELD_OUT.images.float() / 255 - images.mean[:, None, None]) / images.deviation[:, None, None]
+    accuracy = (network(x).argmax(1) == HELD_OUT.labels).float().mean().item()
+    assert accuracy == pytest.approx(trained[0].accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_deterministic_and_independent_of_neighbours(monkeypatch, kernels):
+    if not kernels:
+        monkeypatch.setattr(stack_module, "kernels", lambda: None)
+        monkeypatch.setattr("search.training.kernels", lambda: None)
+    recipe = RECIPE.model_copy(update={"epochs": 1, "shift": 1.0, "rotate": 5.0, "flip": True})
+    first, again = train(CONFIG, recipe, DATA, [5]), train(CONFIG, recipe, DATA, [5])
+    assert torch.equal(weights(first[0]), weights(again[0]))
+    both = train(CONFIG, recipe, DATA, [4, 5])
+    torch.testing.assert_close(weights(both[1]), weights(first[0]), atol=1e-3, rtol=1e-3)
+    assert not torch.equal(weights(both[0]), weights(both[1]))
+
+
+def test_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    whole = train(CONFIG, RECIPE, DATA, [0, 1], validation=HELD_OUT)
+    path = tmp_path / "checkpoint"
+    monkeypatch.setattr("search.training.CHECKPOINT_SECONDS", 0.0)
+
+    def interrupt(epoch, latest):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, RECIPE, DATA, [0, 1], validation=HELD_OUT, on_epoch=interrupt, checkpoint=path)
+    seen = []
+    resumed = train(
+        CONFIG, RECIPE, DATA, [0, 1], validation=HELD_OUT, checkpoint=path, on_epoch=lambda e, _: seen.append(e)
+    )
+    assert seen == [3, 4]
+    for a, b in zip(whole, resumed):
+        assert torch.equal(weights(a), weights(b))
+        assert [e.accuracy for e in a.curve] == [e.accuracy for e in b.curve]
+
+
+def test_checkpoint_of_another_training_or_damaged_is_refused(tmp_path):
+    path = tmp_path / "checkpoint"
+    train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+    with pytest.raises(UserError, match="another training"):
+        train(CONFIG, RECIPE, DATA, [1], checkpoint=path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+
+
+def test_stops_when_asked_and_on_nan():
+    stopped = train(CONFIG, RECIPE, DATA, [0], on_epoch=lambda epoch, _: epoch == 2)
+    assert stopped[0].stopped == "pruned" and len(stopped[0].curve) == 2
+    diverged = train(CONFIG, RECIPE.model_copy(update={"lr": 1e30, "optimizer": "adamw"}), DATA, [0])
+    assert diverged[0].stopped.startswith("nan: the loss of seed 0")
+
+
+def test_data_that_does_not_fit_is_refused():
+    with pytest.raises(UserError, match="change the configuration"):
+        train(CONFIG, RECIPE, bars(64, channels=3), [0])
+    few = dataclasses.replace(DATA, images=DATA.images[:10], labels=DATA.labels[:10])
+    with pytest.raises(UserError, match="at least 16"):
+        train(CONFIG, RECIPE, few, [0])
+    with pytest.raises(ValueError, match="divisible"):
+        train(CONFIG.model_copy(update={"level": 4, "stride": (2, 1)}), RECIPE, DATA, [0])
+
+
+def test_batch_kernel_equals_plain(monkeypatch):
+    recipe = RECIPE.model_copy(update={"shift": 2.0, "rotate": 20.0, "scale": 0.2, "shear": 0.1, "flip": True})
+    images = Images(bars(64, channels=3), torch.device("cpu"))
+    index = torch.randint(0, 64, (2, 32))
+    move = torch.stack([moves(recipe, index[m], 0, m, torch.Generator().manual_seed(m)) for m in (0, 1)])
+    fast, plain_copy = images.batch(index, move), images.batch(index)
+    monkeypatch.setattr("search.training.kernels", lambda: None)
+    torch.testing.assert_close(fast, images.batch(index, move), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(plain_copy, images.batch(index))
+
+
+def test_flip_alternates_and_identity_moves_nothing():
+    recipe = RECIPE.model_copy(update={"flip": True})
+    order, other = torch.randperm(50), torch.randperm(50)  # 50 images, seen in two orders
+    even, odd = (moves(recipe, o, e, 3, torch.Generator().manual_seed(e)) for e, o in ((0, order), (1, other)))
+    assert torch.equal(even[order.argsort(), 4], -odd[other.argsort(), 4])
+    assert set(even[:, 4].tolist()) == {1.0, -1.0}
+    assert moves(RECIPE, order, 0, 3, torch.Generator()) is None
+    x = torch.rand(2, 1, 6, 8)
+    identity = torch.tensor([[1.0, 0, 0, 0, 1, 0]]).expand(2, -1)
+    torch.testing.assert_close(affine(x, identity), x, atol=1e-5, rtol=1e-5)
+    shifted = affine(x, torch.tensor([[1.0, 0, 1, 0, 1, 0]]).expand(2, -1))  # output pixel y shows input pixel y + 1
+    torch.testing.assert_close(shifted[:, :, :-1], x[:, :, 1:], atol=1e-5, rtol=1e-5)
+
+
+def test_orthogonal_and_schedule():
+    x = orthogonal(torch.randn(3, 8, 20)) / (0.2 * 20**0.5)
+    values = torch.linalg.svdvals(x)
+    assert 0.6 < values.min() and values.max() < 1.3
+    assert schedule(0.0, 0.1) == 0 and schedule(0.1, 0.1) == 1 and schedule(1.0, 0.1) == 0
+
+
+def test_recipes_are_validated():
+    with pytest.raises(ValueError):
+        Recipe(lr=-1)
+    with pytest.raises(ValueError):
+        Recipe(batch_size=20)
+    assert default_recipe("mnist", 28, 5).epochs == 5
