@@ -23,12 +23,15 @@ from .errors import UserError
 from .recipe import Recipe
 from .records import Data, Trial, append, read
 from .sampler import Candidate, FrontierSampler, Observation, relative_error
-from .space import Space, multiply_accumulates
+from .space import Space, training_work
 from .training import Epoch, Trained, train
 
 VALIDATION = {"mnist": 5000, "fashion-mnist": 5000, "cifar10": 5000, "cifar10-jpeg": 5000}
 CEILINGS = {("mnist", 0.99): 3566, ("fashion-mnist", 0.9): 7156, ("cifar10", 0.8): 37058, ("cifar10", 0.9): 520106}
 CEILINGS |= {("cifar10-jpeg", target): CEILINGS["cifar10", target] for target in (0.8, 0.9)}
+# the published networks' (depth, C, up-sampling): a search starts one block below them
+STARTS = {"mnist": (10, 8, "bilinear"), "fashion-mnist": (5, 8, "deconv")}
+STARTS |= {("cifar10", 0.8): (7, 32, "bilinear"), ("cifar10", 0.9): (6, 64, "deconv")}
 PATIENCE = 0.25  # fraction of the epochs before which no curve is pruned
 
 
@@ -100,6 +103,8 @@ class Search:
             raise UserError(f"cannot write to {self.results}: {error.strerror}; choose another --results") from error
         self.study = self._open(storage or f"sqlite:///{self.results / 'studies' / name}.db")
         self._adopt_interrupted()
+        if not self.study.get_trials(deepcopy=False):
+            self._start_near_published()
 
     # --- the study ---------------------------------------------------------------------------------------------
 
@@ -152,10 +157,22 @@ class Search:
             if trial.params:
                 self.study.enqueue_trial(trial.params, skip_if_exists=False)
 
+    def _start_near_published(self) -> None:
+        """The first trials: the published network with a block less, with either stride of the stem."""
+        name = self.data.name.removesuffix("-jpeg")
+        depth, dim, upsampling = STARTS.get(name) or STARTS.get((name, self.target)) or (None, None, None)
+        for stride in ("2,1", "1,1") if depth else ():
+            knobs = {name: values[0] for name, values in self.space.knobs.items()}
+            knobs |= {"depth": depth - 1, "final_dim": dim, "upsampling": upsampling, "mult": 2, "level": 1}
+            knobs |= {"initial_conv": "strided", "stride": stride, "pad": 0}
+            config = self.space.build(knobs)
+            if config is not None and config.parameters() < self.ceiling:
+                self.study.enqueue_trial(self.space.knobs_of(config))
+
     def _candidates(self, below: float) -> list[Candidate]:
         height, width = self.data.images.shape[2:]
         return [
-            Candidate(knobs, config.parameters(), multiply_accumulates(config, height, width))
+            Candidate(knobs, config.parameters(), training_work(config, height, width))
             for config in self.space.configurations(self.seed + len(self.study.trials), int(below))
             if (knobs := self.space.knobs_of(config)) is not None
         ]
