@@ -158,16 +158,17 @@ class Search:
                 self.study.enqueue_trial(trial.params, skip_if_exists=False)
 
     def _start_near_published(self) -> None:
-        """The first trials: the published network with a block less, with either stride of the stem."""
+        """The first trial: the published network with a block less, on feature maps of half the image's size."""
         name = self.data.name.removesuffix("-jpeg")
         depth, dim, upsampling = STARTS.get(name) or STARTS.get((name, self.target)) or (None, None, None)
-        for stride in ("2,1", "1,1") if depth else ():
-            knobs = {name: values[0] for name, values in self.space.knobs.items()}
-            knobs |= {"depth": depth - 1, "final_dim": dim, "upsampling": upsampling, "mult": 2, "level": 1}
-            knobs |= {"initial_conv": "strided", "stride": stride, "pad": 0}
-            config = self.space.build(knobs)
-            if config is not None and config.parameters() < self.ceiling:
-                self.study.enqueue_trial(self.space.knobs_of(config))
+        if depth is None:
+            return
+        knobs = {name: values[0] for name, values in self.space.knobs.items()}
+        knobs |= {"depth": depth - 1, "final_dim": dim, "upsampling": upsampling, "mult": 2, "level": 1}
+        knobs |= {"initial_conv": "strided", "stride": "2,1", "pad": 0}
+        config = self.space.build(knobs)
+        if config is not None and config.parameters() < self.ceiling:
+            self.study.enqueue_trial(self.space.knobs_of(config))
 
     def _candidates(self, below: float) -> list[Candidate]:
         height, width = self.data.images.shape[2:]
