@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import pywt
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -48,24 +50,30 @@ def test_keys_are_upstreams_where_upstream_has_the_layer():
 
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
-def test_level_1_is_the_published_formula(upsampling):
-    """Reduction, Haar, 1x1, GELU, 1x1, up-sampling, BatchNorm, residual: written out from the state dict."""
-    network = WaveMixLite(final_dim=8, depth=1, in_channels=1, stride=(2, 1), upsampling=upsampling).eval()
+@pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("wavelet", ["haar", "db2", "bior2.2"])
+def test_level_1_is_the_published_formula(upsampling, activation, wavelet):
+    """Reduction, wavelet, 1x1, activation, 1x1, up-sampling, BatchNorm, residual: written out from the state dict."""
+    knobs = dict(upsampling=upsampling, activation=activation, wavelet=wavelet)
+    # two blocks: the first one's up-sampling alone would not show after average pooling
+    network = WaveMixLite(final_dim=8, depth=2, in_channels=1, stride=(2, 1), **knobs).double().eval()
     w = network.state_dict()
-    w["layers.0.feedforward.5.running_mean"].normal_()
-    w["layers.0.feedforward.5.running_var"].uniform_(0.5, 2)
-    images = torch.randn(3, 1, 12, 16)
+    images = torch.randn(3, 1, 24, 32, dtype=torch.float64)
     x = F.conv2d(images, w["conv.0.weight"], w["conv.0.bias"], stride=2, padding=1)
     x = F.conv2d(x, w["conv.1.weight"], w["conv.1.bias"], padding=1)
-    y = F.conv2d(x, w["layers.0.reduction.weight"], w["layers.0.reduction.bias"])
-    a, b, c, d = y[..., ::2, ::2], y[..., ::2, 1::2], y[..., 1::2, ::2], y[..., 1::2, 1::2]
-    details = [(a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2]  # LH, HL, HH
-    y = torch.cat([(a + b + c + d) / 2, torch.stack(details, 2).flatten(1, 2)], 1)
-    y = F.gelu(F.conv2d(y, w["layers.0.feedforward.0.weight"], w["layers.0.feedforward.0.bias"]))
-    y = F.conv2d(y, w["layers.0.feedforward.3.weight"], w["layers.0.feedforward.3.bias"])
-    y = F.interpolate(y, scale_factor=2, mode=upsampling)
-    norm = [w[f"layers.0.feedforward.5.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-    x = x + F.batch_norm(y, *norm)
+    for depth in range(2):
+        block = {key.removeprefix(f"layers.{depth}."): value for key, value in w.items()}
+        block["feedforward.5.running_mean"].normal_()
+        block["feedforward.5.running_var"].uniform_(0.5, 2)
+        y = F.conv2d(x, block["reduction.weight"], block["reduction.bias"])
+        low, details = pywt.dwt2(y.numpy(), wavelet, mode="periodization")
+        details = np.stack(details, 2).reshape(3, 6, 6, 8)  # LH, HL, HH of one channel, then of the other
+        y = torch.from_numpy(np.concatenate([low, details], 1))
+        y = F.conv2d(y, block["feedforward.0.weight"], block["feedforward.0.bias"])
+        y = F.conv2d(getattr(F, activation)(y), block["feedforward.3.weight"], block["feedforward.3.bias"])
+        y = F.interpolate(y, scale_factor=2, mode=upsampling)
+        norm = [block[f"feedforward.5.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        x = x + F.batch_norm(y, *norm)
     logits = F.linear(x.mean((2, 3)), w["pool.2.weight"], w["pool.2.bias"])
     with torch.no_grad():
         torch.testing.assert_close(network(images), logits)
