@@ -32,8 +32,7 @@ UPSAMPLINGS = ("nearest", "bilinear", "deconv")
 def published(device: str | None = None) -> list[Audit]:
     """Audit the four published rows, trying every kind of up-sampling on each to see which reproduces its count.
 
-    The README gives embedding / depth and a count, not the up-sampling; mult 2, ff_channel = final_dim and level 1 are
-    its defaults. GPU memory is measured on `device` (default: a GPU if there is one; None in the record if not).
+    GPU memory is measured on `device` (default: a GPU if there is one; None in the record if not).
     """
     rows = []
     for row in PUBLISHED:
@@ -103,6 +102,9 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
     except ValueError as error:
         raise UserError(str(error)) from error
     state = {key.removeprefix("_orig_mod."): tensor for key, tensor in state.items()}
+    seeds = sorted({int(key.partition("/")[0]) for key in state if re.match(r"\d+/", key)})
+    if seeds:  # our own files hold the same network once per seed: one of them is counted
+        state = {key: state[f"{seeds[0]}/{key}"] for key in _of_seed(state, seeds[0])}
     buffers = {key for key in state if _is_buffer(key)}
     counted = sum(tensor.numel() for key, tensor in state.items() if key not in buffers)
     fields: dict[str, Any] = {
@@ -111,7 +113,8 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
         "counted": counted,
         "buffers": sum(state[key].numel() for key in buffers),
     }
-    config = _stored_config(path) or infer(state)
+    stored = _stored_config(path)
+    config = stored or infer(state)
     if config is None:
         note = "not the keys of a WaveMix classifier: parameters and buffers told apart by their names only"
         return Audit(**fields, agree=True, note=note)
@@ -120,7 +123,7 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
     wrong = sorted(own.keys() ^ state.keys()) + sorted(
         key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
     )
-    unseen = "" if _stored_config(path) else "strides, activation, wavelet and interpolation do not show in weights"
+    unseen = "" if stored else "strides, activation, wavelet and interpolation do not show in weights"
     note = f"does not fit the configuration read off it: {', '.join(wrong[:3])}" if wrong else unseen
     fits = not wrong and config.parameters() == counted
     return Audit(
@@ -133,6 +136,10 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
         cost=_cost(network, (config.in_channels, size, size), device) if size and not wrong else None,
         note=note,
     )
+
+
+def _of_seed(state: dict[str, Tensor], seed: int) -> list[str]:
+    return [key.partition("/")[2] for key in state if key.startswith(f"{seed}/")]
 
 
 def _is_buffer(key: str) -> bool:

@@ -16,10 +16,13 @@ REPOSITORY = "github.com/pranavphoenix/WaveMix"
 
 @dataclass(frozen=True)
 class Published:
-    """One row of upstream's parameter-efficiency table (its README). `dataset` is the name `search.datasets` uses."""
+    """One row of upstream's parameter-efficiency table (its README).
 
-    task: str
-    dataset: str
+    The row says embedding / depth and the count. mult 2, ff_channel = final_dim, level 1 and stride 1 are upstream's
+    defaults for small images; the kind of up-sampling is what `search.audit` finds.
+    """
+
+    label: str  # data set
     target: float
     model: str
     parameters: int
@@ -31,22 +34,32 @@ class Published:
     def config(self) -> LiteConfig:
         return LiteConfig(**self.knobs, upsampling=self.upsampling)
 
+    @property
+    def task(self) -> str:
+        return f"{100 * self.target:g} % in {self.label}"
+
+    def is_of(self, config: LiteConfig) -> bool:
+        """Whether `config` is this row's network: either interpolation and any dropout give its count."""
+        same = {"upsampling": self.upsampling, "dropout": 0.0}
+        kinds = {self.config.upsampling} if self.upsampling == "deconv" else {"nearest", "bilinear"}
+        return config.upsampling in kinds and config.model_copy(update=same) == self.config
+
 
 PUBLISHED = (
     Published(
-        "99 % in MNIST", "mnist", 0.99, "WaveMix Lite-8/10", 3566, 28, "nearest",
+        "MNIST", 0.99, "WaveMix Lite-8/10", 3566, 28, "nearest",
         {"in_channels": 1, "final_dim": 8, "depth": 10},
     ),
     Published(
-        "90 % in Fashion-MNIST", "fashion-mnist", 0.90, "WaveMix Lite-8/5", 7156, 28, "deconv",
+        "Fashion-MNIST", 0.90, "WaveMix Lite-8/5", 7156, 28, "deconv",
         {"in_channels": 1, "final_dim": 8, "depth": 5},
     ),
     Published(
-        "80 % in CIFAR-10", "cifar10", 0.80, "WaveMix Lite-32/7", 37058, 32, "nearest",
+        "CIFAR-10", 0.80, "WaveMix Lite-32/7", 37058, 32, "nearest",
         {"in_channels": 3, "final_dim": 32, "depth": 7},
     ),
     Published(
-        "90 % in CIFAR-10", "cifar10", 0.90, "WaveMix Lite-64/6", 520106, 32, "deconv",
+        "CIFAR-10", 0.90, "WaveMix Lite-64/6", 520106, 32, "deconv",
         {"in_channels": 3, "final_dim": 64, "depth": 6},
     ),
 )  # fmt: skip
@@ -62,6 +75,13 @@ class Saved:
     knobs: dict[str, Any] = field(hash=False)
     size: int = 256
     millions: int | None = None  # parameters as published, in millions; None: not published
+
+    @property
+    def name(self) -> str:
+        knobs = self.knobs
+        stem = f"patch {knobs['patch_size']}" if "patch_size" in knobs else f"stride {knobs.get('stride', 1)}"
+        task = "classifier with a dense head" if self.task == "backbone" else self.task
+        return f"{task} {knobs['final_dim']}/{knobs['depth']}, level {knobs['level']}, {stem}"
 
 
 def _c(final_dim: int, depth: int, level: int, num_classes: int, **stem: Any) -> dict[str, Any]:
@@ -107,6 +127,25 @@ SAVED = (
 CITYSCAPES_HEAD = (192, 128, 64)  # channels of the two transposed convolutions and the last 1x1 one
 
 
+@dataclass(frozen=True)
+class Stated:
+    """One row of the benchmark table at the top of upstream's README; `audit` names its configuration in `SAVED`."""
+
+    task: str
+    label: str
+    metric: str
+    value: float  # per cent
+    audit: str | None
+
+
+BENCHMARKS = (
+    Stated("Semantic segmentation", "Cityscapes", "mIoU, single scale", 83.04, "Cityscapes 83.04"),
+    Stated("Image classification", "ImageNet-1k", "accuracy", 75.32, "ImageNet-1k 75.32"),
+    Stated("Image classification", "CIFAR-10", "accuracy", 95.98, None),  # weights of 95.37 are the best published
+    Stated("Image classification", "Galaxy10 DECaLS", "accuracy", 95.42, "Galaxy10 DECaLS 95.42"),
+)
+
+
 def build(saved: Saved) -> nn.Module:
     """The network of a stated configuration, through the constructors upstream has."""
     if saved.task == "segmentation":
@@ -124,19 +163,24 @@ def build(saved: Saved) -> nn.Module:
     return network
 
 
-def closed_form(saved: Saved) -> int:
-    """Parameters of a stated configuration without building it: `LiteConfig`'s stem and blocks, and the task's head."""
+def classifier_config(saved: Saved) -> LiteConfig:
+    """The classifier with a stated configuration's stem and blocks (and, for a classifier, its head)."""
     knobs = {"stride": 1, **saved.knobs}
     if saved.task in ("segmentation", "super-resolution"):
         knobs["initial_conv"] = "strided"
-    c = knobs["final_dim"]
-    parts = LiteConfig(**knobs, in_channels=3, upsampling="deconv").parameter_breakdown()
+    return LiteConfig(**knobs, in_channels=3, upsampling="deconv")
+
+
+def closed_form(saved: Saved) -> int:
+    """Parameters of a stated configuration without building it: `LiteConfig`'s stem and blocks, and the task's head."""
+    c, classes = saved.knobs["final_dim"], saved.knobs.get("num_classes", 0)
+    parts = classifier_config(saved).parameter_breakdown()
     if saved.task == "segmentation":
-        parts["head"] = _dense_head((c, c // 2, c // 4), knobs["num_classes"])
+        parts["head"] = _dense_head((c, c // 2, c // 4), classes)
     elif saved.task == "super-resolution":
         parts["head"] = _dense_head((c, c // 2), 3)
     elif saved.task == "backbone":
-        parts["head"] = _dense_head(CITYSCAPES_HEAD, knobs["num_classes"])
+        parts["head"] = _dense_head(CITYSCAPES_HEAD, classes)
     return sum(parts.values())
 
 

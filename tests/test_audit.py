@@ -116,6 +116,14 @@ def test_a_stored_configuration_is_used(tmp_path):
     assert found.agree and found.configuration == config.model_dump(mode="json") and found.note == ""
 
 
+def test_our_weights_of_several_seeds_count_one_network(tmp_path):
+    config = LiteConfig(final_dim=8, depth=2, shared=True)
+    tensors = {f"{seed}/{k}": v.clone() for seed in (1, 22) for k, v in WaveMixLite(config).state_dict().items()}
+    save_file(tensors, tmp_path / "winner.safetensors", metadata={"config": config.model_dump_json()})
+    found = audit.checkpoint(tmp_path / "winner.safetensors", size=32)
+    assert found.agree and found.counted == config.parameters()
+
+
 def test_weights_that_do_not_fit_their_configuration_are_a_mismatch(tmp_path):
     state = WaveMixLite(final_dim=8, depth=2).state_dict()
     state["pool.2.extra"] = torch.zeros(3)

@@ -1,0 +1,341 @@
+"""Tables: pure functions of the records, as Markdown, CSV and LaTeX.
+
+Nothing else goes in: no date, no measurement, no machine that a record does not hold, so that the same records give the
+same bytes everywhere and `check` can compare committed tables with them. CSV holds the plain values (fractions, bytes,
+FLOPs); Markdown and LaTeX the same, formatted for reading.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import UserError
+from .records import Audit, Benchmark, Confirmation, Data, Record, Trial, read_all, repair
+from .typeset import latex, markdown
+from .upstream import BENCHMARKS, PUBLISHED, SAVED, Published, classifier_config
+
+NOT_RUN = "not run here"
+FAMILIES = ("published", "extended")
+
+
+# ---------------------------------------------------------------------------------------- parameter efficiency
+
+
+def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
+    """Fewest parameters at each accuracy: for every threshold the published network as reproduced here, and the
+    smallest confirmed network of each family.
+
+    Where nothing was confirmed the attempt nearest to the target stands there, "Confirmed" no. "Attempts" is the number
+    of confirmations the row was chosen from. Thresholds upstream does not publish follow the published ones.
+    """
+    runs = [r for r in records if isinstance(r, Confirmation)]
+    groups: dict[tuple[str, float], list[Confirmation]] = {}
+    for run in runs:
+        groups.setdefault((label(run.dataset), round(run.target, 9)), []).append(run)
+    rows = []
+    for row in PUBLISHED:
+        variants = [key for key in sorted(groups) if key[1] == row.target and _base(key[0]) == row.label]
+        for key in variants or [(row.label, row.target)]:
+            rows += _threshold(key, groups.pop(key, []), row)
+    for key in sorted(groups):
+        rows += _threshold(key, groups[key], None)
+    return _frame(rows, EFFICIENCY)
+
+
+EFFICIENCY = (
+    "Task", "Model", "Family", "Parameters", "Published parameters", "Ratio", "Accuracy", "95 % low", "95 % high",
+    "Min", "Max", "Seeds", "Confirmed", "Attempts", "FLOPs", "Activation bytes", "GPU bytes", "Data set", "Study",
+)  # fmt: skip
+
+
+def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[dict[str, Any]]:
+    name, target = key
+    common = {"Task": f"{100 * target:g} % in {name}", "Data set": name}
+    rows = []
+    if row is not None:
+        common["Published parameters"] = row.parameters
+        again = [run for run in runs if row.is_of(run.config)]
+        runs = [run for run in runs if not row.is_of(run.config)]
+        stated = {**common, "Model": f"{row.model} (upstream's)", "Family": "published", "Parameters": row.parameters}
+        # the latest: recipes improve, and a reproduction is a statement about the network, not about the first recipe
+        last = max(again, key=lambda run: run.created, default=None)
+        rows.append({**stated, **_result(last, again, row)} if last else {**stated, "Accuracy": NOT_RUN, "Ratio": 1.0})
+    for family in FAMILIES:
+        tried = [run for run in runs if run.family == family]
+        if not tried:
+            if row is not None:
+                rows.append({**common, "Model": NOT_RUN, "Family": family})
+            continue
+        confirmed = [run for run in tried if run.confirmed]
+        if confirmed:
+            best = min(confirmed, key=lambda run: (run.parameters, run.created))
+        else:
+            best = max(tried, key=lambda run: (run.mean or 0, -run.parameters))
+        rows.append({**common, "Model": best.config.name, "Family": family, **_result(best, tried, row)})
+    return rows
+
+
+def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
+    low, high = run.interval or (None, None)
+    return {
+        "Parameters": run.parameters,
+        "Ratio": run.parameters / row.parameters if row else None,
+        "Accuracy": run.mean,
+        "95 % low": low,
+        "95 % high": high,
+        "Min": run.min,
+        "Max": run.max,
+        "Seeds": run.n,
+        "Confirmed": "yes" if run.confirmed else "no",
+        "Attempts": len(tried),
+        "FLOPs": run.cost and run.cost.flops_total,
+        "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
+        "GPU bytes": run.cost and run.cost.peak_gpu_bytes,
+        "Study": run.study,
+    }
+
+
+def label(dataset: Data) -> str:
+    """What a data set is called in a table: a copy or a user's folder never passes for the official data set."""
+    if dataset.variant == "folder":
+        return f"{dataset.label} (folder)"
+    if dataset.variant == "jpeg" and "JPEG" not in dataset.label:
+        return f"{dataset.label} (JPEG copy)"
+    return dataset.label
+
+
+def _base(name: str) -> str | None:
+    """The official data set a label is a variant of; None for a folder."""
+    return None if name.endswith("(folder)") else name.removesuffix(" (JPEG copy)")
+
+
+# -------------------------------------------------------------------------------------------------- benchmarks
+
+
+def benchmark(records: Iterable[Record]) -> pd.DataFrame:
+    """Upstream's published benchmark values, the audited cost of the configurations behind them, and what ran here."""
+    records = list(records)
+    audits = _latest((r for r in records if isinstance(r, Audit)), lambda r: r.row)
+    rows = []
+    for stated in BENCHMARKS:
+        saved = next((saved for saved in SAVED if saved.row == stated.audit), None)
+        found = audits.get(stated.audit)
+        cells: dict[str, Any] = {
+            "Task": stated.task,
+            "Data set": stated.label,
+            "Metric": stated.metric,
+            "Published": stated.value,
+            "Configuration": saved.name if saved else "configuration not published",
+            "Source": saved.source if saved else "",
+            "Here": NOT_RUN,
+        }
+        if saved:
+            cells["Parameters"] = found.counted if found else "not audited here"
+            cells["FLOPs"] = found and found.cost and found.cost.flops_total
+            cells["Input"] = "x".join(map(str, found.cost.input_shape)) if found and found.cost else None
+        config = classifier_config(saved) if saved else None
+        runs = [
+            r
+            for r in records
+            if isinstance(r, Confirmation)
+            and label(r.dataset) == stated.label
+            and stated.metric == "accuracy"
+            and r.mean is not None
+            and (config is None or r.config.model_copy(update={"dropout": config.dropout}) == config)
+        ]
+        if runs:
+            best = max(runs, key=lambda r: r.created) if config else max(runs, key=lambda r: r.mean)
+            cells["Here"] = f"{100 * best.mean:.2f} % ({best.config.name}, {best.parameters:,} parameters)"
+        rows.append(cells)
+    return _frame(rows, BENCHMARK)
+
+
+BENCHMARK = (
+    "Task", "Data set", "Metric", "Published", "Here", "Configuration", "Parameters", "FLOPs", "Input", "Source",
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ trials, audits, measurements
+
+
+def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
+    """The trials of a study (of every study without `name`), fewest parameters first; accuracy is on validation."""
+    trials = [r for r in records if isinstance(r, Trial) and name in (None, r.study)]
+    trials.sort(key=lambda r: (r.study, r.parameters, math.inf if r.number is None else r.number, r.created))
+    rows = [
+        {
+            "Study": r.study,
+            "Data set": label(r.dataset),
+            "Target": r.target,
+            "Family": r.family,
+            "Trial": r.number,
+            "Configuration": r.config.name,
+            "Parameters": r.parameters,
+            "State": r.state,
+            "Validation": r.accuracy_validation,
+            "Seeds": len(r.seeds),
+            "Epochs": max((len(curve) for curve in r.curves), default=0),
+            "Seconds": round(r.device_seconds, 1),
+            "Reason": r.reason,
+        }
+        for r in trials
+    ]
+    return _frame(rows, STUDY)
+
+
+STUDY = (
+    "Study", "Data set", "Target", "Family", "Trial", "Configuration", "Parameters", "State", "Validation", "Seeds",
+    "Epochs", "Seconds", "Reason",
+)  # fmt: skip
+
+
+def audit(records: Iterable[Record]) -> pd.DataFrame:
+    """The latest audit of every row: published, closed-form, counted and fvcore's parameters, and the cost."""
+    rows = [
+        {
+            "Row": r.row,
+            "Published": f"{r.published_millions} M" if r.published_millions is not None else r.published,
+            "Closed form": r.closed_form,
+            "Counted": r.counted,
+            "fvcore": r.fvcore,
+            "Agree": "yes" if r.agree else "NO",
+            "Up-sampling": ", ".join(r.upsampling),
+            "Input": "x".join(map(str, r.cost.input_shape)) if r.cost else None,
+            "FLOPs": r.cost and r.cost.flops_total,
+            "Uncounted operators": ", ".join(r.cost.unsupported) if r.cost else None,
+            "Activation bytes": r.cost and r.cost.activation_bytes_per_image,
+            "GPU bytes": r.cost and r.cost.peak_gpu_bytes,
+            "Source": r.source,
+            "Note": r.note,
+        }
+        for r in _latest((r for r in records if isinstance(r, Audit)), lambda r: (r.row, r.source)).values()
+    ]
+    for row in rows:
+        if row["Published"] is None:
+            row["Published"] = "not published"
+    return _frame(rows, AUDIT)
+
+
+AUDIT = (
+    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", "Input", "FLOPs",
+    "Uncounted operators", "Activation bytes", "GPU bytes", "Source", "Note",
+)  # fmt: skip
+
+
+def measurements(records: Iterable[Record]) -> pd.DataFrame:
+    """The latest of every measurement on every machine, a line a peer; the ratio is ours / peer's."""
+    found = _latest((r for r in records if isinstance(r, Benchmark)), lambda r: (r.name, r.unit, r.machine))
+    rows = [
+        {
+            "Measurement": r.name,
+            "Unit": r.unit,
+            "Better": r.better,
+            "Ours": r.ours,
+            "Peer": peer,
+            "Peer's": value,
+            "Ratio": r.ratios.get(peer) if peer else None,
+            "Repetitions": r.repetitions,
+            "Machine": r.machine,
+        }
+        for _, r in sorted(found.items())
+        for peer, value in (r.peers or {"": None}).items()
+    ]
+    return _frame(rows, MEASUREMENTS)
+
+
+MEASUREMENTS = ("Measurement", "Unit", "Better", "Ours", "Peer", "Peer's", "Ratio", "Repetitions", "Machine")
+
+
+def _latest(records: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, Any]:
+    """The last record made for every key, in the order in which the keys first come."""
+    found: dict[Any, Any] = {}
+    for record in records:
+        if key(record) not in found or record.created >= found[key(record)].created:
+            found[key(record)] = record
+    return found
+
+
+def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    # object: a column holds numbers, words in their place, and nothing
+    cells = [[row.get(column) for column in columns] for row in rows]
+    return pd.DataFrame(cells, columns=list(columns), dtype=object)
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
+    "parameter-efficiency": (
+        parameter_efficiency,
+        "Parameters at a target accuracy. Accuracy is on the test set at the last epoch, mean over seeds with a 95 % "
+        "interval (Student's t). FLOPs: one image forward, one multiply-accumulate is one FLOP. Activation bytes: "
+        "saved for backward, one image. GPU bytes: peak of a training step.",
+    ),
+    "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
+    "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
+    "measurements": (measurements, "Measurements beside peers in the same run; ratio is ours / peer's."),
+    "trials": (study, "Trials of all studies, fewest parameters first; accuracy is on validation images."),
+}
+ALWAYS = ("parameter-efficiency", "benchmark")  # the others are there when there is something in them
+SUFFIXES = ("md", "csv", "tex")
+
+
+def rendered(records: Sequence[Record]) -> dict[str, str]:
+    """File name -> content of every table the records give."""
+    files = {}
+    for name, (make, caption) in TABLES.items():
+        frame = make(records)
+        if len(frame) or name in ALWAYS:
+            files[f"{name}.md"] = markdown(frame, caption)
+            files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n")
+            files[f"{name}.tex"] = latex(frame, caption)
+    return files
+
+
+def write(results_dir: Path | str) -> list[Path]:
+    """Write every table of the records in `results_dir` beside them; returns the files.
+
+    Each is replaced whole or not at all. A table whose records are gone is removed. Raises UserError where a record is
+    bad or a file cannot be written.
+    """
+    folder = Path(results_dir)
+    if folder.is_dir():
+        for path in sorted(folder.glob("*.jsonl")):
+            repair(path)
+    files = rendered(read_all(folder))
+    try:
+        for name, content in files.items():
+            temporary = folder / f".{name}.{os.getpid()}.tmp"
+            try:
+                temporary.write_text(content, encoding="utf-8", newline="")
+                os.replace(temporary, folder / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+        for path in _stale(folder, files):
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write tables to {folder}: {error.strerror or error}") from error
+    return [folder / name for name in files]
+
+
+def check(results_dir: Path | str) -> list[str]:
+    """Tables in `results_dir` that are missing, out of date, or of records that are gone. Writes nothing."""
+    folder = Path(results_dir)
+    files = rendered(read_all(folder))
+    different = []
+    for name, content in files.items():
+        try:
+            same = (folder / name).read_bytes() == content.encode()
+        except OSError:
+            same = False
+        if not same:
+            different.append(str(folder / name))
+    return different + [str(path) for path in _stale(folder, files)]
+
+
+def _stale(folder: Path, files: dict[str, str]) -> list[Path]:
+    ours = [f"{name}.{suffix}" for name in TABLES for suffix in SUFFIXES]
+    return [folder / name for name in ours if name not in files and (folder / name).exists()]
