@@ -137,7 +137,7 @@ def search(
         validation_count=VALIDATION.get(split.name, len(split) // 10),
         listen=display,
     )
-    count = len(engine.study.get_trials(deepcopy=False))
+    count = sum(trial.state.is_finished() for trial in engine.study.get_trials(deepcopy=False))
     confirmations = []
     try:
         with display:
