@@ -20,7 +20,9 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, and fetching them.")
 app.add_typer(data_app, name="data")
 
-DataName = Annotated[str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")]
+DataName = Annotated[
+    str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
 Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
@@ -172,7 +174,9 @@ def _confirm(engine, display, seeds: int, first: int, data_dir, start: float, se
     for trial in engine.best():
         config = engine.space.build(trial.params)
         fresh = list(range(first, first + seeds))
-        earlier = [r for r in past if r.config == config and r.seeds == fresh and r.recipe == engine.recipe.model_dump()]
+        earlier = [
+            r for r in past if r.config == config and r.seeds == fresh and r.recipe == engine.recipe.model_dump()
+        ]
         if earlier:
             done.append(earlier[-1])
             if earlier[-1].confirmed:
@@ -181,7 +185,9 @@ def _confirm(engine, display, seeds: int, first: int, data_dir, start: float, se
         cost = trial.user_attrs.get("seconds", 0) * seeds / len(engine.seeds) * len(engine.data) / len(engine.train)
         if done and seconds is not None and time.monotonic() - start + cost > seconds:
             break
-        display.say(f"confirming {config.name}, {config.parameters():,} parameters: {seeds} fresh seeds, all training data")
+        display.say(
+            f"confirming {config.name}, {config.parameters():,} parameters: {seeds} fresh seeds, all training data"
+        )
 
         def on_epoch(epoch, latest, config=config):
             loss = sum(e.train_loss for e in latest) / len(latest)
@@ -211,7 +217,9 @@ def _confirm(engine, display, seeds: int, first: int, data_dir, start: float, se
 def _verdict(record) -> str:
     if record.mean is None:
         return f"confirmation failed: {record.reason}"
-    interval = "" if record.interval is None else f" (95 % interval {record.interval[0]:.2%} to {record.interval[1]:.2%})"
+    interval = (
+        "" if record.interval is None else f" (95 % interval {record.interval[0]:.2%} to {record.interval[1]:.2%})"
+    )
     verdict = "confirmed" if record.confirmed else "not confirmed"
     return (
         f"{verdict}: {record.parameters:,} parameters, test accuracy {record.mean:.2%}{interval}, "
@@ -293,7 +301,9 @@ def train(
 
 @app.command()
 def audit(
-    saved_models: Annotated[bool, typer.Option("--saved-models", help="Also every configuration upstream states.")] = False,
+    saved_models: Annotated[
+        bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
+    ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Count a checkpoint instead.")] = None,
     factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
     input: Annotated[str, typer.Option(help="Its input: channels,height,width.")] = "3,224,224",
@@ -332,7 +342,9 @@ def _print_audit(rows) -> None:
 
     table = Table(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
     for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by", "FLOPs"):
-        table.add_column(column, justify="left" if column in ("row", "agree", "reproduced by") else "right", overflow="fold")
+        table.add_column(
+            column, justify="left" if column in ("row", "agree", "reproduced by") else "right", overflow="fold"
+        )
     table.add_column("activations", justify="right")
     table.add_column("GPU memory", justify="right")
 
@@ -359,7 +371,9 @@ def _print_audit(rows) -> None:
 
 @app.command()
 def tables(
-    check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 when a committed table differs.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare; exit code 1 when a committed table differs.")
+    ] = False,
     results: Results = Path("results"),
 ) -> None:
     """Regenerate the tables (Markdown, CSV, LaTeX) from the records."""

@@ -240,7 +240,9 @@ class Search:
         return best[0].user_attrs.get("seconds", 0.0) * growth * 1.1
 
     def _typical_seconds(self) -> float:
-        times = [t.user_attrs.get("seconds", 0.0) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        times = [
+            t.user_attrs.get("seconds", 0.0) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
+        ]
         times = sorted(time for time in times if time)
         return times[len(times) // 2] if times else 0.0
 
@@ -314,13 +316,17 @@ class Search:
             state = "failed"
         self._record(config, trial.number, results, state, stopped, seconds)
         self.listen(
-            Event(
-                "done", stopped or "", config, trial.number, self.recipe.epochs, curve, state, mean, feasible
-            )
+            Event("done", stopped or "", config, trial.number, self.recipe.epochs, curve, state, mean, feasible)
         )
 
     def _record(
-        self, config: LiteConfig, number: int, results: Sequence[Trained], state: str, reason: str | None, seconds: float
+        self,
+        config: LiteConfig,
+        number: int,
+        results: Sequence[Trained],
+        state: str,
+        reason: str | None,
+        seconds: float,
     ) -> None:
         accuracies = [r.accuracy for r in results]
         append(

@@ -107,7 +107,7 @@ def affine(x: Tensor, move: Tensor) -> Tensor:
 
 
 def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch.Generator) -> Tensor | None:
-    """Random affine maps (N, 6) of the images `order` (N,) in one member's epoch; None where the recipe moves nothing."""
+    """Random affine maps (N, 6) of the images `order` (N,) in one epoch; None where the recipe moves nothing."""
     if not (recipe.shift or recipe.rotate or recipe.scale or recipe.shear or recipe.flip):
         return None
     count = len(order)
@@ -311,7 +311,9 @@ def evaluate(config: LiteConfig, states: list[dict[str, Tensor]], train_split: S
     flat = torch.stack([torch.cat([state[name].flatten() for name in stack.shapes]) for state in states])
     names = [key.removesuffix(".running_mean") for key in stack.keys if key.endswith(".running_mean")]
     statistics = {
-        name: tuple(torch.stack([state[f"{name}.{what}"] for state in states]) for what in ("running_mean", "running_var"))
+        name: tuple(
+            torch.stack([state[f"{name}.{what}"] for state in states]) for what in ("running_mean", "running_var")
+        )
         for name in names
     }
     device = torch.device("cpu")

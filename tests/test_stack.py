@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_config import configurations
 
 from wavemix import LiteConfig, WaveMixLite

@@ -357,9 +357,7 @@ class _NormUp(torch.autograd.Function):
         out = z.new_empty(members, groups, channels, factor * h, factor * w, LANES)
         base = None if base is None else base.contiguous()
         ctx.shape = (members, groups, channels, h, w, up, ctypes.c_float(EPS))
-        kernels().norm_up_forward(
-            *map(_pointer, (z, base, gamma, beta, out, mean, variance)), *ctx.shape, given
-        )
+        kernels().norm_up_forward(*map(_pointer, (z, base, gamma, beta, out, mean, variance)), *ctx.shape, given)
         ctx.save_for_backward(z, gamma, mean, variance)
         ctx.residual = base is not None
         ctx.mark_non_differentiable(mean, variance)
