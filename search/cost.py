@@ -143,11 +143,21 @@ HANDLES: dict[str, Callable[[list, list], float]] = {
 FREE = [f"aten::{name}" for name in "feature_dropout unflatten repeat alias pad clone numel lt le".split()]
 
 
+def _on(module: nn.Module, device: str) -> nn.Module:
+    """A copy of `module` whose tensors lie on `device`; those that lie there already are shared, not cloned."""
+    memo: dict[int, Tensor] = {}
+    for tensor in [*module.parameters(), *module.buffers()]:
+        moved = tensor.detach().to(device)
+        shared = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+        memo[id(tensor)] = shared
+    return copy.deepcopy(module, memo)
+
+
 @contextmanager
 def _evaluation(module: nn.Module) -> Iterator[nn.Module]:
-    """A copy on the CPU in evaluation mode, without gradients."""
+    """A copy on the CPU in evaluation mode, without gradients: it shares the weights, which nothing changes."""
     with torch.no_grad():
-        yield copy.deepcopy(module).cpu().eval()
+        yield _on(module, "cpu").eval()
 
 
 def _analysis(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Any, dict[str, int]]:
@@ -212,7 +222,7 @@ def count_flops_torch(module: nn.Module, input_shape: tuple[int, ...]) -> int:
 def _by_shapes(module: nn.Module, run: Callable[[nn.Module], T]) -> T:
     """`run` on a copy that holds shapes and no numbers; on a real one where the module needs numbers."""
     try:
-        return run(copy.deepcopy(module).to("meta"))
+        return run(_on(module, "meta"))
     except Exception:  # whatever somebody's module raises when it looks at a number that is not there
         return run(copy.deepcopy(module))
 
