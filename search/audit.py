@@ -60,7 +60,7 @@ def published(device: str | None = None) -> list[Audit]:
 
 
 def saved_models(device: str | None = None, progress: Callable[[str], None] | None = None) -> list[Audit]:
-    """Audit every configuration upstream states, at the image size it is meant for (half a minute on one core).
+    """Audit every configuration upstream states, at the image size it is meant for (about a minute).
 
     Upstream's blocks use transposed convolutions. `progress` is called with each row's name before it is built.
     """
