@@ -1,0 +1,266 @@
+"""The search end to end on a small folder of images, with real trainings, a real storage and the real command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from PIL import Image
+from test_training import bars
+
+from search import datasets, tables
+from search.confirm import confirm
+from search.errors import UserError
+from search.recipe import Recipe
+from search.records import Confirmation, Trial, read
+from search.study import Search, margin
+from wavemix import LiteConfig, load_checkpoint
+
+RECIPE = Recipe(epochs=3, batch_size=32, lr=0.03, optimizer="muon")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("images") / "bars"
+    for part, count, seed in (("train", 320, 0), ("test", 96, 1)):
+        split = bars(count, seed)
+        for number, (image, label) in enumerate(zip(split.images, split.labels.tolist())):
+            place = root / part / split.classes[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(place / f"{number}.png")
+    return root
+
+
+def engine(folder: Path, results: Path, **options) -> Search:
+    options = {"target": 0.9, "recipe": RECIPE, "name": "bars", "ceiling": 1500, "validation_count": 64} | options
+    return Search(datasets.load(str(folder), "train"), results=results, **options)
+
+
+def test_search_finds_and_records(folder, tmp_path):
+    events = []
+    search = engine(folder, tmp_path, listen=events.append, target=0.6)
+    search.run(trials=4)
+    records = read(tmp_path / "bars.jsonl")
+    assert 1 <= len(records) <= 4 and all(isinstance(r, Trial) for r in records)
+    if len(records) < 4:  # it stops early only when it says that nothing smaller is left
+        assert any(e.kind == "note" and "has been tried" in e.text for e in events)
+    assert {r.state for r in records} <= {"complete", "pruned", "refused"}
+    for record in records:
+        assert record.dataset.train_count == 256 and record.dataset.validation_count == 64
+        assert record.parameters == record.config.parameters() < 1500
+    feasible = search.feasible()
+    assert feasible, "60 % of four easy classes is within reach"
+    assert feasible[0].value >= 0.6 + margin(0.6, 64)
+    # every trial after the first feasible one had fewer parameters than the incumbent of its time
+    incumbent = 1500
+    for trial in search.study.get_trials():
+        if trial.state.is_finished() and trial.user_attrs.get("parameters"):
+            assert trial.user_attrs["parameters"] < incumbent
+            if trial.user_attrs.get("feasible"):
+                incumbent = trial.user_attrs["parameters"]
+    assert search.incumbent == incumbent
+    assert [e.kind for e in events].count("trial") == sum(r.state != "refused" for r in records)
+
+
+def test_candidates_at_or_above_the_incumbent_are_refused_without_training(folder, tmp_path, monkeypatch):
+    search = engine(folder, tmp_path)
+    config = search.space.configurations(0, 1500)[0]
+    search.ceiling = config.parameters()
+    search.study.enqueue_trial(search.space.knobs_of(config))
+    monkeypatch.setattr("search.study.train", lambda *a, **k: pytest.fail("it was trained"))
+    search._one()
+    (record,) = read(tmp_path / "bars.jsonl")
+    assert record.state == "refused" and record.wall_seconds == 0 and record.accuracies == []
+
+
+def test_hopeless_curves_are_pruned(folder, tmp_path):
+    recipe = RECIPE.model_copy(update={"epochs": 20, "lr": 1e-5, "optimizer": "adamw"})
+    search = engine(folder, tmp_path, target=0.99, recipe=recipe)
+    search.run(trials=1)
+    (record,) = read(tmp_path / "bars.jsonl")
+    assert record.state == "pruned"
+    assert 5 <= len(record.curves[0]) < 20
+
+
+def test_nan_fails_the_trial_and_the_search_goes_on(folder, tmp_path):
+    search = engine(folder, tmp_path, recipe=RECIPE.model_copy(update={"lr": 1e30, "optimizer": "adamw"}))
+    search.run(trials=2)
+    records = read(tmp_path / "bars.jsonl")
+    assert [r.state for r in records] == ["failed", "failed"] and records[0].reason.startswith("nan: the loss of seed")
+
+
+def test_interrupted_trial_goes_on_from_its_checkpoint(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.training.CHECKPOINT_SECONDS", 0.0)
+
+    def stop(event):
+        if event.kind == "epoch" and len(event.curve) == 2:
+            raise KeyboardInterrupt
+
+    first = engine(folder, tmp_path, listen=stop, target=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(trials=1)
+    epochs = []
+    second = engine(folder, tmp_path, listen=lambda e: epochs.append(e) if e.kind == "epoch" else None, target=0.5)
+    second.run(trials=1)
+    assert len(epochs) == 2, "one epoch was checkpointed, two were left"
+    (record,) = read(tmp_path / "bars.jsonl")
+    assert record.state == "complete" and len(record.curves[0]) == 3
+    assert not list(tmp_path.glob("studies/bars/*.checkpoint"))
+
+
+def test_killed_run_leaves_no_trial_behind(folder, tmp_path):
+    search = engine(folder, tmp_path)
+    trial = search.study.ask({n: optuna.distributions.CategoricalDistribution(v) for n, v in search.space.knobs.items()})
+    again = engine(folder, tmp_path)
+    states = [t.state.name for t in again.study.get_trials()]
+    assert states == ["FAIL", "WAITING"]
+    assert again.study.get_trials()[1].system_attrs["fixed_params"] == trial.params
+
+
+def test_storage_of_another_study_is_refused(folder, tmp_path):
+    engine(folder, tmp_path)
+    with pytest.raises(UserError, match="another study named bars .its target differs"):
+        engine(folder, tmp_path, target=0.8)
+    with pytest.raises(UserError, match="cannot be opened"):
+        engine(folder, tmp_path, storage="sqlite:////proc/none/x.db", name="other")
+    with pytest.raises(UserError) as caught:
+        engine(folder, tmp_path, storage="postgresql+psycopg://me:secret@127.0.0.1:1/none", name="other")
+    assert "secret" not in str(caught.value)
+
+
+def test_space_that_holds_nothing_is_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="raise --max-parameters"):
+        engine(folder, tmp_path, ceiling=20)
+
+
+def test_confirmation_is_the_only_reader_of_the_test_part(folder, tmp_path, monkeypatch):
+    parts = []
+    load = datasets.load
+    monkeypatch.setattr("search.datasets.load", lambda name, part, *a: parts.append(part) or load(name, part, *a))
+    search = engine(folder, tmp_path)
+    search.run(trials=2)
+    assert parts == ["train"]
+    config = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=1, upsampling="bilinear")
+    data = load(str(folder), "train")
+    record = confirm(config, RECIPE, data, 0.3, [1, 2, 3], study="bars", family="published", results=tmp_path)
+    assert parts == ["train", "test"]
+    assert record.n == 3 and record.dataset.train_count == 320 and record.dataset.test_count == 96
+    for path in (Path(datasets.__file__).parent).glob("*.py"):
+        if path.name not in ("confirm.py", "datasets.py", "fetch.py", "folder.py", "decoded.py", "download.py"):
+            assert '"test"' not in path.read_text(), f"{path.name} names the test part"
+
+
+def test_confirmed_weights_reload_to_the_recorded_accuracy(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from wavemix import WaveMixLite
+
+    config = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=1, upsampling="bilinear")
+    data, test = datasets.load(str(folder), "train"), datasets.load(str(folder), "test")
+    record = confirm(config, RECIPE, data, 0.99, [1, 2], study="bars", family="published", results=tmp_path)
+    assert not record.confirmed or record.mean >= 0.99
+    (path,) = (tmp_path / "weights").glob("*.safetensors")
+    one = {k.removeprefix("2/"): v for k, v in load_file(path).items() if k.startswith("2/")}
+    save_file(one, tmp_path / "one.safetensors")
+    network = load_checkpoint(WaveMixLite(config), tmp_path / "one.safetensors").eval()
+    sample = data.images[:10000].float() / 255
+    mean, deviation = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
+    x = (test.images.float() / 255 - mean[:, None, None]) / deviation[:, None, None]
+    accuracy = (network(x).argmax(1) == test.labels).float().mean().item()
+    assert accuracy == pytest.approx(record.accuracies[1], abs=1e-6)
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def wavemix(*arguments, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "search.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+
+
+SMALL = ["--epochs", 3, "--max-parameters", 1500, "--results"]
+
+
+def test_main_job(folder, tmp_path):
+    done = wavemix("search", folder, "--target", 0.5, "--trials", 3, *SMALL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "confirmed" in done.stdout and "wavemix train" in done.stdout and "Traceback" not in done.stderr
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "bars-50-extended.jsonl").read_text().splitlines()]
+    assert 1 <= kinds.count("trial") <= 3 and "confirmation" in kinds
+    assert tables.check(tmp_path) == []
+    # the printed command reproduces the winner
+    command = next(line for line in done.stdout.splitlines() if line.strip().startswith("wavemix train"))
+    record = [r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)][-1]
+    import shlex
+
+    again = wavemix(*shlex.split(command)[1:], "--results", tmp_path / "again", "--target", 0.5)
+    assert again.returncode == 0, again.stderr
+    repeated = read(tmp_path / "again" / "train.jsonl")[0]
+    assert repeated.config == record.config
+    assert repeated.accuracies == pytest.approx(record.accuracies, abs=0.02)
+
+
+def test_interrupt_is_clean_and_resumable(folder, tmp_path):
+    arguments = ["search", folder, "--target", 0.99, "--trials", 2, "--epochs", 3000, "--results", tmp_path]
+    command = [sys.executable, "-m", "search.cli", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "trial 0" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on from here" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "mnisst", "--target", "0.9"], "unknown data set"),
+        (["search", "FOLDER", "--target", "1.5"], "fraction between 0 and 1"),
+        (["search", "FOLDER", "--target", "0.9", "--budget", "soon"], "--budget is a time"),
+        (["search", "FOLDER", "--target", "0.9", "--family", "mine"], "--family is"),
+        (["search", "FOLDER", "--target", "0.9", "--max-parameters", "9"], "raise --max-parameters"),
+        (["search", "FOLDER", "--target", "0.9", "--results", "/proc/results"], "cannot write to /proc/results"),
+        (["search", "FOLDER", "--target", "0.9", "--recipe", '{"epochs": 0}'], "--recipe: epochs"),
+        (["train", "FOLDER", "--config", '{"depth": 0}'], "--config: depth"),
+        (["train", "FOLDER", "--config", "nothing.json"], "can't be read"),
+        (["train", "FOLDER", "--config", "{}", "--seeds", "a"], "--seeds is"),
+        (["tables", "--results", "/nowhere"], "/nowhere"),
+        (["audit", "--factory", "nothing"], "module:callable"),
+        (["audit", "--checkpoint", "/nowhere.pth"], "/nowhere.pth"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(folder, arguments, message):
+    done = wavemix(*[str(folder) if a == "FOLDER" else a for a in arguments])
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("wavemix:")]
+    assert len(lines) == 1 and message in lines[0] and "Traceback" not in done.stderr
+
+
+def test_audit_command_agrees():
+    done = wavemix("audit", env=os.environ | {"COLUMNS": "200"})
+    assert done.returncode == 0
+    for count in ("3,566", "7,156", "37,058", "520,106"):
+        assert done.stdout.count(count) >= 4
+
+
+def test_real_mnist(data_dir, tmp_path):
+    """One short trial on real MNIST, through the command."""
+    recipe = Recipe(epochs=1, batch_size=128, lr=0.03, optimizer="muon").model_dump_json()
+    config = LiteConfig(in_channels=1, final_dim=8, depth=1, stride=(2, 2), pad=2, upsampling="bilinear")
+    done = wavemix(
+        "train", "mnist", "--config", config.model_dump_json(), "--recipe", recipe, "--data-dir", data_dir,
+        "--results", tmp_path, "--target", 0.5,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = read(tmp_path / "train.jsonl")
+    assert record.confirmed and record.dataset.label == "MNIST" and record.dataset.test_count == 10000
+    assert torch.tensor(record.accuracies).mean() > 0.7
