@@ -126,6 +126,11 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
     unseen = "" if stored else "strides, activation, wavelet and interpolation do not show in weights"
     note = f"does not fit the configuration read off it: {', '.join(wrong[:3])}" if wrong else unseen
     fits = not wrong and config.parameters() == counted
+    if size:
+        try:
+            config.check_image_size(size, size)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
     return Audit(
         **fields,
         closed_form=config.parameters(),

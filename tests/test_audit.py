@@ -106,6 +106,8 @@ def test_upstreams_checkpoints(tmp_path, suffix, knobs):
     assert found.buffers == sum(buffer.numel() for buffer in network.buffers())
     assert found.configuration["level"] == knobs["level"] and found.configuration["final_dim"] == 16
     assert found.cost.input_shape == [3, 32, 32]
+    with pytest.raises(UserError, match="divisible"):
+        audit.checkpoint(path, size=31)
 
 
 def test_a_stored_configuration_is_used(tmp_path):
