@@ -21,7 +21,7 @@ from wavemix.config import LiteConfig
 from .datasets import Split, split_validation
 from .errors import UserError
 from .recipe import Recipe
-from .records import Data, Trial, append, read
+from .records import Data, Trial, append, read, repair
 from .sampler import Candidate, FrontierSampler, Observation, relative_error
 from .space import Space, training_work
 from .training import Epoch, Trained, train
@@ -101,6 +101,7 @@ class Search:
             probe.unlink()
         except OSError as error:
             raise UserError(f"cannot write to {self.results}: {error.strerror}; choose another --results") from error
+        repair(self.path)  # a killed run may have left half a line
         self.study = self._open(storage or f"sqlite:///{self.results / 'studies' / name}.db")
         self._adopt_interrupted()
         if not self.study.get_trials(deepcopy=False):
