@@ -1,0 +1,522 @@
+"""Pictures of the records: frontier, anytime curve, importance of the knobs, learning curves.
+
+Every function takes records and gives a matplotlib figure, or None where the records hold nothing to draw. Like the
+tables they depend on nothing else: the same records give the same bytes on the same version of matplotlib. Nothing
+here goes through pyplot, so that no display, window or global state is touched.
+"""
+
+import functools
+import hashlib
+import io
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from .errors import UserError
+from .records import Confirmation, Record, Trial, read_all
+from .study import margin
+from .tables import label
+from .upstream import PUBLISHED, Published
+
+# Okabe & Ito's colours, told apart under every common colour blindness; the shapes differ too
+COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
+MARKERS = {"published": "s", "extended": "o"}
+UPSTREAM, PRUNED, FAINT = "#000000", "#8C8C8C", "#5F5F5F"
+KINDS = ("frontier", "anytime", "importance", "curves")
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a name out of a record is no formula
+    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
+}
+SIZE = (4.8, 3.9)  # inches: read without zooming where a phone shrinks it to its width
+MANY = 400  # markers or lines from which they are one bitmap inside the SVG
+FEWEST = 12  # complete trials from which a fit says something about a knob
+
+
+def styled(draw: Callable[[Iterable[Record]], Figure | None]) -> Callable[[Iterable[Record]], Figure | None]:
+    """`draw` under the pictures' own style."""
+
+    @functools.wraps(draw)
+    def drawn(records: Iterable[Record]) -> Figure | None:
+        with _style():
+            return draw(records)
+
+    return drawn
+
+
+# ----------------------------------------------------------------------------------------------------- frontier
+
+
+@styled
+def frontier(records: Iterable[Record]) -> Figure | None:
+    """Parameters against accuracy of one data set's runs.
+
+    Completed trials stand at their validation accuracy, confirmations at their mean on the test set with its 95 %
+    interval. The thin steps are the best validation accuracy at or below a count, targets are lines, and upstream's
+    published networks stand at the accuracy they are published for. Accuracy is spaced by the logarithm of the error.
+    """
+    runs = _runs(records)
+    trials = [r for r in runs if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation is not None]
+    tested = [r for r in runs if isinstance(r, Confirmation) and r.mean is not None]
+    if not trials and not tested:
+        return None
+    rows = published(runs)
+    figure, axes = _figure("Parameters and accuracy", label(runs[0].dataset))
+    handles = []
+    for family, colour in COLOURS.items():
+        mine = [r for r in trials if r.family == family]
+        if mine:
+            counts, values = [r.parameters for r in mine], [_capped(r.accuracy_validation) for r in mine]
+            axes.plot(
+                counts, values, MARKERS[family], color=colour, mfc="none", ms=4, mew=0.8, alpha=0.6,
+                rasterized=len(mine) > MANY,
+            )  # fmt: skip
+            steps = _staircase(counts, values)
+            axes.step(*zip(*steps), where="post", color=colour, lw=0.9, alpha=0.8)
+            handles.append(_marker(MARKERS[family], colour, f"{family} family, validation", hollow=True))
+        mine = [r for r in tested if r.family == family]
+        for run in mine:
+            low, high = run.interval or (run.mean, run.mean)
+            mean = _capped(run.mean)
+            errors = [[mean - min(mean, _capped(low))], [max(mean, _capped(high)) - mean]]
+            axes.errorbar(
+                run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
+                mec=colour, mfc=colour if run.confirmed else "white", zorder=4,
+            )  # fmt: skip
+        for confirmed in (True, False):
+            if any(r.confirmed is confirmed for r in mine):
+                said = f"{family} family, test: {'confirmed' if confirmed else 'missed'}"
+                handles.append(_marker(MARKERS[family], colour, said, hollow=not confirmed, size=6.5))
+    for row in rows:
+        axes.plot(row.parameters, row.target, "*", color=UPSTREAM, ms=10, zorder=5)
+        axes.annotate(
+            f"{row.parameters:,}", (row.parameters, row.target), xytext=(0, -6), textcoords="offset points",
+            ha="center", va="top", fontsize=8,
+        )  # fmt: skip
+    if rows:
+        handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
+    _targets(axes, sorted({r.target for r in runs} | {row.target for row in rows}))
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters (log scale)")
+    axes.set_ylabel("accuracy")
+    _count_axis(axes, "x")
+    _accuracy_axis(axes)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
+    return figure
+
+
+def _staircase(counts: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
+    """(count, best value at or below that count), the points where the best rises and the last count."""
+    steps: list[tuple[int, float]] = []
+    for count, value in sorted(zip(counts, values), key=lambda pair: (pair[0], -pair[1])):
+        if not steps or value > steps[-1][1]:
+            steps.append((count, value))
+    return [*steps, (max(counts), steps[-1][1])]
+
+
+# ------------------------------------------------------------------------------------------------------ anytime
+
+
+def feasible(trial: Trial) -> bool:
+    """Whether a trial reached what its search asked for: the target and the margin over it."""
+    if trial.state != "complete" or trial.accuracy_validation is None:
+        return False
+    count = trial.dataset.validation_count
+    return trial.accuracy_validation >= trial.target + (margin(trial.target, count) if count else 0)
+
+
+@styled
+def anytime(records: Iterable[Record]) -> Figure | None:
+    """Fewest parameters of a feasible trial so far against the training time spent, a line a study.
+
+    For the studies of one data set and one target. The time is the sum of the trials' device seconds in the order in
+    which they ended, pruned and failed ones included: it is compute, whatever the number of workers.
+    """
+    runs = _runs(records)
+    found = []
+    for name, trials in _by_study([r for r in runs if isinstance(r, Trial)]).items():
+        total, best, points = 0.0, math.inf, []
+        for trial in sorted(trials, key=lambda r: r.created):
+            total += trial.device_seconds
+            if feasible(trial) and trial.parameters < best:
+                best = trial.parameters
+                points.append((total, best))
+        if points:
+            found.append((best, name, trials[0].family, [*points, (total, best)]))
+    if not found:
+        return None
+    found.sort(key=lambda entry: entry[:2])
+    shown = found[:8]
+    rows = [row for row in published(runs) if row.target == runs[0].target]
+    longest = max(points[-1][0] for *_, points in shown)
+    unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
+    figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
+    styles = ("-", "--", "-.", ":")
+    for index, (best, name, family, points) in enumerate(shown):
+        times, counts = zip(*points)
+        axes.step(
+            np.array(times) / seconds, counts, where="post", color=COLOURS[family], ls=styles[index % 4], lw=1.5,
+            marker=MARKERS[family], ms=4, markevery=range(len(points) - 1), label=f"{plain(name, 36)}: {best:,}",
+        )  # fmt: skip
+    for row in rows:
+        axes.axhline(row.parameters, color=UPSTREAM, lw=0.9, ls=(0, (4, 3)))
+        axes.annotate(
+            f"published {row.parameters:,}", (1, row.parameters), xycoords=("axes fraction", "data"), xytext=(0, 3),
+            textcoords="offset points", ha="right", va="bottom", fontsize=8,
+        )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"training time of all trials so far ({unit})")
+    axes.set_ylabel("parameters (log scale)")
+    _count_axis(axes, "y")
+    more = f"the best 8 of {len(found)} studies" if len(found) > len(shown) else None
+    figure.legend(loc="outside lower center", ncols=1, title=more, title_fontsize=8)
+    return figure
+
+
+# --------------------------------------------------------------------------------------------------- importance
+
+
+def importances(records: Iterable[Record]) -> dict[str, float]:
+    """How much of what the parameter count leaves open each knob explains, most first; {} for too few trials.
+
+    Over the completed trials, the logarithm of the validation error is fitted by least squares with an intercept and
+    the logarithm of the parameter count; then, for one knob at a time, with an indicator for each of its values as
+    well. A knob's figure is the share of residual variance that it removes, 1 - (RSS1 / dof1) / (RSS0 / dof0), not
+    below 0: dividing by the degrees of freedom keeps knobs with many values from looking important by that alone.
+    Figures are of single knobs, so they do not add up to 1, and they speak about what was tried, not about causes.
+    Knobs of the recipe, named "recipe: ...", count wherever they differ.
+    """
+    trials = [r for r in _runs(records) if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation]
+    if len(trials) < FEWEST:
+        return {}
+    half_an_image = [0.5 / max(1, r.dataset.validation_count) for r in trials]
+    error = np.log([max(1 - r.accuracy_validation, least) for r, least in zip(trials, half_an_image)])
+    size = np.log([r.parameters for r in trials])
+    base = np.stack([np.ones(len(trials)), size], axis=1)
+    before, freedom = _residual(base, error)
+    if freedom < 1 or before <= 1e-12:
+        return {}
+    found = {}
+    for name, values in _knobs(trials).items():
+        levels = sorted(set(values))
+        if not 1 < len(levels) <= len(trials) // 3:
+            continue
+        indicators = np.array([[value == level for level in levels[1:]] for value in values], dtype=float)
+        after, left = _residual(np.concatenate([base, indicators], axis=1), error)
+        if left >= 1:
+            found[name] = max(0.0, 1 - (after / left) / (before / freedom))
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _residual(columns: NDArray, values: NDArray) -> tuple[float, int]:
+    """(sum of squared residuals, degrees of freedom left) of the least-squares fit."""
+    solution, _, rank, _ = np.linalg.lstsq(columns, values, rcond=None)
+    return float(np.sum((values - columns @ solution) ** 2)), len(values) - int(rank)
+
+
+def _knobs(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """Knob -> its value in every trial, as text; "(C)" is a feed-forward as wide as the embedding."""
+    configs = [r.config.model_dump(mode="json") for r in trials]
+    knobs = {name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")}
+    knobs["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]
+    for name in sorted({key for r in trials for key in r.recipe}):
+        knobs[f"recipe: {plain(name)}"] = [str(r.recipe.get(name)) for r in trials]
+    return knobs
+
+
+@styled
+def importance(records: Iterable[Record]) -> Figure | None:
+    """The twelve most important knobs of one data set's trials, as `importances` measures them."""
+    runs = _runs(records)
+    found = {name: value for name, value in importances(runs).items() if value >= 0.005}
+    if not found:
+        return None
+    names = list(found)[:12][::-1]
+    figure, axes = _figure("What decides beyond size", label(runs[0].dataset))
+    bars = axes.barh(names, [100 * found[name] for name in names], color=COLOURS["published"], height=0.65)
+    axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
+    axes.margins(x=0.12)
+    axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("share of the log error left open by the parameter\ncount that the knob alone explains (%)")
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------------- curves
+
+
+@styled
+def curves(records: Iterable[Record]) -> Figure | None:
+    """Validation accuracy of a study's trials after every epoch (mean over seeds); pruned ones end in a cross."""
+    trials = [r for r in _runs(records) if isinstance(r, Trial)]
+    drawn = [(trial, line) for trial in trials if len(line := _curve(trial))]
+    if not drawn:
+        return None
+    figure, axes = _figure("Learning curves", trials[0].study)
+    family = trials[0].family
+    kinds = (
+        ("pruned", PRUNED, 0.7, [d for d in drawn if d[0].state == "pruned"]),
+        ("failed", FAINT, 0.7, [d for d in drawn if d[0].state == "failed"]),
+        ("complete, misses", "#56B4E9", 0.9, [d for d in drawn if d[0].state == "complete" and not feasible(d[0])]),
+        ("complete, reaches the target", COLOURS["extended"], 1.3, [d for d in drawn if feasible(d[0])]),
+    )
+    handles = []
+    for order, (name, colour, width, mine) in enumerate(kinds, 2):
+        if not mine:
+            continue
+        many = len(mine) > MANY
+        lines = LineCollection(
+            [line for _, line in mine], colors=colour, linewidths=width, alpha=0.3 if many else 0.8, rasterized=many,
+            zorder=order,
+        )  # fmt: skip
+        axes.add_collection(lines)
+        single = [line for _, line in mine if len(line) == 1]  # a segment of one point is not drawn
+        if name in ("pruned", "failed"):
+            ends = np.array([line[-1] for _, line in mine])
+            axes.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=4, mew=1, rasterized=many, zorder=order)
+        elif single:
+            axes.plot(*np.concatenate(single).T, "o", color=colour, ms=3, zorder=order)
+        mark = "x" if name in ("pruned", "failed") else None
+        handles.append(Line2D([], [], color=colour, lw=1.5, marker=mark, ms=4, label=f"{name} ({len(mine):,})"))
+    axes.autoscale_view()
+    last = max(line[-1][0] for _, line in drawn)
+    axes.set_xlim(0, last * 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _targets(axes, sorted({r.target for r in trials}))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"validation accuracy ({family} family)")
+    _accuracy_axis(axes)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _curve(trial: Trial) -> NDArray:
+    """(epochs, 2) array of epoch and mean accuracy over the seeds that have one."""
+    points: dict[int, list[float]] = {}
+    for curve in trial.curves:
+        for point in curve:
+            if point.accuracy is not None:
+                points.setdefault(point.epoch, []).append(point.accuracy)
+    return np.array([(epoch, _capped(math.fsum(v) / len(v))) for epoch, v in sorted(points.items())])
+
+
+# ------------------------------------------------------------------------------------------------------ drawing
+
+
+def plain(text: str, most: int = 60) -> str:
+    """A record's text in one line of printable characters, cut to `most`: what a picture or a page can hold."""
+    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in str(text)).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+@contextmanager
+def _style(more: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """matplotlib's own settings and STYLE, whatever the caller's are."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | more)
+        # a name in a script that no font here has
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
+
+
+def _figure(what: str, name: str) -> tuple[Figure, Axes]:
+    """A figure entitled "what: name", the name cut so that the title fits."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    title = figure.suptitle(what, fontsize=10)
+    for most in range(60, 0, -3):
+        title.set_text(f"{what}: {plain(name, most)}")
+        if title.get_window_extent().width < 0.96 * figure.bbox.width:
+            break
+    return figure, figure.subplots()
+
+
+def _marker(shape: str, colour: str, text: str, hollow: bool = False, size: float = 5) -> Line2D:
+    inside = "white" if hollow else colour
+    return Line2D([], [], ls="", marker=shape, color=colour, mfc=inside, mec=colour, ms=size, label=text)
+
+
+def _capped(accuracy: float) -> float:
+    return min(max(accuracy, 0.0), 1 - 1e-5)  # the logarithm of no error is not drawn
+
+
+def _targets(axes: Axes, targets: Sequence[float]) -> None:
+    for target in targets:
+        axes.axhline(target, color=UPSTREAM, lw=0.9, ls=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            f"target {100 * target:g} %", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 2),
+            textcoords="offset points", va="bottom", fontsize=8,
+        )  # fmt: skip
+
+
+NICE = (0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    """Space accuracies by the logarithm of the error, as differences near 100 % are the ones that count."""
+    bottom, top = axes.dataLim.y0, axes.dataLim.y1
+    lines = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata())]
+    bottom, top = min([bottom, *lines]), max([top, *lines])
+    low, high = -math.log10(1 - _capped(bottom)), -math.log10(1 - _capped(top))
+    room = max(0.08 * (high - low), 0.02)
+    low, high = max(low - room, 0), high + room
+    axes.set_yscale("function", functions=(_nines, lambda nines: 1 - 10.0 ** -np.asarray(nines)))
+    bottom, top = 1 - 10**-low, 1 - 10**-high
+    axes.set_ylim(bottom, top)
+    inside = [value for value in NICE if low <= -math.log10(1 - value) <= high]
+    if len(inside) < 4:
+        inside = [value for value in MaxNLocator(6).tick_values(bottom, top) if bottom <= value <= top]
+    else:
+        inside = _apart(inside, [-math.log10(1 - value) for value in inside], (high - low) / 16)
+    _set_ticks(axes.yaxis, inside, [f"{100 * value:.6g} %" for value in inside])
+
+
+def _nines(accuracy: NDArray) -> NDArray:
+    return -np.log10(np.maximum(1 - np.asarray(accuracy), 1e-7))
+
+
+def _apart(values: Sequence[float], places: Sequence[float], least: float) -> list[float]:
+    """Those of `values` whose labels, at `places`, stay `least` apart."""
+    kept, last = [], -math.inf
+    for value, place in zip(values, places):
+        if place - last >= least:
+            kept.append(value)
+            last = place
+    return kept
+
+
+def _count_axis(axes: Axes, which: str) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = sorted(axis.get_view_interval())
+    room = max((math.log10(high) - math.log10(low)) * 0.02, 0.03)
+    low, high = low * 10**-room, high * 10**room
+    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    span = math.log10(high / low)
+    steps = (1,) if span > 4 else (1, 3) if span > 2 else (1, 2, 5)
+    inside = [step * 10**e for e in exponents for step in steps if low <= step * 10**e <= high]
+    if len(inside) < 3:
+        inside = [v for v in MaxNLocator(4, integer=True).tick_values(low, high) if low <= v <= high]
+    _set_ticks(axis, inside, [f"{value:,.0f}" for value in inside])
+
+
+def _set_ticks(axis, places: Sequence[float], labels: Sequence[str]) -> None:
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FixedFormatter(list(labels)))
+    axis.set_minor_locator(NullLocator())
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+def _runs(records: Iterable[Record]) -> list[Trial | Confirmation]:
+    return [r for r in records if isinstance(r, (Trial, Confirmation))]
+
+
+def _by_study(runs: Sequence[Trial | Confirmation]) -> dict[str, list]:
+    groups: dict[str, list] = {}
+    for run in runs:
+        groups.setdefault(run.study, []).append(run)
+    return groups
+
+
+def published(runs: Sequence[Trial | Confirmation]) -> list[Published]:
+    """Upstream's rows on the data set of the runs; a copy of the images stands beside the official ones' figures."""
+    name = label(runs[0].dataset).removesuffix(" (JPEG copy)")
+    return [row for row in PUBLISHED if row.label == name]
+
+
+def slug(text: str) -> str:
+    """A file name for `text`; where characters had to go, a digest keeps different texts apart."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:80]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+    return name if name and name == text else f"{name}-{digest}".strip("-")
+
+
+def figures(records: Iterable[Record]) -> dict[str, Figure]:
+    """Name -> figure of all that the records give: per data set, per data set and target, and per study."""
+    runs = _runs(records)
+    sets: dict[str, list] = {}
+    targets: dict[tuple[str, str], list] = {}
+    for run in runs:
+        sets.setdefault(label(run.dataset), []).append(run)
+        targets.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
+    found: dict[str, Figure | None] = {}
+    for name, mine in sets.items():
+        found[f"frontier-{slug(name)}"] = frontier(mine)
+        found[f"importance-{slug(name)}"] = importance(mine)
+    for (name, target), mine in targets.items():
+        found[f"anytime-{slug(name)}-{target}"] = anytime(mine)
+    for name, mine in _by_study(runs).items():
+        found[f"curves-{slug(name)}"] = curves(mine)
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def rendered(figure: Figure, name: str, suffix: str) -> bytes:
+    """A figure as 'png' or 'svg', without date or version; `name` makes the ids inside an SVG."""
+    metadata = {"Software": None} if suffix == "png" else dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    stream = io.BytesIO()
+    with _style({"svg.hashsalt": name}):
+        figure.savefig(stream, format=suffix, dpi=200, metadata=metadata)
+    return stream.getvalue()
+
+
+def write(results_dir: Path | str) -> list[Path]:
+    """Write every picture of the records as PNG and SVG to `results_dir`/plots; returns the files.
+
+    Each is replaced whole or not at all. A picture whose records are gone is removed. Raises UserError where a record
+    is bad or a file cannot be written.
+    """
+    folder = Path(results_dir) / "plots"
+    drawn = figures(read_all(results_dir))
+    written = []
+    try:
+        for name, figure in drawn.items():
+            folder.mkdir(exist_ok=True)
+            for suffix in ("png", "svg"):
+                written.append(replace(folder / f"{name}.{suffix}", rendered(figure, name, suffix)))
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                ours = path.suffix in (".png", ".svg") and path.name.startswith(tuple(f"{kind}-" for kind in KINDS))
+                if ours and path not in written:
+                    path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write pictures to {folder}: {error.strerror or error}") from error
+    return written
+
+
+def replace(path: Path, content: bytes) -> Path:
+    """Write `content` to `path`, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
