@@ -1,0 +1,142 @@
+"""The benchmark scripts on tiny sizes: they finish, and what they record agrees with what was counted by hand."""
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search.records import read
+from wavemix.stack import kernels
+
+ROOT = Path(__file__).parents[1]
+# no GPU part: a test of the scripts, the same on every machine
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(name, output, *arguments):
+    script = ROOT / "scripts" / f"{name}.py"
+    quick = ["--repetitions", "2", "--seconds", "0.01", "--threads", "1", "--output", str(output)]
+    return subprocess.run(
+        [sys.executable, str(script), *quick, *map(str, arguments)],
+        capture_output=True, text=True, env={**os.environ, **NO_GPU},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def test_haar(tmp_path):
+    pytest.importorskip("ptwt")
+    output = tmp_path / "benchmarks.jsonl"
+    result = run("benchmark_haar", output, "--shapes", "2x4x8x8", "--dtypes", "float32")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("no GPU here: the GPU part is skipped")
+    (record,) = read(output)
+    assert record.name == "Haar forward+backward, 2x4x8x8 float32" and record.better == "lower"
+    assert set(record.peers) == {"pytorch_wavelets", "ptwt"} and record.details["left_out"] == {}
+    for peer in record.peers:  # medians lie between the fastest and the slowest repetition
+        low, high = record.details["spread_seconds"][peer]
+        assert low * 1e6 <= record.peers[peer] <= high * 1e6
+
+
+def test_members(tmp_path):
+    output = tmp_path / "benchmarks.jsonl"
+    small = ["--members", 1, 2, "--batch", 16, "--size", 8, "--depth", 1]
+    result = run("benchmark_members", output, *small)
+    assert result.returncode == 0, result.stderr
+    one, two = read(output)
+    assert one.name.startswith("training 1 networks") and two.name.startswith("training 2 networks")
+    low, high = two.details["spread_seconds"]["one stack"]
+    assert 2 * 16 / high <= two.ours <= 2 * 16 / low  # the images of both members count
+
+
+def test_training_beside_a_stand_in_for_upstream(tmp_path):
+    # our blocks under upstream's names: the same numbers, so the comparison of the first step has to pass
+    folder = tmp_path / "wheel"
+    shutil.copytree(ROOT / "wavemix", folder / "wavemix", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "wavemix" / "__init__.py").write_text("from .blocks import Level1Waveblock\nxf1 = None\n")
+    output = tmp_path / "benchmarks.jsonl"
+    arguments = ["--upstream", folder, "--networks", "small", "--batch", 16]
+    result = run("benchmark_training", output, *arguments)
+    assert result.returncode == 0, result.stderr
+    speed, saved, peak = read(output)
+    assert (speed.better, saved.better, peak.better) == ("higher", "lower", "lower")
+    assert set(speed.peers) == {"upstream 0.2.4", "plain WaveMixLite"}
+    assert saved.peers["upstream 0.2.4"] == saved.peers["plain WaveMixLite"] > 16 * 8 * 8 * 4  # at least the images
+    # other mathematics under upstream's name is refused, and nothing is recorded
+    path = folder / "wavemix" / "blocks.py"
+    path.write_text(path.read_text().replace("return coarse", "return coarse * 3"))
+    output.unlink()
+    result = run("benchmark_training", output, *arguments)
+    assert result.returncode == 1 and "not the same networks" in result.stderr
+    assert not output.exists()
+
+
+def test_upstream_that_is_not_there_is_one_line(tmp_path):
+    result = run("benchmark_training", tmp_path / "none.jsonl", "--upstream", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and "holds no wavemix package" in result.stderr
+
+
+def test_roofline(tmp_path):
+    if kernels() is None:
+        pytest.skip("needs a C++ compiler")
+    output = tmp_path / "benchmarks.jsonl"
+    result = run("roofline", output, "--networks", "small", "--batch", 16, "--size", 64, "--mebibytes", 1)
+    assert result.returncode == 0, result.stderr
+    found = {record.name.split(", ")[-1]: record for record in read(output)}
+    # C8 m1 F8, 16 images of 8x8: 4x4 positions of 8 -> 8 -> 8, two FLOPs a product
+    assert found["mlp_forward"].details["flops"] == 2 * 16 * 16 * (64 + 64)
+    assert found["mlp_backward"].details["flops"] == 2 * 16 * 16 * 5 * 64
+    # stem 1 -> 4 -> 8, 3x3; the images need no gradient
+    assert found["conv_forward"].details["flops"] == 2 * 16 * 64 * 9 * (4 + 32)
+    assert found["conv_backward"].details["flops"] == 2 * 16 * 64 * 9 * (4 + 2 * 32)
+    # reduction 8 -> 2, then 16 FLOPs for 2x2 pixels of 2 channels; reads 8 channels, writes the bands
+    assert found["down_forward"].details["flops"] == 2 * 16 * 64 * 16 + 16 * 16 * 16 * 2
+    assert found["down_forward"].details["bytes"] == 4 * 16 * 64 * (8 + 2)
+    assert found["norm_up_forward"].details["bytes"] == 4 * 16 * 8 * (16 + 64 + 64)
+    total = sum(found[name].details["flops"] for name in found if name != "training step")
+    assert found["training step"].details["flops"] == total
+    for name in found:
+        assert found[name].ours > 0 and found[name].peers["peak"] > 0
+
+
+def test_a_deconvolution_counts_like_the_convolution_it_transposes(scripts):
+    import roofline
+
+    one, none = ctypes.c_void_p(1), ctypes.c_void_p(None)
+    # members, groups, in, height, width, out, kernel, stride, padding, depthwise
+    shape = (3, 2, 8, 8, 8, 4, 4, 2, 1, 0)
+    forward = roofline.conv_backward(none, 0, one, one, one, none, none, *shape)
+    transposed = roofline.conv_forward(one, 0, one, none, one, *shape)
+    assert forward == transposed == (2 * 96 * 16 * 4 * 8 * 16, 4 * 96 * (8 * 64 + 4 * 16))
+
+
+def test_contenders_alternate(scripts):
+    from side_by_side import alternate, medians, spread
+
+    seen = []
+
+    def contender(name):
+        return lambda: seen.append(name) or float(len(seen))
+
+    samples = alternate({"a": contender("a"), "b": contender("b")}, 3)
+    assert seen == ["a", "b", "b", "a", "a", "b"]
+    assert medians(samples) == {"a": 4.0, "b": 3.0}
+    assert spread(samples) == {"a": [1.0, 5.0], "b": [2.0, 6.0]}
+
+
+def test_records_are_json_lines_with_the_load(tmp_path, scripts):
+    from side_by_side import record
+
+    path = tmp_path / "x.jsonl"
+    record(path, name="x", unit="s", ours=1.0, peers={"y": 4.0}, better="lower", repetitions=1)
+    line = json.loads(path.read_text())
+    assert line["ratios"] == {"y": 0.25} and line["details"]["load_1min"] >= 0 and line["machine"]
