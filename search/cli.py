@@ -419,6 +419,26 @@ def status(results: Results = Path("results")) -> None:
     Console().print(table)
 
 
+@app.command()
+def plots(results: Results = Path("results")) -> None:
+    """Draw the records as PNG and SVG: frontier, anytime curve, importance of the knobs, learning curves."""
+    from . import plots as drawing
+
+    written = drawing.write(results)
+    for path in written:
+        typer.echo(f"wrote {path}")
+    if not written:
+        typer.echo("nothing to draw: the records hold no completed trial and no confirmation")
+
+
+@app.command()
+def report(results: Results = Path("results")) -> None:
+    """Write report.html: all that the records say, in one file that a browser opens without a network."""
+    from . import report as writing
+
+    typer.echo(f"wrote {writing.write(results)}")
+
+
 @data_app.command("list")
 def data_list() -> None:
     """The data sets that are known by name."""
