@@ -5,31 +5,28 @@ tables they depend on nothing else: the same records give the same bytes on the 
 here goes through pyplot, so that no display, window or global state is touched.
 """
 
-import functools
 import hashlib
 import io
 import math
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from .axes import accuracy_axis, capped, count_axis, target_lines
 from .errors import UserError
+from .importance import importances
 from .records import Confirmation, Record, Trial, read_all
 from .study import margin
+from .style import style, styled
 from .tables import label
 from .upstream import PUBLISHED, Published
 
@@ -38,34 +35,8 @@ COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
 MARKERS = {"published": "s", "extended": "o"}
 UPSTREAM, PRUNED, FAINT = "#000000", "#8C8C8C", "#5F5F5F"
 KINDS = ("frontier", "anytime", "importance", "curves")
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a name out of a record is no formula
-    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
-}
 SIZE = (4.8, 3.9)  # inches: read without zooming where a phone shrinks it to its width
 MANY = 400  # markers or lines from which they are one bitmap inside the SVG
-FEWEST = 12  # complete trials from which a fit says something about a knob
-
-
-def styled(draw: Callable[[Iterable[Record]], Figure | None]) -> Callable[[Iterable[Record]], Figure | None]:
-    """`draw` under the pictures' own style."""
-
-    @functools.wraps(draw)
-    def drawn(records: Iterable[Record]) -> Figure | None:
-        with _style():
-            return draw(records)
-
-    return drawn
 
 
 # ----------------------------------------------------------------------------------------------------- frontier
@@ -90,7 +61,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     for family, colour in COLOURS.items():
         mine = [r for r in trials if r.family == family]
         if mine:
-            counts, values = [r.parameters for r in mine], [_capped(r.accuracy_validation) for r in mine]
+            counts, values = [r.parameters for r in mine], [capped(r.accuracy_validation) for r in mine]
             axes.plot(
                 counts, values, MARKERS[family], color=colour, mfc="none", ms=4, mew=0.8, alpha=0.6,
                 rasterized=len(mine) > MANY,
@@ -101,8 +72,8 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         mine = [r for r in tested if r.family == family]
         for run in mine:
             low, high = run.interval or (run.mean, run.mean)
-            mean = _capped(run.mean)
-            errors = [[mean - min(mean, _capped(low))], [max(mean, _capped(high)) - mean]]
+            mean = capped(run.mean)
+            errors = [[mean - min(mean, capped(low))], [max(mean, capped(high)) - mean]]
             axes.errorbar(
                 run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
                 mec=colour, mfc=colour if run.confirmed else "white", zorder=4,
@@ -119,12 +90,12 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         )  # fmt: skip
     if rows:
         handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
-    _targets(axes, sorted({r.target for r in runs} | {row.target for row in rows}))
+    target_lines(axes, sorted({r.target for r in runs} | {row.target for row in rows}))
     axes.set_xscale("log")
     axes.set_xlabel("parameters (log scale)")
     axes.set_ylabel("accuracy")
-    _count_axis(axes, "x")
-    _accuracy_axis(axes)
+    count_axis(axes, "x")
+    accuracy_axis(axes)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
     return figure
 
@@ -180,7 +151,8 @@ def anytime(records: Iterable[Record]) -> Figure | None:
         times, counts = zip(*points)
         axes.step(
             np.array(times) / seconds, counts, where="post", color=COLOURS[family], ls=styles[index % 4], lw=1.5,
-            marker=MARKERS[family], ms=4, markevery=range(len(points) - 1), label=f"{plain(name, 36)}: {best:,}",
+            marker=MARKERS[family], ms=4, markevery=range(len(points) - 1),
+            mfc=COLOURS[family] if index < 4 else "white", label=f"{short(name, 40)}: {best:,}",
         )  # fmt: skip
     for row in rows:
         axes.axhline(row.parameters, color=UPSTREAM, lw=0.9, ls=(0, (4, 3)))
@@ -192,61 +164,13 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     axes.set_xlim(left=0)
     axes.set_xlabel(f"training time of all trials so far ({unit})")
     axes.set_ylabel("parameters (log scale)")
-    _count_axis(axes, "y")
+    count_axis(axes, "y")
     more = f"the best 8 of {len(found)} studies" if len(found) > len(shown) else None
     figure.legend(loc="outside lower center", ncols=1, title=more, title_fontsize=8)
     return figure
 
 
 # --------------------------------------------------------------------------------------------------- importance
-
-
-def importances(records: Iterable[Record]) -> dict[str, float]:
-    """How much of what the parameter count leaves open each knob explains, most first; {} for too few trials.
-
-    Over the completed trials, the logarithm of the validation error is fitted by least squares with an intercept and
-    the logarithm of the parameter count; then, for one knob at a time, with an indicator for each of its values as
-    well. A knob's figure is the share of residual variance that it removes, 1 - (RSS1 / dof1) / (RSS0 / dof0), not
-    below 0: dividing by the degrees of freedom keeps knobs with many values from looking important by that alone.
-    Figures are of single knobs, so they do not add up to 1, and they speak about what was tried, not about causes.
-    Knobs of the recipe, named "recipe: ...", count wherever they differ.
-    """
-    trials = [r for r in _runs(records) if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation]
-    if len(trials) < FEWEST:
-        return {}
-    half_an_image = [0.5 / max(1, r.dataset.validation_count) for r in trials]
-    error = np.log([max(1 - r.accuracy_validation, least) for r, least in zip(trials, half_an_image)])
-    size = np.log([r.parameters for r in trials])
-    base = np.stack([np.ones(len(trials)), size], axis=1)
-    before, freedom = _residual(base, error)
-    if freedom < 1 or before <= 1e-12:
-        return {}
-    found = {}
-    for name, values in _knobs(trials).items():
-        levels = sorted(set(values))
-        if not 1 < len(levels) <= len(trials) // 3:
-            continue
-        indicators = np.array([[value == level for level in levels[1:]] for value in values], dtype=float)
-        after, left = _residual(np.concatenate([base, indicators], axis=1), error)
-        if left >= 1:
-            found[name] = max(0.0, 1 - (after / left) / (before / freedom))
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _residual(columns: NDArray, values: NDArray) -> tuple[float, int]:
-    """(sum of squared residuals, degrees of freedom left) of the least-squares fit."""
-    solution, _, rank, _ = np.linalg.lstsq(columns, values, rcond=None)
-    return float(np.sum((values - columns @ solution) ** 2)), len(values) - int(rank)
-
-
-def _knobs(trials: Sequence[Trial]) -> dict[str, list[str]]:
-    """Knob -> its value in every trial, as text; "(C)" is a feed-forward as wide as the embedding."""
-    configs = [r.config.model_dump(mode="json") for r in trials]
-    knobs = {name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")}
-    knobs["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]
-    for name in sorted({key for r in trials for key in r.recipe}):
-        knobs[f"recipe: {plain(name)}"] = [str(r.recipe.get(name)) for r in trials]
-    return knobs
 
 
 @styled
@@ -256,11 +180,14 @@ def importance(records: Iterable[Record]) -> Figure | None:
     found = {name: value for name, value in importances(runs).items() if value >= 0.005}
     if not found:
         return None
-    names = list(found)[:12][::-1]
+    names = [plain(name, 30) for name in list(found)[:12]][::-1]
     figure, axes = _figure("What decides beyond size", label(runs[0].dataset))
-    bars = axes.barh(names, [100 * found[name] for name in names], color=COLOURS["published"], height=0.65)
+    bars = axes.barh(
+        names, [100 * value for value in list(found.values())[:12]][::-1], color=COLOURS["published"], height=0.65
+    )
     axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
     axes.margins(x=0.12)
+    axes.set_ylim(min(-0.6, len(names) - 6.5), len(names) - 0.4)  # few bars stay as thin as many
     axes.grid(False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("share of the log error left open by the parameter\ncount that the knob alone explains (%)")
@@ -307,10 +234,10 @@ def curves(records: Iterable[Record]) -> Figure | None:
     last = max(line[-1][0] for _, line in drawn)
     axes.set_xlim(0, last * 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _targets(axes, sorted({r.target for r in trials}))
+    target_lines(axes, sorted({r.target for r in trials}))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"validation accuracy ({family} family)")
-    _accuracy_axis(axes)
+    accuracy_axis(axes)
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -322,7 +249,7 @@ def _curve(trial: Trial) -> NDArray:
         for point in curve:
             if point.accuracy is not None:
                 points.setdefault(point.epoch, []).append(point.accuracy)
-    return np.array([(epoch, _capped(math.fsum(v) / len(v))) for epoch, v in sorted(points.items())])
+    return np.array([(epoch, capped(math.fsum(v) / len(v))) for epoch, v in sorted(points.items())])
 
 
 # ------------------------------------------------------------------------------------------------------ drawing
@@ -334,15 +261,11 @@ def plain(text: str, most: int = 60) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-@contextmanager
-def _style(more: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
-    """matplotlib's own settings and STYLE, whatever the caller's are."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE | more)
-        # a name in a script that no font here has
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        yield
+def short(name: str, most: int) -> str:
+    """A name cut to `most` characters in its middle: names often differ at their end."""
+    line = plain(name, len(name) + 1)
+    end = (most - 1) // 2
+    return line if len(line) <= most else f"{line[: most - 1 - end]}…{line[len(line) - end :]}"
 
 
 def _figure(what: str, name: str) -> tuple[Figure, Axes]:
@@ -350,7 +273,7 @@ def _figure(what: str, name: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=SIZE, layout="constrained")
     title = figure.suptitle(what, fontsize=10)
     for most in range(60, 0, -3):
-        title.set_text(f"{what}: {plain(name, most)}")
+        title.set_text(f"{what}: {short(name, most)}")
         if title.get_window_extent().width < 0.96 * figure.bbox.width:
             break
     return figure, figure.subplots()
@@ -359,77 +282,6 @@ def _figure(what: str, name: str) -> tuple[Figure, Axes]:
 def _marker(shape: str, colour: str, text: str, hollow: bool = False, size: float = 5) -> Line2D:
     inside = "white" if hollow else colour
     return Line2D([], [], ls="", marker=shape, color=colour, mfc=inside, mec=colour, ms=size, label=text)
-
-
-def _capped(accuracy: float) -> float:
-    return min(max(accuracy, 0.0), 1 - 1e-5)  # the logarithm of no error is not drawn
-
-
-def _targets(axes: Axes, targets: Sequence[float]) -> None:
-    for target in targets:
-        axes.axhline(target, color=UPSTREAM, lw=0.9, ls=(0, (4, 3)), zorder=1)
-        axes.annotate(
-            f"target {100 * target:g} %", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 2),
-            textcoords="offset points", va="bottom", fontsize=8,
-        )  # fmt: skip
-
-
-NICE = (0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
-
-
-def _accuracy_axis(axes: Axes) -> None:
-    """Space accuracies by the logarithm of the error, as differences near 100 % are the ones that count."""
-    bottom, top = axes.dataLim.y0, axes.dataLim.y1
-    lines = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata())]
-    bottom, top = min([bottom, *lines]), max([top, *lines])
-    low, high = -math.log10(1 - _capped(bottom)), -math.log10(1 - _capped(top))
-    room = max(0.08 * (high - low), 0.02)
-    low, high = max(low - room, 0), high + room
-    axes.set_yscale("function", functions=(_nines, lambda nines: 1 - 10.0 ** -np.asarray(nines)))
-    bottom, top = 1 - 10**-low, 1 - 10**-high
-    axes.set_ylim(bottom, top)
-    inside = [value for value in NICE if low <= -math.log10(1 - value) <= high]
-    if len(inside) < 4:
-        inside = [value for value in MaxNLocator(6).tick_values(bottom, top) if bottom <= value <= top]
-    else:
-        inside = _apart(inside, [-math.log10(1 - value) for value in inside], (high - low) / 16)
-    _set_ticks(axes.yaxis, inside, [f"{100 * value:.6g} %" for value in inside])
-
-
-def _nines(accuracy: NDArray) -> NDArray:
-    return -np.log10(np.maximum(1 - np.asarray(accuracy), 1e-7))
-
-
-def _apart(values: Sequence[float], places: Sequence[float], least: float) -> list[float]:
-    """Those of `values` whose labels, at `places`, stay `least` apart."""
-    kept, last = [], -math.inf
-    for value, place in zip(values, places):
-        if place - last >= least:
-            kept.append(value)
-            last = place
-    return kept
-
-
-def _count_axis(axes: Axes, which: str) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = sorted(axis.get_view_interval())
-    room = max((math.log10(high) - math.log10(low)) * 0.02, 0.03)
-    low, high = low * 10**-room, high * 10**room
-    (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    span = math.log10(high / low)
-    steps = (1,) if span > 4 else (1, 3) if span > 2 else (1, 2, 5)
-    inside = [step * 10**e for e in exponents for step in steps if low <= step * 10**e <= high]
-    if len(inside) < 3:
-        inside = [v for v in MaxNLocator(4, integer=True).tick_values(low, high) if low <= v <= high]
-    _set_ticks(axis, inside, [f"{value:,.0f}" for value in inside])
-
-
-def _set_ticks(axis, places: Sequence[float], labels: Sequence[str]) -> None:
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_major_formatter(FixedFormatter(list(labels)))
-    axis.set_minor_locator(NullLocator())
 
 
 # ------------------------------------------------------------------------------------------------------ writing
@@ -463,15 +315,15 @@ def figures(records: Iterable[Record]) -> dict[str, Figure]:
     """Name -> figure of all that the records give: per data set, per data set and target, and per study."""
     runs = _runs(records)
     sets: dict[str, list] = {}
-    targets: dict[tuple[str, str], list] = {}
+    goals: dict[tuple[str, str], list] = {}
     for run in runs:
         sets.setdefault(label(run.dataset), []).append(run)
-        targets.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
+        goals.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
     found: dict[str, Figure | None] = {}
     for name, mine in sets.items():
         found[f"frontier-{slug(name)}"] = frontier(mine)
         found[f"importance-{slug(name)}"] = importance(mine)
-    for (name, target), mine in targets.items():
+    for (name, target), mine in goals.items():
         found[f"anytime-{slug(name)}-{target}"] = anytime(mine)
     for name, mine in _by_study(runs).items():
         found[f"curves-{slug(name)}"] = curves(mine)
@@ -482,7 +334,7 @@ def rendered(figure: Figure, name: str, suffix: str) -> bytes:
     """A figure as 'png' or 'svg', without date or version; `name` makes the ids inside an SVG."""
     metadata = {"Software": None} if suffix == "png" else dict.fromkeys(("Date", "Creator", "Format", "Type"))
     stream = io.BytesIO()
-    with _style({"svg.hashsalt": name}):
+    with style({"svg.hashsalt": name}):
         figure.savefig(stream, format=suffix, dpi=200, metadata=metadata)
     return stream.getvalue()
 

@@ -92,7 +92,9 @@ def page(records: Sequence[Record]) -> str:
             "Attempts", "FLOPs", "Activation bytes",
         )  # fmt: skip
         parts += [_section("Parameters at a target accuracy", "efficiency")]
-        parts += [_table(tables.parameter_efficiency(records), columns), _note(caption)]
+        frame = tables.parameter_efficiency(records)
+        here = {tables.label(run.dataset) for runs in studies.values() for run in runs}
+        parts += [_table(frame[frame["Data set"].isin(here)], columns), _note(caption)]
     parts += [_study(number, runs) for number, runs in enumerate(studies.values(), 1)]
     for title, name, columns in (
         ("Audit of parameter counts", "audit", ("Row", "Published", "Closed form", "Counted", "fvcore", "Agree",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search import plots
+from search import importance, plots
 from search.environment import Environment
 from search.errors import UserError
 from search.recipe import Recipe
@@ -187,10 +187,10 @@ def test_importance_finds_the_knob_that_decides_and_no_other():
         config = configuration(depth=1 + n % 4, activation=activation, bias=bias)
         log_error = -1 - 0.5 * math.log(config.parameters()) + (config.activation == "relu") + 0.02 * math.sin(37 * n)
         runs.append(trial(n, 1 - math.exp(log_error), config=config, recipe=Recipe(lr=0.01 * (1 + n // 16))))
-    found = plots.importances(runs)
+    found = importance.importances(runs)
     assert list(found)[0] == "activation" and found["activation"] > 0.95
     assert {"depth", "bias", "recipe: lr"} < set(found) and max(v for k, v in found.items() if k != "activation") < 0.1
-    assert plots.importances(runs[: plots.FEWEST - 1]) == {}
+    assert importance.importances(runs[: importance.FEWEST - 1]) == {}
     assert "activation" in texts(plots.importance(runs))
 
 
@@ -199,7 +199,7 @@ def test_importance_of_size_alone_is_nothing():
         trial(n, 1 - 10 / c.parameters(), config=c)
         for n, c in enumerate(configuration(depth=1 + n % 6, final_dim=8 + 4 * (n // 6)) for n in range(24))
     ]
-    assert all(value < 0.01 for value in plots.importances(runs).values())
+    assert all(value < 0.01 for value in importance.importances(runs).values())
 
 
 # ------------------------------------------------------------------------------------------------------- curves
@@ -284,6 +284,14 @@ def test_plain_text_is_one_printable_line(value, most):
     assert not value.isascii() or not value.isalnum() or len(value) > most or line == value
 
 
+@given(st.text(max_size=200), st.integers(1, 80))
+def test_short_names_keep_both_ends(value, most):
+    line, whole = plots.short(value, most), plots.plain(value, 1000)
+    assert len(line) <= most
+    start, _, end = line.rpartition("…") if len(whole) > most else (line, "", "")
+    assert whole.startswith(start) and whole.endswith(end) and len(start) - len(end) in (0, 1, len(line))
+
+
 @given(st.text(max_size=10))
 @settings(max_examples=15, deadline=None)
 def test_any_name_can_be_drawn(name):
@@ -295,7 +303,7 @@ def test_any_name_can_be_drawn(name):
             figure = plots.curves([trial(1, 0.98, study=study, dataset=data)])
             root = ElementTree.fromstring(plots.rendered(figure, "f", "svg"))
         drawn = " ".join(" ".join(root.itertext()).split())
-        assert plots.plain(study, 20)[:-1] in drawn
+        assert plots.plain(study, 60)[:12] in drawn
 
 
 def test_many_trials_stay_a_small_file():
