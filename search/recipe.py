@@ -42,10 +42,10 @@ def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
     """
     grey = data in ("mnist", "fashion-mnist") or data.startswith("emnist")
     return Recipe(
-        epochs=epochs or 30,
+        epochs=epochs or 24,
         optimizer="muon",
         lr=0.03,
-        weight_decay=0.1,
+        weight_decay=0.03,
         shift=0.0 if grey else pixels / 8,
         flip=not grey or data == "fashion-mnist",
     )
