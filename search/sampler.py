@@ -52,9 +52,17 @@ def relative_error(accuracy: float, target: float) -> float:
 class FrontierSampler(BaseSampler):
     """Proposes the candidate with the greatest expected saving of cost per work.
 
-    Usable with any Optuna objective whose value (maximised) is an accuracy: `candidates(below)` gives unseen
-    configurations below a cost, `ceiling` is the cost to beat. Pruned trials count by their user attribute
-    'expected' (an extrapolated accuracy); running trials as if they had reached what the model expects of them.
+    Usable with any Optuna objective whose value (maximised) is an accuracy and is feasible from `target` on.
+    Pruned trials count by their user attribute 'expected' (an extrapolated accuracy); running trials as if they had
+    reached what the model expects of them. When every candidate is used up, it samples at random.
+
+    Args:
+        knobs: name -> choices; every candidate has one choice for each.
+        candidates: gives configurations that cost less than its argument (all, or some of very many).
+        target: accuracy that makes a configuration feasible, in (0, 1).
+        ceiling: the cost to beat; the first incumbent.
+        cost: of a configuration; left out, a trial's user attribute 'parameters' is its cost.
+        earlier: measurements of other studies, as a warm start.
     """
 
     def __init__(
@@ -64,10 +72,12 @@ class FrontierSampler(BaseSampler):
         target: float,
         ceiling: float,
         *,
+        cost: Callable[[dict[str, Any]], float] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
     ):
         self.knobs, self.candidates, self.target, self.ceiling = knobs, candidates, target, ceiling
+        self.cost = cost
         self.earlier = list(earlier)
         self._fallback = RandomSampler(seed=seed)
 
@@ -80,24 +90,7 @@ class FrontierSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        observed, running, seen = list(self.earlier[-FITTED // 2 :]), [], set()
-        incumbent = self.ceiling
-        for other in study.get_trials(deepcopy=False):
-            if other.number == trial.number or not other.params:
-                continue
-            seen.add(_key(other.params))
-            cost = other.user_attrs.get("parameters")
-            if cost is None:
-                continue
-            if other.state == TrialState.RUNNING:
-                running.append((other.params, cost))
-            accuracy = other.value if other.state == TrialState.COMPLETE else other.user_attrs.get("expected")
-            if accuracy is not None:
-                noise = 0.05 if other.state == TrialState.COMPLETE else 0.2
-                observed.append(Observation(other.params, cost, relative_error(accuracy, self.target), noise))
-            if other.user_attrs.get("feasible"):
-                incumbent = min(incumbent, cost)
-        pool = [c for c in self.candidates(incumbent) if _key(c.knobs) not in seen and c.cost < incumbent]
+        observed, running, pool, incumbent = self._survey(study, trial.number)
         if not pool:
             return {}
         mean, deviation = self.predict(observed, running, pool)
@@ -109,6 +102,34 @@ class FrontierSampler(BaseSampler):
         else:  # nothing has reached the target yet: first find something that does
             utility = reach / work**0.25
         return dict(pool[int(np.argmax(utility))].knobs)
+
+    def unseen(self, study: Study) -> list[Candidate]:
+        """Candidates below the incumbent's cost that no trial has had: what is left to propose."""
+        return self._survey(study, None)[2]
+
+    def _survey(self, study: Study, number: int | None) -> tuple[list, list, list[Candidate], float]:
+        """Observations, running configurations, unseen candidates and the incumbent's cost; without trial `number`."""
+        observed, running, seen = list(self.earlier[-FITTED // 2 :]), [], set()
+        incumbent = self.ceiling
+        for other in study.get_trials(deepcopy=False):
+            if other.number == number or not other.params:
+                continue
+            seen.add(_key(other.params))
+            cost = other.user_attrs.get("parameters")
+            if cost is None:
+                if self.cost is None:
+                    continue
+                cost = self.cost(other.params)
+            if other.state == TrialState.RUNNING:
+                running.append((other.params, cost))
+            accuracy = other.value if other.state == TrialState.COMPLETE else other.user_attrs.get("expected")
+            if accuracy is not None:
+                noise = 0.05 if other.state == TrialState.COMPLETE else 0.2
+                observed.append(Observation(other.params, cost, relative_error(accuracy, self.target), noise))
+            if other.state == TrialState.COMPLETE and other.value >= self.target:
+                incumbent = min(incumbent, cost)
+        pool = [c for c in self.candidates(incumbent) if _key(c.knobs) not in seen and c.cost < incumbent]
+        return observed, running, pool, incumbent
 
     def predict(
         self, observed: list[Observation], running: list[tuple[dict, float]], pool: list[Candidate]

@@ -44,19 +44,28 @@ class Space:
         self.family, self.image, self.classes, self.ceiling = family, image, classes, ceiling
         self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
         self.knobs |= PUBLISHED if family == "published" else EXTENDED
-        if next(self._all(random.Random(0)), None) is None:
-            smallest = LiteConfig(
-                in_channels=image[0], num_classes=classes, final_dim=self.knobs["final_dim"][0], depth=1, mult=1
-            ).parameters()
+        self.smallest = self._smallest()
+        if self.smallest is None or self.smallest.parameters() >= ceiling:
             reason = (
-                f"the smallest has {smallest:,} parameters and the ceiling is {ceiling:,}: raise --max-parameters"
-                if smallest >= ceiling
-                else f"none fits images of {image[1]}x{image[2]} pixels: pad or crop them to a multiple of 4"
+                f"none fits images of {image[1]}x{image[2]} pixels: pad or crop them to a multiple of 4"
+                if self.smallest is None
+                else f"the smallest has {self.smallest.parameters():,} parameters and the ceiling is {ceiling:,}: "
+                "raise --max-parameters"
             )
             raise UserError(f"no configuration of the {family} family is possible: {reason}")
 
-    def build(self, knobs: dict) -> LiteConfig | None:
-        """The configuration of one choice a knob, or None where the choices do not go together."""
+    def _smallest(self) -> LiteConfig | None:
+        """The configuration with the fewest parameters (level 1 fits every image that any level fits), or None."""
+        least = {"final_dim": min, "depth": min, "mult": min, "level": min}
+        choices = [[least[name](values)] if name in least else values for name, values in self.knobs.items()]
+        built = (self.build(dict(zip(self.knobs, combination))) for combination in itertools.product(*choices))
+        return min((config for config in built if config), key=LiteConfig.parameters, default=None)
+
+    def build(self, knobs: dict, below: int | None = None) -> LiteConfig | None:
+        """The configuration of one choice a knob, or None where the choices do not go together.
+
+        With `below`, also None where it has not fewer parameters than that; found out before anything is validated.
+        """
         knobs = dict(knobs)
         dim = knobs["final_dim"]
         if knobs["initial_conv"] == "patchify":
@@ -69,8 +78,11 @@ class Space:
         if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
             return None
         knobs["stride"] = tuple(int(part) for part in knobs["stride"].split(","))
+        knobs |= {"in_channels": self.image[0], "num_classes": self.classes}
+        if below is not None and LiteConfig.model_construct(**knobs).parameters() >= below:
+            return None
         try:
-            config = LiteConfig(in_channels=self.image[0], num_classes=self.classes, **knobs)
+            config = LiteConfig(**knobs)
             config.check_image_size(*self.image[1:])
         except (ValidationError, ValueError):
             return None
@@ -85,19 +97,27 @@ class Space:
             return None
         return knobs
 
+    def below_published(self, depth: int, dim: int, upsampling: str) -> dict | None:
+        """Choices for a published network with a block less, on feature maps of half the image's size, or None."""
+        knobs = {name: values[0] for name, values in self.knobs.items()}
+        knobs |= {"depth": depth - 1, "final_dim": dim, "upsampling": upsampling, "mult": 2, "level": 1}
+        knobs |= {"initial_conv": "strided", "stride": "2,1", "pad": 0}
+        config = self.build(knobs, self.ceiling)
+        return None if config is None else self.knobs_of(config)
+
     def configurations(self, seed: int, below: int, most: int = 6000) -> list[LiteConfig]:
         """Up to `most` distinct configurations with fewer than `below` parameters, in an order given by `seed`."""
-        found: dict[LiteConfig, None] = {}
-        for config in self._all(random.Random(seed)):
-            if config.parameters() < below:
-                found[config] = None
-            if len(found) == most:
+        found: dict[LiteConfig, None] = {self.smallest: None} if self.smallest.parameters() < below else {}
+        for config in self._below(below, random.Random(seed)):
+            if len(found) >= most:
                 break
+            found[config] = None
         return list(found)
 
-    def _all(self, rng: random.Random) -> Iterator[LiteConfig]:
-        """Configurations below the ceiling; in random order, some more than once."""
-        names, choices = list(self.knobs), list(self.knobs.values())
+    def _below(self, below: int, rng: random.Random) -> Iterator[LiteConfig]:
+        """Configurations with fewer than `below` parameters; in random order, some more than once."""
+        knobs = self.knobs | {"final_dim": tuple(d for d in self.knobs["final_dim"] if self._floor(d) < below)}
+        names, choices = list(knobs), list(knobs.values())
         size = 1
         for values in choices:
             size *= len(values)
@@ -107,9 +127,13 @@ class Space:
         else:
             combinations = ([rng.choice(values) for values in choices] for _ in range(ENUMERATED))
         for combination in combinations:
-            config = self.build(dict(zip(names, combination)))
-            if config is not None and config.parameters() < self.ceiling:
+            config = self.build(dict(zip(names, combination)), below)
+            if config is not None:
                 yield config
+
+    def _floor(self, dim: int) -> int:
+        """A number of parameters that no network of this embedding is below: one block and the head without biases."""
+        return 7 * dim * dim // 4 + dim * self.classes
 
 
 def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
