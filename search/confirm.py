@@ -10,9 +10,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import save_file
+from scipy.special import stdtr
 
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
@@ -20,12 +22,105 @@ from wavemix.lite import WaveMixLite
 from . import datasets
 from .cost import cost
 from .datasets import Split
+from .errors import UserError
+from .protocol import margin
 from .recipe import Recipe
-from .records import Confirmation, append
+from .records import Confirmation, Record, Trial, append, read, repair
+from .storage import writable
 from .study import dataset_of
 from .training import Epoch, Trained, evaluate, train
 
-FRESH = 1_000_000  # seeds of confirmations start here, those of searches lie below
+
+@dataclass(frozen=True)
+class Finalist:
+    """What a search hands to confirmation; `seconds` is what its confirmation is expected to take."""
+
+    config: LiteConfig
+    recipe: Recipe
+    seconds: float = 0.0
+
+
+def finalists(records: Sequence[Record], label: str, target: float) -> list[Finalist]:
+    """Trials on the data set `label` that reached `target` plus the margin, fewest parameters first.
+
+    Where none did, the complete one nearest to the target. Of trials of one configuration and recipe the last counts.
+    """
+    complete: dict[tuple, Trial] = {}
+    for record in records:
+        if isinstance(record, Trial) and record.state == "complete" and record.accuracy_validation is not None:
+            if record.dataset.label == label and record.target == target:
+                complete[record.config, json.dumps(record.recipe, sort_keys=True)] = record
+    trials = sorted(complete.values(), key=lambda t: t.parameters)
+    reached = [
+        t for t in trials if t.accuracy_validation >= target + margin(target, max(1, t.dataset.validation_count))
+    ]
+    chosen = reached or sorted(trials, key=lambda t: -t.accuracy_validation)[:1]
+    return [Finalist(t.config, Recipe.model_validate(t.recipe), t.wall_seconds) for t in chosen]
+
+
+def confirm_smallest(
+    finalists: Sequence[Finalist],
+    data: Split,
+    target: float,
+    seeds: Sequence[int],
+    *,
+    study: str,
+    family: str,
+    results: Path,
+    data_dir: Path | None = None,
+    seconds: float | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Confirmation]:
+    """Confirm the first finalist; after a failure the next, while `seconds` are left (the first is tried whatever).
+
+    An attempt that the records already hold with the same seeds is not repeated: its result would be the same.
+    """
+    start, attempts = time.monotonic(), []
+    path = results / f"{study}.jsonl"
+    repair(path)
+    past = [r for r in read(path) if isinstance(r, Confirmation)] if path.exists() else []
+    for finalist in finalists:
+        config, recipe = finalist.config, finalist.recipe
+        earlier = [
+            r
+            for r in past
+            if (r.config, r.seeds, r.target) == (config, list(seeds), target)
+            and r.recipe == recipe.model_dump(mode="json")
+            and r.dataset.digest == data.digest
+        ]
+        if earlier:
+            record = earlier[-1]
+            say(f"{config.name} has been tested with these seeds already")
+        elif attempts and seconds is not None and time.monotonic() - start + finalist.seconds > seconds:
+            say(f"no time left to confirm {config.name}: the same command with a larger --budget goes on with it")
+            break
+        else:
+            count = f"{len(seeds)} fresh seed" + "s" * (len(seeds) > 1)
+            say(f"confirming {config.name}, {config.parameters():,} parameters: {count}, all training data")
+
+            def on_epoch(epoch: int, latest: list[Epoch], epochs: int = recipe.epochs) -> None:
+                if epoch % max(1, epochs // 4) == 0 or epoch == epochs:
+                    loss = sum(e.train_loss for e in latest) / len(latest)
+                    say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
+
+            record = confirm(
+                config,
+                recipe,
+                data,
+                target,
+                seeds,
+                study=study,
+                family=family,
+                results=results,
+                data_dir=data_dir,
+                on_epoch=on_epoch,
+                checkpoint=results / "studies" / study / f"confirm-{config.name}-{seeds[0]}-{len(seeds)}.checkpoint",
+            )
+        attempts.append(record)
+        say(verdict(record))
+        if record.confirmed:
+            break
+    return attempts
 
 
 def confirm(
@@ -48,6 +143,11 @@ def confirm(
     `results/weights/STUDY-CONFIGURATION.safetensors`, with configuration and recipe in the file's metadata.
     """
     start = time.monotonic()
+    writable(results)
+    try:
+        config.check_image_size(*data.images.shape[2:])
+    except ValueError as error:
+        raise UserError(f"the configuration does not fit {data.label}: {error}") from error
     trained = train(config, recipe, data, seeds, on_epoch=on_epoch, checkpoint=checkpoint)
     stopped = trained[0].stopped
     test = datasets.load(data.name, "test", data_dir)
@@ -77,6 +177,35 @@ def confirm(
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return record
+
+
+def confidence(accuracies: Sequence[float], target: float) -> float | None:
+    """One-sided confidence that the mean over seeds reaches `target` (Student's t); None for fewer than two."""
+    n = len(accuracies)
+    if n < 2:
+        return None
+    mean = sum(accuracies) / n
+    error = (sum((a - mean) ** 2 for a in accuracies) / (n - 1) / n) ** 0.5
+    if error < 1e-12:
+        return float(mean >= target)
+    return float(stdtr(n - 1, (mean - target) / error))
+
+
+def verdict(record: Confirmation) -> str:
+    """A confirmation in one line."""
+    if record.mean is None:
+        return f"confirmation failed: {record.reason}"
+    parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
+    if record.interval is not None:
+        parts[-1] += f" (95 % interval {record.interval[0]:.2%} to {record.interval[1]:.2%})"
+    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {record.n} seed" + "s" * (record.n > 1))
+    parts.append(
+        f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")
+    )
+    sure = confidence(record.accuracies, record.target)
+    if sure is not None:
+        parts.append(f"confidence that the mean reaches it {sure:.0%}")
+    return f"{'confirmed' if record.confirmed else 'not confirmed'}: {', '.join(parts)}"
 
 
 def save_weights(path: Path, config: LiteConfig, recipe: Recipe, trained: Sequence[Trained]) -> None:

@@ -1,6 +1,10 @@
 """What a person sees of a search: a live panel on a terminal, plain lines anywhere else."""
 
+import json
+import shlex
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -8,7 +12,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .study import Event
+from wavemix.config import LiteConfig
+
+from .protocol import margin
+from .recipe import Recipe
+from .records import Audit, Confirmation, Record, Trial
+from .study import Event, Search
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -65,8 +74,8 @@ class Display:
         elif event.kind == "epoch":
             self.now = event
             quarter = max(1, event.epochs // 4)
-            if not self.live and (len(event.curve) % quarter == 0 or len(event.curve) == event.epochs):
-                self.say(f"  epoch {len(event.curve)}/{event.epochs}: {event.curve[-1]:.2%} validation")
+            if not self.live and (event.epoch % quarter == 0 or event.epoch == event.epochs):
+                self.say(f"  epoch {event.epoch}/{event.epochs}: {event.curve[-1]:.2%} validation")
         else:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
             if event.feasible:
@@ -93,9 +102,93 @@ class Display:
             table.add_row("running", progress)
             if self.now.curve:
                 line = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
-                table.add_row("curve", f"{line}  epoch {len(self.now.curve)}/{self.now.epochs}")
+                table.add_row("curve", f"{line}  epoch {self.now.epoch}/{self.now.epochs}")
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none"
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
         lines = Text("\n".join(self.last), style="dim", overflow="ellipsis", no_wrap=True)
         return Panel(Group(table, lines), title=f"{self.title}: {self.target:.4g} accuracy", expand=True)
+
+
+def summary(search: Search) -> Table:
+    """The 20 smallest complete trials of a search."""
+    table = Table(title=f"{search.data.label}, target {search.target:.4g}, {search.family} family")
+    for column in ("trial", "configuration", "parameters", "validation", "verdict"):
+        table.add_column(column, justify="right" if column in ("trial", "parameters", "validation") else "left")
+    done = [t for t in search.study.get_trials(deepcopy=False) if t.value is not None and "feasible" in t.user_attrs]
+    for trial in sorted(done, key=lambda t: t.user_attrs["parameters"])[:20]:
+        config = search.space.build(trial.params)
+        outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
+        table.add_row(str(trial.number), config.name, f"{config.parameters():,}", f"{trial.value:.2%}", outcome)
+    return table
+
+
+def train_command(
+    data: str, config: LiteConfig, recipe: Recipe, seeds: Sequence[int], target: float, data_dir: Path | None = None
+) -> str:
+    """The command that trains a configuration again; it needs nothing but the data."""
+    # defaults are left out so that a person can read it
+    knobs = json.dumps(config.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
+    steps = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
+    command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
+    command += ["--seeds", ",".join(map(str, seeds)), "--target", f"{target:g}"]
+    return shlex.join(command + (["--data-dir", str(data_dir)] if data_dir else []))
+
+
+def audits(rows: Sequence[Audit]) -> Table:
+    """Published parameter counts beside ours, with the cost of each network."""
+    table = Table(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
+    for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by", "FLOPs"):
+        words = column in ("row", "agree", "reproduced by")
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    table.add_column("activations", justify="right")
+    table.add_column("GPU memory", justify="right")
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:,.0f}"
+
+    for row in rows:
+        published = f"{row.published_millions} M" if row.published_millions is not None else number(row.published)
+        cost = row.cost
+        table.add_row(
+            row.row,
+            published,
+            number(row.closed_form),
+            number(row.counted),
+            number(row.fvcore),
+            "yes" if row.agree else "NO",
+            ", ".join(row.upsampling) or "-",
+            number(cost and cost.flops_total),
+            number(cost and cost.activation_bytes_per_image),
+            number(cost and cost.peak_gpu_bytes),
+        )
+    return table
+
+
+def studies(records: Sequence[Record]) -> Table:
+    """What the records hold, one row a study."""
+    table = Table()
+    for column in ("study", "data", "target", "trials", "pruned", "smallest feasible", "confirmed"):
+        table.add_column(column)
+    groups: dict[tuple, list[Trial | Confirmation]] = {}
+    for record in records:
+        if isinstance(record, (Trial, Confirmation)):
+            groups.setdefault((record.study, record.dataset.label, record.target), []).append(record)
+    for (name, label, target), group in groups.items():
+        trials = [r for r in group if isinstance(r, Trial)]
+        reached = [
+            r.parameters
+            for r in trials
+            if r.state == "complete" and r.accuracy_validation >= target + margin(target, r.dataset.validation_count)
+        ]
+        confirmed = [r.parameters for r in group if isinstance(r, Confirmation) and r.confirmed]
+        table.add_row(
+            name,
+            label,
+            f"{target:g}",
+            str(len(trials)),
+            str(sum(r.state == "pruned" for r in trials)),
+            f"{min(reached):,}" if reached else "-",
+            f"{min(confirmed):,}" if confirmed else "-",
+        )
+    return table

@@ -97,12 +97,13 @@ class Space:
             return None
         return knobs
 
-    def below_published(self, depth: int, dim: int, upsampling: str) -> dict | None:
-        """Choices for a published network with a block less, on feature maps of half the image's size, or None."""
+    def near_published(self, dim: int, upsampling: str) -> dict | None:
+        """Choices for a published width, as deep as fits below the ceiling, on maps of half the image's size; or None."""
         knobs = {name: values[0] for name, values in self.knobs.items()}
-        knobs |= {"depth": depth - 1, "final_dim": dim, "upsampling": upsampling, "mult": 2, "level": 1}
-        knobs |= {"initial_conv": "strided", "stride": "2,1", "pad": 0}
-        config = self.build(knobs, self.ceiling)
+        knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 2, "stride": "2,1"}
+        knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
+        built = (self.build(knobs | {"depth": depth}, self.ceiling) for depth in reversed(self.knobs["depth"]))
+        config = next((config for config in built if config is not None), None)
         return None if config is None else self.knobs_of(config)
 
     def configurations(self, seed: int, below: int, most: int = 6000) -> list[LiteConfig]:

@@ -6,8 +6,7 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only `confirm` ever loads the test part of a data set.
 """
 
-import json
-import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,28 +17,24 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wavemix.config import LiteConfig
 
+from .curves import Curves
 from .datasets import Split, split_validation
 from .errors import UserError
+from .protocol import STARTS, margin
 from .recipe import Recipe
 from .records import Data, Trial, append, read, repair
-from .sampler import Candidate, FrontierSampler, Observation, relative_error
+from .sampler import Candidate, FrontierSampler
 from .space import Space, training_work
+from .storage import Lock, open_study, writable
 from .training import Epoch, Trained, train
+from .warm import warm_start
 
-VALIDATION = {"mnist": 5000, "fashion-mnist": 5000, "cifar10": 5000, "cifar10-jpeg": 5000}
-CEILINGS = {("mnist", 0.99): 3566, ("fashion-mnist", 0.9): 7156, ("cifar10", 0.8): 37058, ("cifar10", 0.9): 520106}
-CEILINGS |= {("cifar10-jpeg", target): CEILINGS["cifar10", target] for target in (0.8, 0.9)}
-# the published networks' width and an up-sampling: searches start from them
-STARTS = {"mnist": (8, "bilinear"), "fashion-mnist": (8, "bilinear")}
-STARTS |= {("cifar10", 0.8): (32, "bilinear"), ("cifar10", 0.9): (64, "bilinear")}
-PATIENCE = 0.25  # fraction of the epochs before which no curve is pruned
+SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
+BROKEN = 3  # trainings in a row that may break before the search gives up
 
 
-def margin(target: float, validation_count: int) -> float:
-    """What a validation mean must exceed the target by: a quarter of the standard error of an accuracy measured on that
-    many images. The smallest of several candidates that pass is picked, so passing by luck is likelier than it looks;
-    against that, a confirmation trains on the validation images too."""
-    return 0.25 * math.sqrt(target * (1 - target) / validation_count)
+class OutOfTime(Exception):
+    """Ends a trial that can't be finished within the budget; its checkpoint stays for the next run."""
 
 
 @dataclass
@@ -50,6 +45,7 @@ class Event:
     text: str = ""
     config: LiteConfig | None = None
     number: int = 0
+    epoch: int = 0
     epochs: int = 0
     curve: list[float] = field(default_factory=list)
     state: str = ""
@@ -87,6 +83,8 @@ class Search:
     ):
         if not 0 < target < 1:
             raise UserError(f"the target accuracy is a fraction between 0 and 1, not {target}: 0.99 means 99 %")
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise UserError(f"{name!r} cannot name a study: use letters, digits and the signs . _ + -")
         self.data, self.target, self.recipe, self.family, self.name = data, target, recipe, family, name
         self.results, self.seed, self.ceiling, self.listen = Path(results), seed, ceiling, listen
         self.seeds = [seed * 1000 + member for member in range(members)]
@@ -95,24 +93,39 @@ class Search:
         self.threshold = target + margin(target, validation_count)
         self.path = self.results / f"{name}.jsonl"
         self.folder = self.results / "studies" / name
+        writable(self.folder)
+        self.lock = Lock(self.folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(f"cannot write to {self.results}: {error.strerror}; choose another --results") from error
-        repair(self.path)  # a killed run may have left half a line
-        self.study = self._open(storage or f"sqlite:///{self.results / 'studies' / name}.db")
-        self._adopt_interrupted()
-        if not self.study.get_trials(deepcopy=False):
-            self._start_near_published()
+            repair(self.path)  # a killed run may have left half a line
+            self.broken, self.curves = 0, Curves(recipe.epochs)
+            self._pool: tuple[int, float, list[Candidate]] = (-1, 0.0, [])
+            self.study = self._open(storage or f"sqlite:///{self.results / 'studies' / name}.db")
+            self._adopt_interrupted()
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                self.curves.add(trial.user_attrs.get("curve", []))
+            if not self.study.get_trials(deepcopy=False):
+                start = STARTS.get(data.name) or STARTS.get((data.name.removesuffix("-jpeg"), target))
+                if start and (knobs := self.space.near_published(*start)):
+                    self.study.enqueue_trial(knobs)
+        except BaseException:
+            self.lock.close()
+            raise
+
+    def __enter__(self) -> "Search":
+        return self
+
+    def __exit__(self, *problem) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process go on with this study."""
+        self.lock.close()
 
     # --- the study ---------------------------------------------------------------------------------------------
 
     def _open(self, url: str) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.identity = {
+        identity = {
+            "schema": SCHEMA,
             "digest": self.data.digest,
             "target": self.target,
             "family": self.family,
@@ -122,88 +135,51 @@ class Search:
             "recipe": self.recipe.model_dump(mode="json"),
             "ceiling": self.ceiling,
         }
-        try:
-            sampler = FrontierSampler(
-                self.space.knobs,
-                self._candidates,
-                self.threshold,
-                self.ceiling,
-                seed=self.seed,
-                earlier=self._earlier(),
-            )
-            study = optuna.create_study(
-                storage=url, study_name=self.name, direction="maximize", load_if_exists=True, sampler=sampler
-            )
-            stored = study.user_attrs.get("identity")
-        except UserError:
-            raise
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise UserError(f"the storage {hidden(url)} cannot be opened: {hidden(reason)}") from error
-        if stored is None:
-            if study.get_trials(deepcopy=False):
-                raise UserError(f"the study {self.name} in {hidden(url)} was not made by this program: use --name")
-            study.set_user_attr("identity", self.identity)
-        elif stored != self.identity:
-            key = next(k for k in self.identity if stored.get(k) != self.identity[k])
-            raise UserError(
-                f"the storage holds another study named {self.name} (its {key} differs): give --name for a new one, or "
-                "the options it was started with to go on"
-            )
-        return study
+        records = (r for path in sorted(self.results.glob("*.jsonl")) if path != self.path for r in read(path))
+        trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
+        earlier = warm_start(trials, self.space, self.data.label, self.recipe, self.threshold)
+        self.sampler = FrontierSampler(
+            self.space.knobs, self._candidates, self.threshold, self.ceiling, seed=self.seed, earlier=earlier
+        )
+        return open_study(url, self.name, identity, self.sampler)
 
     def _adopt_interrupted(self) -> None:
-        """Trials that a killed run left unfinished are enqueued again; their checkpoints let them go on."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        """Trials that a killed run left unfinished are enqueued again; their checkpoints let them go on.
+
+        One whose record was written before the run was killed is told from the record instead.
+        """
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        written = (
+            {r.number: r for r in read(self.path) if isinstance(r, Trial)} if running and self.path.exists() else {}
+        )
+        for trial in running:
+            whole = trial.params.keys() == self.space.knobs.keys()  # the run may have been killed while asking
+            record, config = written.get(trial.number), self.space.build(trial.params) if whole else None
+            if record and record.config == config and record.recipe == self.recipe.model_dump(mode="json"):
+                self._tell(trial.number, record.state, record.accuracy_validation)
+                continue
             self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            if trial.params:
+            if config is not None:
                 self.study.enqueue_trial(trial.params, skip_if_exists=False)
 
-    def _start_near_published(self) -> None:
-        """The first trial: the published width, as deep as fits below the published count, on maps of half the size."""
-        name = self.data.name.removesuffix("-jpeg")
-        dim, upsampling = STARTS.get(name) or STARTS.get((name, self.target)) or (None, None)
-        if dim is None:
-            return
-        knobs = {name: values[0] for name, values in self.space.knobs.items()}
-        knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 2, "stride": "2,1"}
-        knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
-        for depth in reversed(self.space.knobs["depth"]):
-            config = self.space.build(knobs | {"depth": depth})
-            if config is not None and config.parameters() < self.ceiling:
-                self.study.enqueue_trial(self.space.knobs_of(config))
-                return
+    def _tell(self, number: int, state: str, accuracy: float | None) -> None:
+        states = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
+        value = accuracy if state == "complete" else None
+        self.study.tell(number, value, state=states.get(state, TrialState.PRUNED), skip_if_finished=True)
 
     def _candidates(self, below: float) -> list[Candidate]:
+        """Candidates below a cost: others after each finished trial, the same in between."""
+        finished = sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
+        if self._pool[:2] == (finished, below):
+            return self._pool[2]
         height, width = self.data.images.shape[2:]
-        return [
+        pool = [
             Candidate(knobs, config.parameters(), training_work(config, height, width))
-            for config in self.space.configurations(self.seed + len(self.study.trials), int(below))
+            for config in self.space.configurations(self.seed + finished, int(below))
             if (knobs := self.space.knobs_of(config)) is not None
         ]
-
-    def _earlier(self) -> list[Observation]:
-        """Finished trials of other studies whose records lie in the results directory, as a warm start."""
-        observations = []
-        for path in sorted(self.results.glob("*.jsonl")):
-            if path == self.path:
-                continue
-            for record in read(path):
-                if not isinstance(record, Trial) or record.state != "complete" or not record.accuracy_validation:
-                    continue
-                config = record.config.model_copy(
-                    update={"in_channels": self.data.images.shape[1], "num_classes": len(self.data.classes)}
-                )
-                knobs = self.space.knobs_of(config)
-                if knobs is not None:
-                    # another recipe tells less about the level, another data set only about trends
-                    if record.dataset.label == self.data.label:
-                        value = relative_error(record.accuracy_validation, self.threshold)
-                        noise = 0.1 if record.recipe == self.recipe.model_dump(mode="json") else 0.3
-                    else:
-                        value, noise = relative_error(record.accuracy_validation, record.target), 0.4
-                    observations.append(Observation(knobs, config.parameters(), value, noise))
-        return observations
+        self._pool = (finished, below, pool)
+        return pool
 
     def feasible(self) -> list[FrozenTrial]:
         """Trials that reached the threshold, fewest parameters first."""
@@ -223,25 +199,35 @@ class Search:
     # --- running -----------------------------------------------------------------------------------------------
 
     def run(self, *, trials: int | None = None, seconds: float | None = None, confirmation_seeds: int = 3) -> None:
-        """Run trials until their number or the time is used up, less the time that confirming the best takes."""
+        """Run trials until their number or the time is used up, less the time that confirming the best takes.
+
+        The first trial of a study is finished whatever the time; a later one that can't be is left for the next run.
+        """
         start, ran = time.monotonic(), 0
         while trials is None or ran < trials:
+            deadline = None
             if seconds is not None:
-                left = seconds - (time.monotonic() - start) - self.confirmation_seconds(confirmation_seeds)
+                deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)
+                left = deadline - time.monotonic()
                 if left <= 0 or (ran and left < 0.5 * self._typical_seconds()):
                     break
-            if not self._one():
-                self.listen(Event("note", "every configuration below the incumbent has been tried"))
+            try:
+                if not self._one(deadline if self.best() else None):
+                    self.listen(Event("note", "every configuration below the incumbent has been tried"))
+                    break
+            except OutOfTime as reason:
+                self.listen(Event("note", str(reason)))
                 break
             ran += 1
 
     def confirmation_seconds(self, seeds: int) -> float:
         """Expected seconds of confirming the best trial so far, from the trial's own time and sizes."""
         best = self.best()
-        if not best:
-            return 0.0
-        growth = seeds / len(self.seeds) * len(self.data) / len(self.train)
-        return best[0].user_attrs.get("seconds", 0.0) * growth * 1.1
+        return self.growth(seeds) * best[0].user_attrs.get("seconds", 0.0) * 1.1 if best else 0.0
+
+    def growth(self, seeds: int) -> float:
+        """How much more than a trial a training with `seeds` seeds on all training images has to do."""
+        return seeds / len(self.seeds) * len(self.data) / len(self.train)
 
     def _typical_seconds(self) -> float:
         times = [
@@ -250,13 +236,13 @@ class Search:
         times = sorted(time for time in times if time)
         return times[len(times) // 2] if times else 0.0
 
-    def _one(self) -> bool:
+    def _one(self, deadline: float | None = None) -> bool:
         """Ask for one configuration, train it and tell; False when there is nothing left to try."""
         distributions = {
             name: optuna.distributions.CategoricalDistribution(values) for name, values in self.space.knobs.items()
         }
-        before = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not before and not [c for c in self._candidates(self.incumbent)]:
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not waiting and not self.sampler.unseen(self.study):
             return False
         trial = self.study.ask(distributions)
         config = self.space.build(trial.params)
@@ -271,15 +257,27 @@ class Search:
         trial.set_user_attr("config", config.model_dump(mode="json"))
         self.listen(Event("trial", config=config, number=trial.number, epochs=self.recipe.epochs))
         checkpoint = self.folder / f"{config.name}.checkpoint"
-        start = time.monotonic()
+        start, first, curve = time.monotonic(), 0, []
 
         def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
+            nonlocal first
+            first = first or epoch - 1  # epochs that an earlier run had done
             accuracy = sum(e.accuracy for e in latest) / len(latest)
             curve.append(accuracy)
-            self.listen(Event("epoch", config=config, number=trial.number, epochs=self.recipe.epochs, curve=curve))
-            return self._hopeless(epoch, accuracy)
+            trial.report(accuracy, epoch)
+            self.listen(Event("epoch", "", config, trial.number, epoch, self.recipe.epochs, curve, accuracy=accuracy))
+            if self.curves.hopeless(epoch, accuracy, self.threshold):
+                return True
+            if deadline is not None and epoch < self.recipe.epochs:
+                now = time.monotonic()
+                end = now + (now - start) / (epoch - first) * (self.recipe.epochs - epoch)
+                if end > deadline + 0.1 * (end - start):
+                    raise OutOfTime(
+                        f"trial {trial.number} needs {end - now:.0f} s more and the budget leaves "
+                        f"{max(0, deadline - now):.0f}: the next run of the same command goes on with it"
+                    )
+            return False
 
-        curve: list[float] = []
         try:
             results = train(
                 config,
@@ -290,14 +288,27 @@ class Search:
                 on_epoch=on_epoch,
                 checkpoint=checkpoint,
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OutOfTime):
             self.study.tell(trial, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params, skip_if_exists=False)
             raise
-        seconds = time.monotonic() - start
-        self._finish(trial, config, results, seconds)
+        except (RuntimeError, MemoryError) as error:
+            self._broken(trial, config, error, time.monotonic() - start)
+        else:
+            self.broken = 0
+            self._finish(trial, config, results, time.monotonic() - start)
         checkpoint.unlink(missing_ok=True)
         return True
+
+    def _broken(self, trial: optuna.Trial, config: LiteConfig, error: Exception, seconds: float) -> None:
+        """A training that broke (out of memory, say) is one failed trial; several in a row are no accident."""
+        self.broken += 1
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        self._record(config, trial.number, [], "failed", reason, seconds)
+        self._tell(trial.number, "failed", None)
+        self.listen(Event("done", reason, config, trial.number, state="failed"))
+        if self.broken == BROKEN:
+            raise UserError(f"{BROKEN} trials in a row broke, the last with {reason}") from error
 
     def _finish(self, trial: optuna.Trial, config: LiteConfig, results: list[Trained], seconds: float) -> None:
         stopped = results[0].stopped
@@ -305,22 +316,29 @@ class Search:
         curve = [sum(e.accuracy for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
         trial.set_user_attr("seconds", results[0].seconds)
         trial.set_user_attr("curve", [round(value, 5) for value in curve])
-        feasible = False
-        if stopped is None:
-            feasible = mean >= self.threshold
+        state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
+        feasible = state == "complete" and mean >= self.threshold
+        if state == "complete":
             trial.set_user_attr("feasible", feasible)
-            self.study.tell(trial, mean)
-            state = "complete"
-        elif stopped == "pruned":
-            trial.set_user_attr("expected", self._extrapolated(len(curve), curve[-1]))
-            self.study.tell(trial, state=TrialState.PRUNED)
-            state = "pruned"
-        else:
-            self.study.tell(trial, state=TrialState.FAIL)
-            state = "failed"
+            self.curves.add(curve)
+        elif state == "pruned":
+            trial.set_user_attr("expected", self.curves.extrapolated(len(curve), curve[-1]))
+        # the record comes first: a run killed before the next line tells the trial from it when it goes on
         self._record(config, trial.number, results, state, stopped, seconds)
+        self._tell(trial.number, state, mean)
         self.listen(
-            Event("done", stopped or "", config, trial.number, self.recipe.epochs, curve, state, mean, feasible)
+            Event(
+                "done",
+                stopped or "",
+                config,
+                trial.number,
+                len(curve),
+                self.recipe.epochs,
+                curve,
+                state,
+                mean,
+                feasible,
+            )
         )
 
     def _record(
@@ -360,34 +378,6 @@ class Search:
             ),
         )
 
-    # --- curves ------------------------------------------------------------------------------------------------
-
-    def _gains(self, fraction: float) -> tuple[float, float]:
-        """Mean and deviation of how much log error completed trials still lost after this fraction of their epochs."""
-        gains = []
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            curve = trial.user_attrs.get("curve", [])
-            if len(curve) == self.recipe.epochs:
-                at = min(len(curve) - 1, max(0, round(fraction * len(curve)) - 1))
-                gains.append(relative_error(curve[at], self.target) - relative_error(curve[-1], self.target))
-        # two trials' worth of what short one-cycle trainings of tiny networks show
-        prior = 0.9 * (1 - fraction)
-        mean = (sum(gains) + 2 * prior) / (len(gains) + 2)
-        variance = (sum((g - mean) ** 2 for g in gains) + 2 * 0.15**2) / (len(gains) + 2)
-        return mean, math.sqrt(variance) + 0.05
-
-    def _extrapolated(self, epoch: int, accuracy: float) -> float:
-        mean, _ = self._gains(epoch / self.recipe.epochs)
-        return 1 - (1 - accuracy) * math.exp(-mean)
-
-    def _hopeless(self, epoch: int, accuracy: float) -> bool:
-        """Whether even two deviations more progress than usual would miss the target."""
-        fraction = epoch / self.recipe.epochs
-        if fraction < PATIENCE or epoch >= self.recipe.epochs:
-            return False
-        mean, deviation = self._gains(fraction)
-        return relative_error(accuracy, self.threshold) > mean + 2 * deviation * (1 - fraction) ** 0.5
-
 
 def dataset_of(train_split: Split, validation: Split | None, split_seed: int | None, test: Split | None = None) -> Data:
     return Data(
@@ -400,22 +390,4 @@ def dataset_of(train_split: Split, validation: Split | None, split_seed: int | N
         split_seed=split_seed,
         test_digest=test.digest if test else None,
         test_count=len(test) if test else None,
-    )
-
-
-def hidden(url: str) -> str:
-    """A storage URL or a message about one, without passwords."""
-    from .environment import mask
-
-    return mask(url)
-
-
-def winner_command(data: str, config: LiteConfig, recipe: Recipe, seeds: Sequence[int], results: Path) -> str:
-    """The command that retrains a configuration; it needs nothing but the data."""
-    # defaults are left out so that a person can read it
-    knobs = config.model_dump(mode="json", exclude_defaults=True)
-    steps = recipe.model_dump(mode="json", exclude_defaults=True)
-    return (
-        f"wavemix train {data} --config '{json.dumps(knobs, separators=(',', ':'))}' "
-        f"--recipe '{json.dumps(steps, separators=(',', ':'))}' --seeds {','.join(map(str, seeds))}"
     )

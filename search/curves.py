@@ -1,0 +1,45 @@
+"""Learning curves of a study: where a training will end, and whether it still can reach the threshold.
+
+A one-cycle training's error falls most in its last epochs, by much the same factor for every network of a study. So
+what finished trials still gained after a given fraction of their epochs, in log error, is what an unfinished one may
+hope for; a prior worth two trials stands in for the first ones.
+"""
+
+import math
+
+from .sampler import relative_error
+
+PATIENCE = 0.25  # fraction of the epochs before which no curve is given up
+PRIOR, SPREAD = 0.9, 0.15  # log error that short trainings of tiny networks lose from start to end, and its deviation
+
+
+class Curves:
+    """Complete curves of trainings of `epochs` epochs; `add` one as each trial ends."""
+
+    def __init__(self, epochs: int):
+        self.epochs = epochs
+        self.errors: list[list[float]] = []
+
+    def add(self, curve: list[float]) -> None:
+        """Accuracies by epoch; a curve of another length tells nothing and is left out."""
+        if len(curve) == self.epochs:
+            self.errors.append([relative_error(accuracy, 0.0) for accuracy in curve])
+
+    def gain(self, epoch: int) -> tuple[float, float]:
+        """Mean and standard deviation of the log error lost from the end of `epoch` to the end of the training."""
+        gains = [errors[epoch - 1] - errors[-1] for errors in self.errors]
+        mean = (sum(gains) + 2 * PRIOR * (1 - epoch / self.epochs)) / (len(gains) + 2)
+        variance = (sum((g - mean) ** 2 for g in gains) + 2 * SPREAD**2) / (len(gains) + 2)
+        return mean, math.sqrt(variance) + 0.05
+
+    def extrapolated(self, epoch: int, accuracy: float) -> float:
+        """Expected accuracy at the end of a training that has `accuracy` after `epoch`."""
+        return 1 - (1 - accuracy) * math.exp(-self.gain(epoch)[0])
+
+    def hopeless(self, epoch: int, accuracy: float, threshold: float) -> bool:
+        """Whether even two deviations more progress than usual would miss `threshold`."""
+        fraction = epoch / self.epochs
+        if fraction < PATIENCE or epoch >= self.epochs:
+            return False
+        mean, deviation = self.gain(epoch)
+        return relative_error(accuracy, threshold) > mean + 2 * deviation * math.sqrt(1 - fraction)
