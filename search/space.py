@@ -98,7 +98,7 @@ class Space:
         return knobs
 
     def near_published(self, dim: int, upsampling: str) -> dict | None:
-        """Choices for a published width, as deep as fits below the ceiling, on maps of half the image's size; or None."""
+        """Choices for a published width, as deep as fits below the ceiling, on half-size maps; None where none does."""
         knobs = {name: values[0] for name, values in self.knobs.items()}
         knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 2, "stride": "2,1"}
         knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
