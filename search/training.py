@@ -6,6 +6,7 @@ that was cut off goes on from its last checkpoint as if nothing had happened.
 """
 
 import ctypes
+import functools
 import json
 import math
 import os
@@ -80,7 +81,6 @@ class Images:
                 ctypes.c_void_p(None if t is None else t.data_ptr())
                 for t in (self.images, index, move, self.mean, self.deviation, out)
             ]
-            kernels().threads(torch.get_num_threads())
             kernels().load_batch(*pointers, *shape)
             return out
         x = self.images[index.flatten()].float() / 255
@@ -146,27 +146,49 @@ class Optimizer:
         scale1, scale2 = 1 - recipe.beta1**self.count, 1 - recipe.beta2**self.count
         update = (self.first / scale1) / ((self.second / scale2).sqrt() + 1e-8)
         if recipe.optimizer == "muon":
-            nesterov = self.stack.views(gradient.lerp(self.first, recipe.beta1))
-            for name, part in self.stack.views(update).items():
-                if part.dim() > 2 and min(part.shape[1], part[0, 0].numel()) > 1:
-                    part.copy_(orthogonal(nesterov[name].flatten(2)).view_as(part))
+            self._orthogonalise(gradient.lerp(self.first, recipe.beta1), update)
         if recipe.weight_decay:
             self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
         self.stack.flat.add_(update, alpha=-lr)
 
+    def _orthogonalise(self, momentum: Tensor, update: Tensor) -> None:
+        """Put the orthogonalised momentum of every matrix into `update`; matrices of one shape go together."""
+        groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
+        sources, targets = self.stack.views(momentum), self.stack.views(update)
+        for name, source in sources.items():
+            if source.dim() > 2 and min(source.shape[1], source[0, 0].numel()) > 1:
+                matrix, target = source.flatten(2), targets[name].view(*source.shape[:2], -1)
+                if matrix.shape[1] > matrix.shape[2]:
+                    matrix, target = matrix.transpose(1, 2), target.transpose(1, 2)
+                groups.setdefault(tuple(matrix.shape[1:]), []).append((matrix, target))
+        for members in groups.values():
+            result = orthogonal(torch.cat([matrix for matrix, _ in members]))
+            for (_, target), part in zip(members, result.split(len(self.stack.seeds))):
+                target.copy_(part)
+
 
 def orthogonal(x: Tensor) -> Tensor:
-    """Newton-Schulz orthogonalisation of matrices (K, rows, columns), coefficients of Jordan 2024."""
-    tall = x.shape[1] > x.shape[2]
-    y = x.transpose(1, 2) if tall else x
-    y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    """Newton-Schulz orthogonalisation of wide matrices (N, rows, columns), coefficients of Jordan 2024."""
+    y = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         square = y @ y.transpose(1, 2)
-        y = 3.4445 * y + (-4.7750 * square + 2.0315 * square @ square) @ y
-    y = y * 0.2 * math.sqrt(max(x.shape[1:]))
-    return y.transpose(1, 2) if tall else y
+        y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), y, beta=3.4445)
+    return y * (0.2 * math.sqrt(x.shape[2]))
 
 
+def _restoring_threads(function):
+    @functools.wraps(function)
+    def wrapper(*args, **options):
+        threads = torch.get_num_threads()
+        try:
+            return function(*args, **options)
+        finally:
+            torch.set_num_threads(threads)
+
+    return wrapper
+
+
+@_restoring_threads
 def train(
     config: LiteConfig,
     recipe: Recipe,
@@ -196,6 +218,9 @@ def train(
         )
     held_out = Images(validation, device, like=images) if validation else None
     optimizer = Optimizer(stack, recipe)
+    if device.type == "cpu" and kernels() is not None:
+        # the kernels have the cores; PyTorch's own threads would wait for work in their way
+        torch.set_num_threads(1)
     average = stack.flat.detach().clone()
     # a batch larger than the data set is cut to it
     batch = min(recipe.batch_size, len(data.labels) // LANES * LANES)

@@ -116,7 +116,8 @@ def test_interrupted_trial_goes_on_from_its_checkpoint(folder, tmp_path, monkeyp
 
 def test_killed_run_leaves_no_trial_behind(folder, tmp_path):
     search = engine(folder, tmp_path)
-    trial = search.study.ask({n: optuna.distributions.CategoricalDistribution(v) for n, v in search.space.knobs.items()})
+    choices = {name: optuna.distributions.CategoricalDistribution(v) for name, v in search.space.knobs.items()}
+    trial = search.study.ask(choices)
     again = engine(folder, tmp_path)
     states = [t.state.name for t in again.study.get_trials()]
     assert states == ["FAIL", "WAITING"]

@@ -401,6 +401,7 @@ class Stack:
             rows.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
         self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self.keys = list(network.state_dict())
+        self.threads = torch.get_num_threads()
         self.flat = torch.stack(rows).to(self.device).requires_grad_()
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
@@ -423,7 +424,7 @@ class Stack:
         Without `given`, BatchNorm and dropout work as in training.
         """
         if kernels() is not None:
-            kernels().threads(torch.get_num_threads())
+            kernels().threads(self.threads)
         weights = self.views(self.flat if flat is None else flat)
         measured: Statistics = {}
 
