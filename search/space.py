@@ -140,12 +140,16 @@ class Space:
 def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
     """Multiply-accumulates of one forward pass, closed form (convolutions and head; the transform is adds only)."""
     h, w = config.feature_size(height, width)
-    c, area = config.final_dim, h * w
-    breakdown = config.parameter_breakdown()
-    total = breakdown["head"] + breakdown["stem"] * area
-    if config.initial_conv != "patchify":  # the first convolution runs before the second one's stride
-        first = 9 * config.in_channels * (c // 2)
-        total += first * area * (config.stride[1] ** 2 - 1) if config.initial_conv != "single" else 0
+    i, c, area = config.in_channels, config.final_dim, h * w
+    height, width = height + 2 * config.pad, width + 2 * config.pad
+    first = ((height - 1) // config.stride[0] + 1) * ((width - 1) // config.stride[0] + 1) * 9 * i * (c // 2)
+    stems = {
+        "strided": first + 9 * (c // 2) * c * area,
+        "separable": first + (9 + c) * (c // 2) * area,
+        "single": config.kernel**2 * i * c * area,
+        "patchify": height * width * 9 * (c // 4) * (i + c // 2) + config.patch_size**2 * (c // 2) * c * area,
+    }
+    total = c * config.num_classes + stems[config.initial_conv]
     block = c * (c // 4) * area
     for level in range(1, config.level + 1):
         inside, out = config.branch_channels(level)

@@ -1,0 +1,225 @@
+import itertools
+import math
+import time
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
+
+from search.recipe import Recipe
+from search.records import Data, Trial
+from search.sampler import Candidate, Features, FrontierSampler, Observation, Process, relative_error
+from search.space import Space, training_work
+from search.warm import warm_start
+
+KNOBS = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
+ALL = [dict(zip(KNOBS, combination)) for combination in itertools.product(*KNOBS.values())]
+TARGET = 0.9
+
+
+def cost(knobs) -> int:
+    return knobs["width"] ** 2 * knobs["depth"] * (2 if knobs["kind"] == "dense" else 1) + 10 * knobs["flag"]
+
+
+def accuracy(knobs) -> float:
+    """Depth pays more than width, 'dense' little, the flag a lot."""
+    log_error = -0.55 * math.log(knobs["width"]) - 0.5 * math.log(knobs["depth"])
+    log_error -= 0.05 * (knobs["kind"] == "dense") + 0.25 * knobs["flag"]
+    return 1 - 0.6 * math.exp(log_error)
+
+
+def candidates(below):
+    return [Candidate(knobs, cost(knobs), cost(knobs)) for knobs in ALL if cost(knobs) < below]
+
+
+def sampler(**options) -> FrontierSampler:
+    return FrontierSampler(KNOBS, candidates, TARGET, 4000, cost=cost, **options)
+
+
+def study(chosen=None) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(direction="maximize", sampler=chosen or sampler())
+
+
+def objective(trial) -> float:
+    return accuracy({name: trial.suggest_categorical(name, values) for name, values in KNOBS.items()})
+
+
+def distributions():
+    return {name: CategoricalDistribution(values) for name, values in KNOBS.items()}
+
+
+def cheapest(studied) -> float:
+    return min((cost(t.params) for t in studied.trials if t.value is not None and t.value >= TARGET), default=math.inf)
+
+
+def test_plain_objective_finds_the_cheapest_feasible_quickly():
+    best = min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    ours = study()
+    ours.optimize(objective, n_trials=25)
+    assert cheapest(ours) == best
+    random = study(optuna.samplers.RandomSampler(seed=0))
+    random.optimize(objective, n_trials=25)
+    assert cheapest(random) > best, "the problem would be too easy to tell samplers apart"
+
+
+def test_proposals_are_new_and_below_the_incumbent_of_their_time():
+    ours = study()
+    incumbent, seen = 4000, []
+    while sampler().unseen(ours):
+        trial = ours.ask(distributions())
+        assert cost(trial.params) < incumbent and trial.params not in seen
+        seen.append(trial.params)
+        ours.tell(trial, accuracy(trial.params))
+        if accuracy(trial.params) >= TARGET:
+            incumbent = cost(trial.params)
+    assert incumbent == cheapest(ours) == min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    assert ours.ask(distributions()).params.keys() == KNOBS.keys(), "then it samples at random"
+
+
+def test_running_trials_are_taken_into_account():
+    ours = study()
+    batch = [ours.ask(distributions()).params for _ in range(6)]
+    assert len({tuple(params.items()) for params in batch}) == 6
+    # a running trial makes its neighbours less uncertain, so that the next worker looks elsewhere
+    pool = candidates(4000)
+    _, alone = sampler().predict([], [], pool)
+    _, beside = sampler().predict([], [(pool[50].knobs, pool[50].cost)], pool)
+    assert beside[50] < alone[50] and (beside <= alone + 1e-9).all()
+
+
+@pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
+def test_failed_and_pruned_trials_are_not_proposed_again(state):
+    ours = study()
+    first = ours.ask(distributions())
+    ours.tell(first, state=state)
+    assert first.params not in [c.knobs for c in sampler().unseen(ours)]
+    assert ours.ask(distributions()).params != first.params
+
+
+def test_pruned_trials_teach_by_what_was_expected_of_them():
+    def after(expected):
+        ours = study()
+        trial = create_trial(
+            state=TrialState.PRUNED, params=ALL[150], distributions=distributions(), user_attrs={"expected": expected}
+        )
+        ours.add_trial(trial)
+        observed, *_ = sampler()._survey(ours, None)
+        return sampler().predict(observed, [], [Candidate(ALL[150], cost(ALL[150]), 1)])[0][0]
+
+    assert after(0.5) > after(0.89) > after(0.95)
+    assert after(0.5) == pytest.approx(relative_error(0.5, TARGET), abs=0.6)
+
+
+def test_without_cost_the_user_attribute_counts():
+    ours = study(FrontierSampler(KNOBS, candidates, TARGET, 4000))
+    trial = create_trial(value=0.95, params=ALL[150], distributions=distributions(), user_attrs={"parameters": 300})
+    ours.add_trial(trial)
+    assert cost(ours.ask(distributions()).params) < 300
+
+
+def test_before_anything_is_feasible_the_likeliest_is_tried_first():
+    trial = study().ask(distributions())
+    assert cost(trial.params) > 1000
+
+
+def test_earlier_observations_change_the_first_proposal():
+    good = [Observation(knobs, cost(knobs), relative_error(accuracy(knobs), TARGET), 0.1) for knobs in ALL[::7]]
+    first = study(sampler(earlier=good)).ask(distributions()).params
+    assert cost(first) < cost(study().ask(distributions()).params), "it knows where to look"
+
+
+def test_process_is_gaussian_regression():
+    rng = np.random.default_rng(0)
+    x, y, noise = rng.normal(size=(12, 3)), rng.normal(size=12), np.full(12, 0.1)
+    model = Process(x, y, noise, 0.2)
+    points = rng.normal(size=(5, 3))
+    mean, deviation = model(points)
+    inverse = np.linalg.inv(model.kernel(x, x) + 0.01 * np.eye(12))
+    cross = model.kernel(points, x)
+    assert mean == pytest.approx(cross @ inverse @ y)
+    variance = np.diag(model.kernel(points, points) - cross @ inverse @ cross.T)
+    assert deviation == pytest.approx(np.sqrt(variance))
+    halves = Process(x[:6], y[:6], noise[:6], 0.2).extended(x[6:], y[6:], noise[6:])
+    assert halves(points)[0] == pytest.approx(mean)
+    assert Process(x, y, noise).amplitude in (0.1, 0.2, 0.4)
+
+
+def test_features_are_logarithms_and_indicators():
+    features = Features(KNOBS)
+    assert features.numeric == ["width", "depth"]
+    row = features([{"width": 8, "depth": 2, "kind": "dense", "flag": False}], [256])[0]
+    assert row == pytest.approx([math.log(256) - 8, math.log(8), math.log(2), 0, 1, 1, 0])
+
+
+def test_relative_error_is_negative_from_the_target_on():
+    assert relative_error(0.9, 0.9) == pytest.approx(0)
+    assert relative_error(0.95, 0.9) < 0 < relative_error(0.8, 0.9)
+    assert math.isfinite(relative_error(1.0, 0.9))
+
+
+def test_ten_thousand_trials_take_less_than_a_second_a_suggestion():
+    space = Space("extended", (3, 32, 32), 10, 520_106)
+    knobs = {name: CategoricalDistribution(values) for name, values in space.knobs.items()}
+    configs = space.configurations(1, 520_106)
+    trials = []
+    for number in range(10_000):
+        config = configs[number % len(configs)]
+        attributes = {"parameters": config.parameters()}
+        trials.append(
+            create_trial(value=0.5, params=space.knobs_of(config), distributions=knobs, user_attrs=attributes)
+        )
+
+    def pool(below):
+        return [
+            Candidate(space.knobs_of(c), c.parameters(), training_work(c, 32, 32))
+            for c in space.configurations(2, int(below))
+        ]
+
+    ours = study(FrontierSampler(space.knobs, pool, 0.9, 520_106))
+    ours.add_trials(trials)
+    ours.ask(knobs)
+    start = time.process_time()
+    ours.ask(knobs)
+    assert time.process_time() - start < 1
+
+
+def test_warm_start_reads_other_studies():
+    space = Space("extended", (1, 28, 28), 10, 3566)
+    inside, outside = space.configurations(0, 3566, 2)[1], space.smallest.model_copy(update={"final_dim": 96})
+    recipe = Recipe(epochs=3)
+
+    def record(config, label, plan, target=0.9, accuracy=0.95):
+        return Trial(
+            study="other",
+            config=config,
+            recipe=plan,
+            dataset=Data(name="x", label=label, variant="official", digest="d", train_count=9),
+            target=target,
+            family="extended",
+            seeds=[1],
+            parameters=config.parameters(),
+            accuracies=[accuracy],
+            accuracy_validation=accuracy,
+            state="complete",
+        )
+
+    colour = inside.model_copy(update={"in_channels": 3})
+    found = warm_start(
+        [
+            record(inside, "MNIST", recipe),
+            record(inside, "MNIST", recipe.model_copy(update={"lr": 0.5})),
+            record(colour, "CIFAR-10", recipe, target=0.8, accuracy=0.8),
+            record(outside.model_copy(update={"ff_channel": 96}), "MNIST", recipe),
+        ],
+        space,
+        "MNIST",
+        recipe,
+        0.99,
+    )
+    assert [o.knobs for o in found] == [space.knobs_of(inside)] * 3
+    assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
+    assert found[0].noise < found[1].noise < found[2].noise
+    assert found[0].value == pytest.approx(relative_error(0.95, 0.99)) and found[2].value == pytest.approx(0)
