@@ -17,7 +17,13 @@ constexpr int LANES = 16;
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
 static inline vec all(float a) { return vec{} + a; }
-static inline float total(vec v) { float s = 0; for (int i = 0; i < LANES; i++) s += v[i]; return s; }
+typedef float vec8 __attribute__((vector_size(32)));
+typedef float vec4 __attribute__((vector_size(16)));
+static inline float total(vec v) {  // pairwise
+  vec8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  vec4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  return (b[0] + b[2]) + (b[1] + b[3]);
+}
 
 // exp to about 1 ulp: 2^round(x log2 e) times a polynomial of the rest.
 static inline vec vexp(vec x) {
@@ -84,6 +90,7 @@ template <int PB>
 static inline void mm_column(int O, int C, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
                              const float *bias, bool add) {
   int o = 0;
+  for (; o + 6 <= O; o += 6) mm_tile<6, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
   for (; o + 4 <= O; o += 4) mm_tile<4, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
   for (; o + 2 <= O; o += 2) mm_tile<2, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
   for (; o < O; o++) mm_tile<1, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
@@ -116,7 +123,9 @@ static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long
 template <int OB>
 static inline void outer_row(int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
   int c = 0;
+  for (; c + 6 <= C; c += 6) outer_tile<OB, 6>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
   for (; c + 4 <= C; c += 4) outer_tile<OB, 4>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
+  for (; c + 2 <= C; c += 2) outer_tile<OB, 2>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
   for (; c < C; c++) outer_tile<OB, 1>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
 }
 static void outer(int O, int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw,
@@ -159,6 +168,19 @@ static void gather_row(const ConvShape &z, const vec *x, int row, vec *cols) {  
         for (int c = 0; c < z.w; c++) {
           int q = c * z.s + b - z.p;
           cols[c] = (y < 0 || y >= z.H || q < 0 || q >= z.W) ? vec{} : x[((long)i * z.H + y) * z.W + q];
+        }
+      }
+}
+// The taps of `count` rows from `row` on of `channels` input channels: [channel][k][k][count * w].
+static void gather_rows(const ConvShape &z, const vec *x, int channels, int row, int count, vec *cols) {
+  for (int i = 0; i < channels; i++, x += (long)z.H * z.W)
+  for (int a = 0; a < z.k; a++)
+    for (int b = 0; b < z.k; b++)
+      for (int r = row; r < row + count; r++, cols += z.w) {
+        int y = r * z.s + a - z.p;
+        for (int c = 0; c < z.w; c++) {
+          int q = c * z.s + b - z.p;
+          cols[c] = (y < 0 || y >= z.H || q < 0 || q >= z.W) ? vec{} : x[(long)y * z.W + q];
         }
       }
 }
@@ -245,6 +267,8 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
   long in = (long)I * H * W, out = (long)O * z.h * z.w;
   int taps = k * k, rows = I * taps;
   long each = (long)O * (depthwise ? taps : rows);
+  int strip = 64 / z.w > 1 ? 64 / z.w : 1;  // rows at once
+  int some = !depthwise && taps % 2 ? 2 : 1;  // channels at once: 3x3 taps of two fill whole tiles
   Gradients dw(dweight ? K * each : 0), db(dbias ? (long)K * O : 0);
   std::vector<float> turned(dx ? K * each : 0);  // [k][rows][O]
   if (dx && !depthwise)
@@ -253,26 +277,32 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
         for (int r = 0; r < rows; r++) turned[m * each + (long)r * O + o] = weight[m * each + (long)o * rows + r];
 #pragma omp parallel
   {
-    Scratch cols((long)rows * z.w);
+    Scratch cols(dx ? (long)rows * z.w : 0), patch(dweight ? (long)some * taps * strip * z.w : 0);
 #pragma omp for schedule(dynamic)
     for (int t = 0; t < K * G; t++) {
       int m = t / G;
       const vec *D = (const vec *)dy + t * out;
       vec *DX = dx ? (vec *)dx + t * in : nullptr;
       if (DX) std::memset((void *)DX, 0, in * sizeof(vec));
-      for (int r = 0; r < z.h; r++) {
-        const vec *d = D + (long)r * z.w;
-        long ldd = (long)z.h * z.w;
-        if (dweight) {
-          gather_row(z, (const vec *)x + (shared ? t % G : t) * in, r, cols.get());
-          float *b = dbias ? db.mine() + (long)m * O : nullptr;
-          if (depthwise)
-            for (int o = 0; o < O; o++)
-              outer(1, taps, z.w, d + o * ldd, ldd, cols.get() + (long)o * taps * z.w, z.w,
-                    dw.mine() + m * each + o * taps, taps, b ? b + o : nullptr);
-          else
-            outer(O, rows, z.w, d, ldd, cols.get(), z.w, dw.mine() + m * each, rows, b);
+      long ldd = (long)z.h * z.w;
+      // several rows at once: the sums over lanes at the end of `outer` are worth many positions
+      if (dweight)
+        for (int r = 0; r < z.h; r += strip) {
+          int n = z.h - r < strip ? z.h - r : strip;
+          const vec *d = D + (long)r * z.w;
+          for (int i = 0; i < I; i += some) {
+            int channels = I - i < some ? I - i : some;
+            gather_rows(z, (const vec *)x + (shared ? t % G : t) * in + (long)i * H * W, channels, r, n, patch.get());
+            float *b = dbias && (depthwise || i == 0) ? db.mine() + (long)m * O : nullptr;
+            if (depthwise)
+              outer(1, taps, (long)n * z.w, d + i * ldd, ldd, patch.get(), (long)n * z.w, dw.mine() + m * each + i * taps,
+                    taps, b ? b + i : nullptr);
+            else
+              outer(O, channels * taps, (long)n * z.w, d, ldd, patch.get(), (long)n * z.w, dw.mine() + m * each + i * taps, rows, b);
+          }
         }
+      for (int r = 0; dx && r < z.h; r++) {
+        const vec *d = D + (long)r * z.w;
         if (DX) {
           if (depthwise)
             for (int o = 0; o < O; o++)

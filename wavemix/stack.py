@@ -298,10 +298,11 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dz):
         u, w1, b1, w2 = ctx.saved_tensors
+        dz = dz.contiguous()
         du, dw1, db1, dw2 = map(torch.empty_like, (u, w1, b1, w2))
         db2 = w2.new_empty(w2.shape[:2]) if ctx.biased else None
         kernels().mlp_backward(
-            *map(_pointer, (u, w1, b1, w2, dz.contiguous(), du, dw1, db1, dw2, db2)), *ctx.shape, *ctx.rest
+            *map(_pointer, (u, w1, b1, w2, dz, du, dw1, db1, dw2, db2)), *ctx.shape, *ctx.rest
         )
         return du, dw1, db1, dw2, db2, None
 
