@@ -36,16 +36,19 @@ class Recipe(BaseModel):
 def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
     """The recipe a search starts from for a data set of images `pixels` high.
 
-    Found by trainings on MNIST's training images alone (see results/README.md): orthogonalised momentum with decoupled
-    weight decay beats AdamW at every length tried, and networks this small under-fit, so that strong augmentation
-    costs more than it gains.
+    Found by trainings on MNIST's training images alone: orthogonalised momentum (Muon) with decoupled weight decay
+    beats AdamW at every length tried, and networks of a few thousand parameters want little augmentation (a pixel, six
+    degrees, five per cent): more costs them accuracy, none leaves a gap between training and validation.
     """
     grey = data in ("mnist", "fashion-mnist") or data.startswith("emnist")
+    digits = grey and data != "fashion-mnist"
     return Recipe(
         epochs=epochs or 24,
         optimizer="muon",
         lr=0.03,
         weight_decay=0.03,
-        shift=0.0 if grey else pixels / 8,
-        flip=not grey or data == "fashion-mnist",
+        shift=1.0 if grey else pixels / 16,
+        rotate=6.0 if digits else 0.0,
+        scale=0.05 if digits else 0.0,
+        flip=not digits,
     )
