@@ -98,7 +98,7 @@ class Search:
         try:
             repair(self.path)  # a killed run may have left half a line
             self.broken, self.curves = 0, Curves(recipe.epochs)
-            self._pool: tuple[int, float, list[Candidate]] = (-1, 0.0, [])
+            self._pool: tuple[int, list[Candidate]] = (-1, [])
             self.study = self._open(storage or f"sqlite:///{self.results / 'studies' / name}.db")
             self._adopt_interrupted()
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -168,17 +168,19 @@ class Search:
         self.study.tell(number, value, state=states.get(state, TrialState.PRUNED), skip_if_finished=True)
 
     def _candidates(self, below: float) -> list[Candidate]:
-        """Candidates below a cost: others after each finished trial, the same in between."""
+        """Candidates below a cost: others after every tenth trial, or when few are left of the last ones."""
         finished = sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
-        if self._pool[:2] == (finished, below):
-            return self._pool[2]
-        height, width = self.data.images.shape[2:]
-        pool = [
-            Candidate(knobs, config.parameters(), training_work(config, height, width))
-            for config in self.space.configurations(self.seed + finished, int(below))
-            if (knobs := self.space.knobs_of(config)) is not None
-        ]
-        self._pool = (finished, below, pool)
+        made, pool = self._pool
+        pool = [c for c in pool if c.cost < below]
+        if made < 0 or finished >= made + 10 or (finished > made and len(pool) < 300):
+            height, width = self.data.images.shape[2:]
+            pool = [
+                Candidate(knobs, config.parameters(), training_work(config, height, width))
+                for config in self.space.configurations(self.seed + finished, int(below))
+                if (knobs := self.space.knobs_of(config)) is not None
+            ]
+            made = finished
+        self._pool = (made, pool)
         return pool
 
     def feasible(self) -> list[FrozenTrial]:
@@ -292,6 +294,10 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params, skip_if_exists=False)
             raise
+        except OSError as error:
+            self.study.tell(trial, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+            raise UserError(f"trial {trial.number} could not go on: {error.strerror or error}") from error
         except (RuntimeError, MemoryError) as error:
             self._broken(trial, config, error, time.monotonic() - start)
         else:

@@ -1,0 +1,372 @@
+"""A search with a stand-in for training, whose accuracies are known: what it tries, refuses, records and survives."""
+
+import math
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from search.curves import Curves
+from search.datasets import Split
+from search.errors import UserError
+from search.protocol import margin
+from search.recipe import Recipe
+from search.records import Trial, read
+from search.study import Search
+from search.training import Epoch, Trained
+
+RECIPE = Recipe(epochs=8)
+TARGET = 0.9
+
+
+def toy(count: int = 300) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    return Split("toy", "Toy", "train", images, labels, tuple("0123456789"), "folder")
+
+
+DATA = toy()
+
+
+class Training:
+    """Stands in for `train`: the error falls with the parameters and, by a known factor, over the epochs."""
+
+    def __init__(self, monkeypatch, before=lambda config, epoch: None):
+        self.before, self.configs, self.counts = before, [], []
+        monkeypatch.setattr("search.study.train", self)
+
+    @staticmethod
+    def accuracy(config, fraction: float = 1.0) -> float:
+        error = 0.1 * (1200 / config.parameters()) ** 0.8 * (1.2 if config.upsampling == "deconv" else 1)
+        return 1 - min(0.9, error * math.exp(0.9 * (1 - fraction)))
+
+    def __call__(self, config, recipe, data, seeds, *, validation, on_epoch, checkpoint):
+        self.configs.append(config)
+        self.counts.append((len(data), len(validation)))
+        curve, stopped = [], None
+        for epoch in range(1, recipe.epochs + 1):
+            stopped = self.before(config, epoch)
+            accuracy = self.accuracy(config, epoch / recipe.epochs)
+            curve.append(Epoch(epoch=epoch, train_loss=1.0, accuracy=accuracy, seconds=float(epoch)))
+            if stopped:
+                break
+            if on_epoch(epoch, [curve[-1]] * len(seeds)):
+                stopped = "pruned"
+                break
+        members = [
+            Trained(seed=seed, curve=curve, accuracy=curve[-1].accuracy, stopped=stopped, seconds=len(curve))
+            for seed in seeds
+        ]
+        for member in members:
+            member._state = {"weights": torch.zeros(config.parameters())}
+        return members
+
+
+def engine(folder, **options) -> Search:
+    options = {"target": TARGET, "recipe": RECIPE, "name": "toy", "ceiling": 3000, "validation_count": 50} | options
+    return Search(DATA, results=folder, **options)
+
+
+def trials(folder) -> list[Trial]:
+    return read(folder / "toy.jsonl")
+
+
+def test_incumbent_shrinks_to_where_the_target_is_just_reached(tmp_path, monkeypatch):
+    training = Training(monkeypatch)
+    search = engine(tmp_path)
+    search.run(trials=20)
+    smallest = search.feasible()[0].user_attrs["parameters"]
+    assert smallest == search.incumbent
+    wanted = 1200 * (0.1 / (1 - search.threshold)) ** 1.25
+    assert wanted <= smallest < 1.1 * wanted
+    incumbent = 3000
+    for record in trials(tmp_path):
+        if record.state != "refused":
+            assert record.parameters < incumbent
+        if record.state == "complete" and record.accuracy_validation >= search.threshold:
+            incumbent = record.parameters
+    assert set(training.counts) == {(250, 50)}
+    assert len(set(training.configs)) == len(training.configs), "nothing is trained twice"
+
+
+def test_study_and_records_agree(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    search = engine(tmp_path)
+    search.run(trials=10)
+    told = {t.number: t for t in search.study.get_trials()}
+    names = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "refused": TrialState.PRUNED}
+    records = trials(tmp_path)
+    assert [r.number for r in records] == sorted(told)
+    for record in records:
+        trial = told[record.number]
+        assert trial.state == names[record.state] and search.space.build(trial.params) == record.config
+        if record.state == "complete":
+            assert trial.value == pytest.approx(record.accuracy_validation)
+            assert trial.intermediate_values.keys() == set(range(1, RECIPE.epochs + 1))
+        if record.state == "pruned":
+            assert trial.user_attrs["expected"] == pytest.approx(Training.accuracy(record.config), abs=0.1)
+
+
+def test_resumed_search_goes_on_as_one(tmp_path, monkeypatch):
+    training = Training(monkeypatch)
+    for _ in range(3):
+        with engine(tmp_path) as search:
+            search.run(trials=4)
+    assert [r.number for r in trials(tmp_path)] == list(range(12))
+    assert len(set(training.configs)) == len(training.configs)
+
+
+def test_space_that_is_used_up_ends_the_search(tmp_path, monkeypatch):
+    training = Training(monkeypatch)
+    notes = []
+    ceiling = engine(tmp_path, name="probe", family="published").space.smallest.parameters() + 1
+    search = engine(
+        tmp_path,
+        family="published",
+        ceiling=ceiling,
+        listen=lambda e: notes.append(e.text) if e.kind == "note" else None,
+    )
+    search.run()
+    assert training.configs and notes == ["every configuration below the incumbent has been tried"]
+    assert len(set(training.configs)) == len(training.configs)
+
+
+def test_broken_training_is_one_failed_trial(tmp_path, monkeypatch):
+    broken = []
+
+    def fail_once(config, epoch):
+        if not broken:
+            broken.append(config)
+            raise RuntimeError("not enough\nmemory")
+
+    Training(monkeypatch, fail_once)
+    search = engine(tmp_path)
+    search.run(trials=3)
+    records = trials(tmp_path)
+    assert records[0].state == "failed" and records[0].reason == "RuntimeError: not enough memory"
+    assert len(records) == 3 and all(r.state != "failed" for r in records[1:])
+    assert search.study.get_trials()[0].state == TrialState.FAIL
+    assert all(r.config != broken[0] for r in records[1:])
+
+
+def test_training_that_always_breaks_ends_the_search(tmp_path, monkeypatch):
+    def fail(config, epoch):
+        raise RuntimeError("no such kernel")
+
+    Training(monkeypatch, fail)
+    with pytest.raises(UserError, match="3 trials in a row broke, the last with RuntimeError: no such kernel"):
+        engine(tmp_path).run(trials=10)
+    assert [r.state for r in trials(tmp_path)] == ["failed"] * 3
+
+
+def test_full_disk_ends_the_search_and_loses_nothing(tmp_path, monkeypatch):
+    def fail(config, epoch):
+        raise OSError(28, "No space left on device")
+
+    Training(monkeypatch, fail)
+    search = engine(tmp_path)
+    with pytest.raises(UserError, match="No space left on device"):
+        search.run(trials=1)
+    states = [t.state.name for t in search.study.get_trials()]
+    assert states == ["FAIL", "WAITING"], "the trial is tried again by the next run"
+
+
+def test_nan_is_a_failed_trial_with_its_reason(tmp_path, monkeypatch):
+    Training(
+        monkeypatch, lambda config, epoch: "nan: the loss of seed 0 was not finite in epoch 2" if epoch == 2 else None
+    )
+    engine(tmp_path).run(trials=2)
+    assert [(r.state, r.reason[:4]) for r in trials(tmp_path)] == [("failed", "nan:")] * 2
+
+
+def test_interrupted_trial_is_the_first_of_the_next_run(tmp_path, monkeypatch):
+    def interrupt(config, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    training = Training(monkeypatch, interrupt)
+    with engine(tmp_path) as search, pytest.raises(KeyboardInterrupt):
+        search.run(trials=5)
+    assert not (tmp_path / "toy.jsonl").exists()
+    training.before = lambda config, epoch: None
+    engine(tmp_path).run(trials=1)
+    assert training.configs[0] == training.configs[1] == trials(tmp_path)[0].config
+
+
+@pytest.mark.parametrize("state", ["complete", "pruned"])
+def test_run_killed_after_its_record_is_told_from_it(tmp_path, monkeypatch, state):
+    training = Training(monkeypatch)
+    if state == "pruned":
+        training.accuracy = lambda config, fraction=1.0: 0.1
+    first = engine(tmp_path)
+    monkeypatch.setattr(first, "_tell", lambda *_: (_ for _ in ()).throw(SystemExit("killed")))
+    with pytest.raises(SystemExit):
+        first.run(trials=1)
+    first.close()
+    second = engine(tmp_path)
+    (told,) = second.study.get_trials()
+    (record,) = trials(tmp_path)
+    assert record.state == state and told.state.name.lower() == state
+    if state == "complete":
+        assert told.value == pytest.approx(record.accuracy_validation) and second.best()[0].number == 0
+    second.run(trials=1)
+    assert training.configs[0] != training.configs[1], "it is not trained again"
+    assert len({r.number for r in trials(tmp_path)}) == 2
+
+
+def test_torn_record_is_moved_aside(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=2)
+    with open(tmp_path / "toy.jsonl", "a") as file:
+        file.write('{"kind": "tri')
+    engine(tmp_path).run(trials=1)
+    assert len(trials(tmp_path)) == 3
+
+
+def test_trial_that_cannot_end_in_time_is_left_for_the_next_run(tmp_path, monkeypatch):
+    slow = []
+
+    def wait(config, epoch):
+        time.sleep(0.5 if slow else 0)
+
+    training = Training(monkeypatch, wait)
+    notes = []
+    with engine(tmp_path, listen=lambda e: notes.append(e.text) if e.kind == "note" else None) as search:
+        search.run(trials=1)
+        monkeypatch.setattr(search, "confirmation_seconds", lambda seeds: 0.0)
+        monkeypatch.setattr(search, "_typical_seconds", lambda: 0.0)
+        slow.append(True)
+        search.run(seconds=2)  # 8 epochs of half a second
+    assert (
+        len(training.configs) == 2
+        and len(notes) == 1
+        and "the next run of the same command goes on with it" in notes[0]
+    )
+    assert len(trials(tmp_path)) == 1
+    slow.clear()
+    engine(tmp_path).run(trials=1)
+    assert trials(tmp_path)[1].config == training.configs[1]
+
+
+def test_first_trial_is_finished_whatever_the_time(tmp_path, monkeypatch):
+    Training(monkeypatch, lambda config, epoch: time.sleep(0.02))
+    engine(tmp_path).run(seconds=0.05)
+    assert len(trials(tmp_path)) == 1
+
+
+def test_time_for_the_confirmation_is_kept(tmp_path, monkeypatch):
+    Training(monkeypatch)  # a trial claims 8 seconds, so a confirmation with 3 seeds on all data 8 * 1.5 * 1.2
+    search = engine(tmp_path)
+    search.run(trials=1)
+    assert search.confirmation_seconds(3) == pytest.approx(8 * 3 / 2 * 300 / 250 * 1.1)
+    search.run(seconds=search.confirmation_seconds(3) - 1)
+    assert len(trials(tmp_path)) == 1
+
+
+def test_second_process_on_a_study_is_refused(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from search.storage import Lock\n"
+        "lock = Lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    folder = tmp_path / "studies" / "toy"
+    folder.mkdir(parents=True)
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="the study toy is being run already"):
+            engine(tmp_path)
+    finally:
+        other.kill()
+        other.communicate()
+    engine(tmp_path).close()  # a killed process holds nothing
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"target": 0.8}, "target"),
+        ({"family": "published"}, "family"),
+        ({"seed": 1}, "seed"),
+        ({"members": 3}, "members"),
+        ({"ceiling": 2999}, "ceiling"),
+        ({"validation_count": 60}, "validation"),
+        ({"recipe": Recipe(epochs=9)}, "recipe"),
+    ],
+)
+def test_storage_of_another_study_is_named(tmp_path, change, key):
+    engine(tmp_path).close()
+    with pytest.raises(UserError, match=rf"another study named toy \(its {key} differs\)"):
+        engine(tmp_path, **change)
+    engine(tmp_path).close()  # and the study is as it was
+
+
+def test_storage_that_other_code_or_data_made_is_refused(tmp_path, monkeypatch):
+    engine(tmp_path).close()
+    monkeypatch.setattr("search.study.SCHEMA", 2)
+    with pytest.raises(UserError, match="its schema differs"):
+        engine(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="its digest differs"):
+        Search(toy(299), TARGET, RECIPE, name="toy", results=tmp_path, ceiling=3000, validation_count=50)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words"])
+def test_names_that_are_no_file_names_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="cannot name a study"):
+        engine(tmp_path, name=name)
+
+
+def test_results_that_are_a_file_are_refused(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*results.*: Not a directory; choose another --results"):
+        engine(tmp_path / "results")
+
+
+def test_known_data_start_near_the_published_network(tmp_path, monkeypatch):
+    training = Training(monkeypatch)
+    object.__setattr__(named := toy(), "name", "mnist")
+    Search(named, 0.99, RECIPE, name="m", results=tmp_path, ceiling=3566, validation_count=50).run(trials=1)
+    assert training.configs[0].final_dim == 8 and 3000 < training.configs[0].parameters() < 3566
+
+
+@given(st.floats(0.01, 0.9999), st.integers(1, 100_000))
+def test_threshold_stays_below_one(target, count):
+    assert target < target + margin(target, count) < 1
+
+
+def test_margin_is_a_quarter_of_the_standard_error():
+    assert margin(0.9, 900) == pytest.approx(0.0025)
+
+
+def falling(end: float, epochs: int = 20, gain: float = 0.9) -> list[float]:
+    return [1 - (1 - end) * math.exp(gain * (1 - (epoch + 1) / epochs)) for epoch in range(epochs)]
+
+
+def test_curves_learn_how_much_is_still_to_come():
+    curves = Curves(20)
+    before = curves.extrapolated(10, falling(0.95, gain=2.0)[9])
+    for end in (0.9, 0.92, 0.94, 0.96) * 3:
+        curves.add(falling(end, gain=2.0))
+    after = curves.extrapolated(10, falling(0.95, gain=2.0)[9])
+    assert abs(after - 0.95) < abs(before - 0.95) and after == pytest.approx(0.95, abs=0.01)
+    curves.add([0.5] * 7)
+    assert curves.extrapolated(10, 0.9) == pytest.approx(1 - 0.1 * math.exp(-curves.gain(10)[0]))
+
+
+def test_only_curves_without_hope_are_given_up():
+    curves = Curves(20)
+    for end in (0.9, 0.92, 0.94, 0.96):
+        curves.add(falling(end))
+    good, close, bad = falling(0.97), falling(0.945), falling(0.7)
+    assert not any(curves.hopeless(epoch, good[epoch - 1], 0.95) for epoch in range(1, 21))
+    assert not any(curves.hopeless(epoch, close[epoch - 1], 0.95) for epoch in range(1, 10))
+    given_up = [epoch for epoch in range(1, 21) if curves.hopeless(epoch, bad[epoch - 1], 0.95)]
+    assert given_up[0] == 5, "never before a quarter of the epochs"
+    assert 20 not in given_up, "a finished training is no pruned one"
