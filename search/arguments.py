@@ -42,14 +42,14 @@ def first_line(error: ValidationError) -> str:
 
 
 def seeds_of(text: str) -> list[int]:
-    """'3' is three seeds counted up, '7,8' is these two."""
+    """'3' is three seeds counted up, '7,8' is these two; a single number above 64 is that seed."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise UserError(f"--seeds is a number of seeds or a list such as 7,8,9, not {text!r}") from error
     if len(numbers) == 1 and 0 < numbers[0] <= 64:
         return [FRESH + n for n in range(numbers[0])]
-    if min(numbers) < 0 or len(set(numbers)) != len(numbers) or not 0 < len(numbers) <= 64:
+    if numbers == [0] or min(numbers) < 0 or len(set(numbers)) != len(numbers) or not 0 < len(numbers) <= 64:
         raise UserError(f"--seeds is a number from 1 to 64, or a list of different seeds, not {text!r}")
     return numbers
 

@@ -80,7 +80,7 @@ def trials(folder) -> list[Trial]:
 def test_incumbent_shrinks_to_where_the_target_is_just_reached(tmp_path, monkeypatch):
     training = Training(monkeypatch)
     search = engine(tmp_path)
-    search.run(trials=20)
+    search.run(trials=15)
     smallest = search.feasible()[0].user_attrs["parameters"]
     assert smallest == search.incumbent
     wanted = 1200 * (0.1 / (1 - search.threshold)) ** 1.25
@@ -98,7 +98,7 @@ def test_incumbent_shrinks_to_where_the_target_is_just_reached(tmp_path, monkeyp
 def test_study_and_records_agree(tmp_path, monkeypatch):
     Training(monkeypatch)
     search = engine(tmp_path)
-    search.run(trials=10)
+    search.run(trials=6)
     told = {t.number: t for t in search.study.get_trials()}
     names = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "refused": TrialState.PRUNED}
     records = trials(tmp_path)
@@ -117,8 +117,8 @@ def test_resumed_search_goes_on_as_one(tmp_path, monkeypatch):
     training = Training(monkeypatch)
     for _ in range(3):
         with engine(tmp_path) as search:
-            search.run(trials=4)
-    assert [r.number for r in trials(tmp_path)] == list(range(12))
+            search.run(trials=2)
+    assert [r.number for r in trials(tmp_path)] == list(range(6))
     assert len(set(training.configs)) == len(training.configs)
 
 

@@ -1,0 +1,242 @@
+"""The command line's own parts; whole runs of the command are in test_search."""
+
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from test_confirm import trial
+from typer.testing import CliRunner
+
+from search import cli
+from search.arguments import FRESH, fresh_seeds, seconds_of, seeds_of, study_name, validated
+from search.confirm import finalists
+from search.display import Display, clock, sparkline, studies, train_command
+from search.errors import UserError
+from search.recipe import Recipe
+from search.records import append
+from search.study import Event
+from wavemix import LiteConfig
+
+CONFIG = LiteConfig(in_channels=1, final_dim=8, depth=2, stride=(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("0.5h", 1800), ("1d", 86400), ("1e2s", 100)]
+)
+def test_budgets(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "15", "m", "-3m", "0s", "infh", "nanm", "1 h 3", "fast"])
+def test_bad_budgets(text):
+    with pytest.raises(UserError, match="--budget is a time such as"):
+        seconds_of(text)
+
+
+def test_seeds_are_a_count_or_a_list():
+    assert seeds_of("3") == [FRESH, FRESH + 1, FRESH + 2]
+    assert seeds_of("7,8") == [7, 8] and seeds_of("1000003") == [1000003]
+    for text in ("0", "-1", "1,1", "1,-2", "a", "", "1,,2"):
+        with pytest.raises(UserError, match="--seeds is"):
+            seeds_of(text)
+
+
+def test_fresh_seeds_of_search_and_confirmation_never_meet():
+    searched = {seed for s in range(3) for seed in fresh_seeds(64, s)}
+    confirmed = {seed for s in range(3) for seed in fresh_seeds(64, s, 500)}
+    assert len(searched) == len(confirmed) == 192 and not searched & confirmed
+    assert min(searched | confirmed) > 3 * 1000 + 64, "and none is one of a trial"
+
+
+def test_study_names_are_file_names(tmp_path):
+    (tmp_path / "my images").mkdir()
+    assert study_name("mnist", 0.99, "published") == "mnist-99-published"
+    assert study_name("cifar10", 0.875, "extended") == "cifar10-87.5-extended"
+    assert re.fullmatch(r"\w[\w.+-]*", study_name(str(tmp_path / "my images"), 0.9, "extended"))
+
+
+def test_models_come_as_json_or_as_a_file(tmp_path):
+    assert validated(LiteConfig, CONFIG.model_dump_json(), "--config") == CONFIG
+    (tmp_path / "c.json").write_text(CONFIG.model_dump_json())
+    assert validated(LiteConfig, str(tmp_path / "c.json"), "--config") == CONFIG
+    for text in ("{", '{"depht": 3}', '{"depth": "x"}', "missing.json", str(tmp_path)):
+        with pytest.raises(UserError, match="--config"):
+            validated(LiteConfig, text, "--config")
+
+
+def test_train_command_holds_all_there_is_to_know(tmp_path):
+    recipe = Recipe(epochs=7, lr=0.03, optimizer="muon")
+    command = shlex.split(train_command("a b/images", CONFIG, recipe, [5, 6], 0.875, tmp_path))
+    options = dict(zip(command[3::2], command[4::2]))
+    assert command[:3] == ["wavemix", "train", "a b/images"]
+    assert LiteConfig.model_validate_json(options["--config"]) == CONFIG
+    assert Recipe.model_validate_json(options["--recipe"]) == recipe
+    assert seeds_of(options["--seeds"]) == [5, 6] and float(options["--target"]) == 0.875
+    assert options["--data-dir"] == str(tmp_path)
+
+
+# --- the commands --------------------------------------------------------------------------------------------------
+
+
+def test_help_needs_no_torch():
+    code = "import search.cli, sys; print(sorted({'torch', 'optuna', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_command_has_help():
+    runner = CliRunner()
+    for command in ("search", "confirm", "train", "audit", "tables", "status", "data list", "data fetch"):
+        done = runner.invoke(cli.app, [*command.split(), "--help"], env={"COLUMNS": "200"})
+        assert done.exit_code == 0 and "Usage" in done.output, command
+
+
+def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
+    records = [trial(2, 0.95), trial(3, 0.99)]
+    for record in records:
+        append(tmp_path / "toy-90-published.jsonl", record)
+    given = {}
+
+    def confirm_smallest(found, data, target, seeds, **options):
+        given.update(options, found=found, target=target, seeds=seeds)
+        return []
+
+    from test_confirm import DATA
+
+    monkeypatch.setattr("search.datasets.load", lambda name, part, data_dir: DATA)
+    monkeypatch.setattr("search.confirm.confirm_smallest", confirm_smallest)
+    monkeypatch.setattr("search.tables.write", lambda results: [])
+    arguments = ["confirm", "toy", "--target", "0.9", "--family", "published", "--results", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, [*arguments, "--budget", "1h"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert given["found"] == finalists(records, "Toy", 0.9) and given["found"][0].config.depth == 2
+    assert given["seeds"] == fresh_seeds(5, 0, 500) and given["seconds"] == 3600
+    assert given["study"] == "toy-90-published"
+
+
+def test_confirm_without_records_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="no records of a study mnist-99-extended .* search first"):
+        CliRunner().invoke(
+            cli.app, ["confirm", "mnist", "--target", "0.99", "--results", str(tmp_path)], catch_exceptions=False
+        )
+
+
+def test_status_counts_by_study(tmp_path):
+    for record in (trial(2, 0.95), trial(1, 0.905), trial(3, 0.5, state="pruned")):
+        append(tmp_path / "toy.jsonl", record)
+    done = CliRunner().invoke(cli.app, ["status", "--results", str(tmp_path)], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    (row,) = [line for line in done.output.splitlines() if "Toy" in line]
+    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
+    assert cells == ["toy", "Toy", "0.9", "3", "1", f"{trial(2, 0.95).parameters:,}", "-"]
+
+
+def test_data_list_names_every_data_set():
+    done = CliRunner().invoke(cli.app, ["data", "list"])
+    assert {"mnist", "fashion-mnist", "cifar10"} <= set(done.output.split())
+
+
+def wavemix(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "search.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["confirm", "mnist", "--target", "0.99", "--results", "/nowhere"], "no records of a study mnist-99-extended"),
+        (["confirm", "mnist", "--target", "2"], "--target is a fraction"),
+        (["status", "--results", "/nowhere"], "no results directory"),
+        (["train", "mnist", "--config", "{}", "--target", "0"], "--target is a fraction"),
+        (["audit", "--factory", "a:b", "--input", "3,x"], "--input is channels,height,width"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message):
+    done = wavemix(*arguments)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_corrupted_record_names_file_and_line(tmp_path):
+    append(tmp_path / "toy.jsonl", trial(2, 0.95))
+    with open(tmp_path / "toy.jsonl", "a") as file:
+        file.write('{"kind": "trial"}\n')
+    done = wavemix("status", "--results", str(tmp_path))
+    assert done.returncode == 2 and "toy.jsonl, line 2" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_tables_check_tells_a_changed_table(tmp_path):
+    append(tmp_path / "toy.jsonl", trial(2, 0.95))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    assert wavemix("tables", "--results", str(tmp_path), env=environment).returncode == 0
+    assert wavemix("tables", "--results", str(tmp_path), "--check", env=environment).returncode == 0
+    table = next(path for path in Path(tmp_path).rglob("*.md"))
+    table.write_text(table.read_text() + "edited\n")
+    done = wavemix("tables", "--results", str(tmp_path), "--check", env=environment)
+    assert done.returncode == 1 and table.name in done.stderr
+
+
+# --- the display ---------------------------------------------------------------------------------------------------
+
+
+def events() -> list[Event]:
+    start = Event("trial", config=CONFIG, number=4, epochs=8)
+    epochs = [
+        Event("epoch", "", CONFIG, 4, epoch, 8, [0.5 + 0.05 * e for e in range(epoch)], accuracy=0.5)
+        for epoch in range(1, 9)
+    ]
+    end = Event("done", "", CONFIG, 4, 8, 8, epochs[-1].curve, "complete", 0.95, True)
+    return [start, *epochs, end, Event("note", "that was all")]
+
+
+def test_plain_lines_without_a_terminal(capsys):
+    with Display(Console(file=io.StringIO()), "Toy", 0.9, 3566, 900) as display:
+        for event in events():
+            display(event)
+    lines = [line.split("] ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == f"trial 4: {CONFIG.name}, {CONFIG.parameters():,} parameters"
+    assert [line for line in lines if "epoch" in line][-1] == "  epoch 8/8: 85.00% validation"
+    assert len([line for line in lines if "epoch" in line]) == 4, "four lines a trial, however many epochs"
+    assert "95.00% reaches the target: new incumbent" in lines[-2] and lines[-1] == "that was all"
+
+
+def test_panel_on_a_terminal():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=120, color_system=None)
+    display = Display(console, "Toy", 0.9, 3566, 900)
+
+    def panel() -> str:
+        file.truncate(0)
+        file.seek(0)
+        console.print(display)
+        return file.getvalue()
+
+    assert "none yet below 3,566 parameters" in panel()
+    *before, done, note = events()
+    for event in before:
+        display(event)
+    running = panel()
+    assert "epoch 8/8" in running and "85.00%" in running and CONFIG.name in running and "left" in running
+    assert sparkline(before[-1].curve) in running
+    display(done)
+    display(note)
+    after = panel()
+    assert f"{CONFIG.parameters():,} parameters, 95.00%" in after and "1 complete" in after and "that was all" in after
+
+
+def test_sparkline_and_clock():
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▄█" and sparkline([0.3, 0.3]) == "▁▁"
+    assert len(sparkline([0.1] * 90)) == 40
+    assert clock(59.9) == "0:59" and clock(3725) == "1:02:05" and clock(-3) == "0:00"
+
+
+def test_studies_of_one_name_and_other_targets_are_kept_apart():
+    table = studies([trial(2, 0.95), trial(2, 0.95, target=0.8)])
+    assert table.row_count == 2
+    assert json.dumps([len(column._cells) for column in table.columns]) == json.dumps([2] * 7)

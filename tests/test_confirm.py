@@ -1,0 +1,229 @@
+"""What is confirmed, in which order and how surely, with a stand-in for training; the real one is in test_search."""
+
+import json
+
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from search import confirm as confirming
+from search.confirm import Finalist, confidence, confirm, confirm_smallest, finalists, verdict
+from search.datasets import Split
+from search.errors import UserError
+from search.recipe import Recipe
+from search.records import Confirmation, Data, Trial, append, read
+from search.training import Epoch, Trained
+from wavemix import LiteConfig, WaveMixLite
+
+RECIPE = Recipe(epochs=4)
+SEEDS = [1_000_000, 1_000_001, 1_000_002]
+
+
+def config(depth: int, **knobs) -> LiteConfig:
+    return LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=depth, **knobs)
+
+
+def split(part: str = "train", count: int = 40) -> Split:
+    generator = torch.Generator().manual_seed(len(part))
+    images = torch.randint(0, 256, (count, 1, 16, 16), generator=generator, dtype=torch.uint8)
+    return Split("toy", "Toy", part, images, torch.arange(count) % 4, tuple("abcd"), "folder")
+
+
+DATA = split()
+
+
+@pytest.fixture
+def lab(monkeypatch):
+    """Records what is trained and tested; `lab.accuracy[depth]` are the test accuracies of a configuration."""
+
+    class Lab:
+        accuracy: dict[int, list[float]] = {}
+        trained, loaded, stopped = [], [], None
+
+    here = Lab()
+    here.trained, here.loaded = [], []
+
+    def train(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None):
+        here.trained.append((config.depth, list(seeds), len(data)))
+        members = []
+        for seed in seeds:
+            curve = [Epoch(epoch=e, train_loss=1 / e, accuracy=None, seconds=e) for e in range(1, recipe.epochs + 1)]
+            members.append(Trained(seed=seed, curve=curve, accuracy=None, stopped=here.stopped, seconds=4.0))
+            torch.manual_seed(seed)
+            members[-1]._state = WaveMixLite(config).state_dict()
+        for epoch in range(1, recipe.epochs + 1):
+            if on_epoch:
+                on_epoch(epoch, [m.curve[epoch - 1] for m in members])
+        return members
+
+    def load(name, part, data_dir=None):
+        here.loaded.append(part)
+        return split(part)
+
+    monkeypatch.setattr(confirming, "train", train)
+    monkeypatch.setattr(confirming.datasets, "load", load)
+    monkeypatch.setattr(confirming, "evaluate", lambda config, states, *_: here.accuracy[config.depth][: len(states)])
+    return here
+
+
+def run(results, candidates, lines=None, **options):
+    options = {"study": "toy", "family": "published", "results": results, "say": (lines or []).append} | options
+    return confirm_smallest(candidates, DATA, 0.9, SEEDS, **options)
+
+
+def test_first_that_reaches_the_target_is_confirmed_and_nothing_more_is_tested(lab, tmp_path):
+    lab.accuracy = {1: [0.89, 0.9, 0.905], 2: [0.91, 0.9, 0.9], 3: [0.99] * 3}
+    attempts = run(tmp_path, [Finalist(config(d), RECIPE) for d in (1, 2, 3)])
+    assert [(a.config.depth, a.confirmed) for a in attempts] == [(1, False), (2, True)]
+    assert read(tmp_path / "toy.jsonl") == attempts, "the failed attempt is on record too"
+    assert [depth for depth, *_ in lab.trained] == [1, 2] and lab.loaded == ["test", "test"]
+    assert all(seeds == SEEDS and count == 40 for _, seeds, count in lab.trained)
+    record = attempts[1]
+    assert record.mean == pytest.approx(0.9033, abs=1e-4) and (record.min, record.max, record.n) == (0.9, 0.91, 3)
+    assert record.dataset.test_count == 40 and record.dataset.test_digest == split("test").digest
+    assert record.parameters == record.parameters_counted == config(2).parameters() == record.cost.parameters
+
+
+def test_attempt_on_record_is_not_repeated(lab, tmp_path):
+    lab.accuracy = {1: [0.8] * 3, 2: [0.95] * 3}
+    candidates = [Finalist(config(1), RECIPE), Finalist(config(2), RECIPE)]
+    first = run(tmp_path, candidates)
+    lines = []
+    assert run(tmp_path, candidates, say=lines.append) == first
+    assert len(lab.trained) == len(lab.loaded) == 2 and "has been tested with these seeds already" in lines[0]
+    run(tmp_path, [Finalist(config(1), RECIPE.model_copy(update={"lr": 0.5}))])
+    assert len(lab.trained) == 3, "another recipe is another attempt"
+
+
+def test_time_limits_all_but_the_first_attempt(lab, tmp_path):
+    lab.accuracy = {1: [0.8] * 3, 2: [0.95] * 3}
+    lines = []
+    candidates = [Finalist(config(1), RECIPE, 100.0), Finalist(config(2), RECIPE, 100.0)]
+    attempts = run(tmp_path, candidates, say=lines.append, seconds=0.0)
+    assert [a.config.depth for a in attempts] == [1] and lines[-1].startswith("no time left to confirm C8-D2")
+    assert [a.config.depth for a in run(tmp_path, candidates, seconds=1000.0)] == [1, 2]
+
+
+def test_failed_training_tests_nothing_and_keeps_no_weights(lab, tmp_path):
+    lab.stopped = "nan: the loss of seed 1 was not finite in epoch 1"
+    (record,) = run(tmp_path, [Finalist(config(1), RECIPE)])
+    assert record.state == "failed" and not record.confirmed and record.mean is None and record.accuracies == []
+    assert not (tmp_path / "weights").exists() and "not finite" in verdict(record)
+
+
+def test_weights_carry_configuration_recipe_and_seeds(lab, tmp_path):
+    lab.accuracy = {1: [0.95] * 3}
+    run(tmp_path, [Finalist(config(1), RECIPE)])
+    (path,) = (tmp_path / "weights").iterdir()
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        state = {k.removeprefix("1000001/"): file.get_tensor(k) for k in file.keys() if k.startswith("1000001/")}
+    assert LiteConfig.model_validate_json(metadata["config"]) == config(1)
+    assert Recipe.model_validate_json(metadata["recipe"]) == RECIPE
+    assert json.loads(metadata["seeds"]) == SEEDS
+    WaveMixLite(config(1)).load_state_dict(state)
+
+
+def test_configuration_that_does_not_fit_is_refused_before_training(lab, tmp_path):
+    with pytest.raises(UserError, match="the configuration does not fit Toy: level 4 needs"):
+        confirm(
+            config(1, level=4, stride=(2, 1)),
+            RECIPE,
+            DATA,
+            0.9,
+            SEEDS,
+            study="toy",
+            family="published",
+            results=tmp_path,
+        )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        confirm(config(1), RECIPE, DATA, 0.9, SEEDS, study="toy", family="published", results=tmp_path / "file")
+    assert lab.trained == []
+
+
+def trial(depth: int, accuracy: float, **changes) -> Trial:
+    state = changes.pop("state", "complete")
+    fields = {
+        "study": "toy",
+        "config": config(depth),
+        "recipe": RECIPE,
+        "dataset": Data(name="toy", label="Toy", variant="folder", digest="d", train_count=9, validation_count=100),
+        "target": 0.9,
+        "family": "published",
+        "seeds": [1],
+        "parameters": config(depth).parameters(),
+        "accuracies": [accuracy],
+        "accuracy_validation": accuracy,
+        "state": state,
+    }
+    return Trial(**fields | changes)
+
+
+def test_finalists_are_those_beyond_the_margin_smallest_first():
+    records = [
+        trial(3, 0.99),
+        trial(1, 0.905),
+        trial(2, 0.95),
+        trial(4, 0.97, state="pruned"),
+        trial(1, 0.95, target=0.8),
+    ]
+    assert [f.config.depth for f in finalists(records, "Toy", 0.9)] == [2, 3], "0.905 is within the margin"
+    assert finalists(records, "Other", 0.9) == [] and finalists([], "Toy", 0.9) == []
+    assert finalists(records, "Toy", 0.9)[0].recipe == RECIPE
+
+
+def test_without_feasible_trials_the_nearest_is_the_finalist():
+    records = [trial(3, 0.85), trial(1, 0.86), trial(2, 0.7)]
+    assert [f.config.depth for f in finalists(records, "Toy", 0.9)] == [1]
+
+
+def test_of_trials_of_one_configuration_the_last_counts():
+    assert [f.config.depth for f in finalists([trial(1, 0.95), trial(1, 0.5), trial(2, 0.95)], "Toy", 0.9)] == [2]
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda a: max(a) - min(a) > 1e-6), st.floats(0.01, 0.99)
+)
+def test_confidence_is_that_of_a_one_sided_t_test(accuracies, target):
+    expected = 1 - scipy.stats.ttest_1samp(accuracies, target, alternative="greater").pvalue
+    assert confidence(accuracies, target) == pytest.approx(expected, abs=1e-9)
+
+
+def test_confidence_of_equal_or_single_accuracies():
+    assert confidence([0.95], 0.9) is None and confidence([], 0.9) is None
+    assert confidence([0.95, 0.95], 0.9) == 1 and confidence([0.85, 0.85], 0.9) == 0
+
+
+def test_verdict_says_what_is_missing(tmp_path):
+    def of(accuracies):
+        return Confirmation.of(
+            accuracies,
+            study="toy",
+            config=config(1),
+            recipe=RECIPE,
+            dataset=trial(1, 0.9).dataset,
+            target=0.9,
+            family="published",
+            seeds=SEEDS[: len(accuracies)],
+            parameters=config(1).parameters(),
+            state="complete",
+        )
+
+    missed, reached = verdict(of([0.88, 0.89, 0.9])), verdict(of([0.92]))
+    assert missed.startswith("not confirmed") and "target 0.9 missed by 1.00%" in missed and "95 % interval" in missed
+    assert reached.startswith("confirmed") and "missed" not in reached and "1 seed," in reached
+    append(tmp_path / "x.jsonl", of([0.92]))
+
+
+def test_no_other_module_reads_the_test_part():
+    """`load(…, "test")` stands in confirm.py alone; the readers of files name the part without choosing it."""
+    readers = {"datasets.py", "fetch.py", "folder.py", "decoded.py", "download.py", "archive.py", "formats.py"}
+    folder = next(iter(confirming.__spec__.submodule_search_locations or []), None) or confirming.__file__
+    from pathlib import Path
+
+    found = {p.name for p in Path(folder).parent.glob("*.py") if '"test"' in p.read_text()} - readers
+    assert found == {"confirm.py"}
