@@ -115,10 +115,17 @@ def search(
                 seconds=None if seconds is None else seconds - (time.monotonic() - start),
                 say=display.say,
             )
-        console.print(summary(engine))
+        wide(summary(engine))
     if not attempts:
         typer.echo("nothing to confirm: no trial was completed; give it more time with a larger --budget")
     conclude(attempts, data, results, data_dir)
+
+
+def wide(table) -> None:
+    """Print a table; one that is piped is not cut to 80 columns."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @contextmanager
@@ -255,8 +262,6 @@ def audit(
     record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
 ) -> None:
     """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
-    from rich.console import Console
-
     from . import audit as auditing
     from .display import audits
     from .records import append
@@ -275,8 +280,7 @@ def audit(
         rows = auditing.published()
         if saved_models:
             rows += auditing.saved_models(progress=lambda row: typer.echo(f"  {row}", err=True))
-    # a table that is piped is not cut to 80 columns
-    Console(width=None if sys.stdout.isatty() else 160).print(audits(rows))
+    wide(audits(rows))
     for row in rows:
         if record:
             append(record, row)
@@ -307,12 +311,10 @@ def tables(
 @app.command()
 def status(results: Results = Path("results")) -> None:
     """What the records hold, study by study."""
-    from rich.console import Console
-
     from .display import studies
     from .records import read_all
 
-    Console().print(studies(read_all(results)))
+    wide(studies(read_all(results)))
 
 
 @app.command()

@@ -197,7 +197,8 @@ def verdict(record: Confirmation) -> str:
         return f"confirmation failed: {record.reason}"
     parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
     if record.interval is not None:
-        parts[-1] += f" (95 % interval {record.interval[0]:.2%} to {record.interval[1]:.2%})"
+        low, high = max(0.0, record.interval[0]), min(1.0, record.interval[1])
+        parts[-1] += f" (95 % interval {low:.2%} to {high:.2%})"
     parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {record.n} seed" + "s" * (record.n > 1))
     parts.append(
         f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")

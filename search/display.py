@@ -111,12 +111,14 @@ class Display:
 
 
 def summary(search: Search) -> Table:
-    """The 20 smallest complete trials of a search."""
+    """The ten smallest trials that reach the target and the ten misses that came nearest to it."""
     table = Table(title=f"{search.data.label}, target {search.target:.4g}, {search.family} family")
     for column in ("trial", "configuration", "parameters", "validation", "verdict"):
-        table.add_column(column, justify="right" if column in ("trial", "parameters", "validation") else "left")
+        right = column in ("trial", "parameters", "validation")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
     done = [t for t in search.study.get_trials(deepcopy=False) if t.value is not None and "feasible" in t.user_attrs]
-    for trial in sorted(done, key=lambda t: t.user_attrs["parameters"])[:20]:
+    misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -t.value)
+    for trial in sorted(search.feasible()[:10] + misses[:10], key=lambda t: t.user_attrs["parameters"]):
         config = search.space.build(trial.params)
         outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
         table.add_row(str(trial.number), config.name, f"{config.parameters():,}", f"{trial.value:.2%}", outcome)

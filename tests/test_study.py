@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from search.curves import Curves
 from search.datasets import Split
+from search.display import summary
 from search.errors import UserError
 from search.protocol import margin
 from search.recipe import Recipe
@@ -93,6 +94,16 @@ def test_incumbent_shrinks_to_where_the_target_is_just_reached(tmp_path, monkeyp
             incumbent = record.parameters
     assert set(training.counts) == {(250, 50)}
     assert len(set(training.configs)) == len(training.configs), "nothing is trained twice"
+
+
+def test_summary_shows_the_winner_and_the_nearest_misses(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    search = engine(tmp_path)
+    search.run(trials=6)
+    numbers = list(summary(search).columns[0].cells)
+    assert str(search.feasible()[0].number) in numbers
+    complete = [r for r in trials(tmp_path) if r.state == "complete"]
+    assert sorted(numbers, key=int) == [str(r.number) for r in complete], "so few are all shown"
 
 
 def test_study_and_records_agree(tmp_path, monkeypatch):
