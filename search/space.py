@@ -106,7 +106,7 @@ class Space:
         config = next((config for config in built if config is not None), None)
         return None if config is None else self.knobs_of(config)
 
-    def configurations(self, seed: int, below: int, most: int = 6000) -> list[LiteConfig]:
+    def configurations(self, seed: int, below: int, most: int = 4000) -> list[LiteConfig]:
         """Up to `most` distinct configurations with fewer than `below` parameters, in an order given by `seed`."""
         found: dict[LiteConfig, None] = {self.smallest: None} if self.smallest.parameters() < below else {}
         for config in self._below(below, random.Random(seed)):

@@ -210,7 +210,14 @@ def test_main_job(folder, tmp_path):
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):
     arguments = ["search", folder, "--target", 0.99, "--trials", 2, "--epochs", 3000, "--results", tmp_path]
     command = [sys.executable, "-m", "search.cli", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that started the tests in the background may have switched it off for all its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for line in process.stdout:
         if "trial 0" in line:
             break
