@@ -158,9 +158,13 @@ class Search:
             if record and record.config == config and record.recipe == self.recipe.model_dump(mode="json"):
                 self._tell(trial.number, record.state, record.accuracy_validation)
                 continue
-            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            if config is not None:
-                self.study.enqueue_trial(trial.params, skip_if_exists=False)
+            self._put_back(trial.number, trial.params if config is not None else None)
+
+    def _put_back(self, number: int, params: dict | None) -> None:
+        """End an unfinished trial and enqueue its configuration again; its checkpoint lets that one go on."""
+        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        if params is not None:
+            self.study.enqueue_trial(params, skip_if_exists=False)
 
     def _tell(self, number: int, state: str, accuracy: float | None) -> None:
         states = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
@@ -291,12 +295,10 @@ class Search:
                 checkpoint=checkpoint,
             )
         except (KeyboardInterrupt, OutOfTime):
-            self.study.tell(trial, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+            self._put_back(trial.number, trial.params)
             raise
         except OSError as error:
-            self.study.tell(trial, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+            self._put_back(trial.number, trial.params)
             raise UserError(f"trial {trial.number} could not go on: {error.strerror or error}") from error
         except (RuntimeError, MemoryError) as error:
             self._broken(trial, config, error, time.monotonic() - start)

@@ -273,9 +273,9 @@ def train(
         losses = (losses / steps).tolist()
         accuracies: list[float | None] = [None] * members
         if held_out:
-            accuracies = _accuracy(stack, average, images, held_out)
-        for curve, loss, accuracy in zip(curves, losses, accuracies):
-            curve.append(Epoch(epoch=epoch + 1, train_loss=loss, accuracy=accuracy, seconds=round(seconds, 3)))
+            accuracies = accuracy(stack, average, recalibrate(stack, average, images), held_out)
+        for curve, loss, reached in zip(curves, losses, accuracies):
+            curve.append(Epoch(epoch=epoch + 1, train_loss=loss, accuracy=reached, seconds=round(seconds, 3)))
         bad = [seed for seed, loss in zip(seeds, losses) if not math.isfinite(loss)]
         if bad:
             stopped = f"nan: the loss of seed {bad[0]} was not finite in epoch {epoch + 1}"
@@ -310,11 +310,6 @@ def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
     index = torch.arange(count, device=images.labels.device)[None].expand(len(flat), -1)
     _, statistics = stack(images.batch(index), flat)
     return statistics
-
-
-@torch.no_grad()
-def _accuracy(stack: Stack, flat: Tensor, images: Images, held_out: Images) -> list[float]:
-    return accuracy(stack, flat, recalibrate(stack, flat, images), held_out)
 
 
 @torch.no_grad()

@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import LiteConfig
+from .dwt import analysis_matrix
+from .lite import WaveMixLite
 
 LANES = 16
 EPS = 1e-5  # of nn.BatchNorm2d
@@ -213,8 +215,6 @@ def plain_haar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def matrix_wavelet(name: str, height: int, width: int, like: Tensor):
     """The transform of any other wavelet as two small matrices, one along the height and one along the width."""
-    from .dwt import analysis_matrix
-
     rows, columns = (analysis_matrix(name, size).to(like) for size in (height, width))
 
     def transform(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,9 +301,7 @@ class _FeedForward(torch.autograd.Function):
         dz = dz.contiguous()
         du, dw1, db1, dw2 = map(torch.empty_like, (u, w1, b1, w2))
         db2 = w2.new_empty(w2.shape[:2]) if ctx.biased else None
-        kernels().mlp_backward(
-            *map(_pointer, (u, w1, b1, w2, dz, du, dw1, db1, dw2, db2)), *ctx.shape, *ctx.rest
-        )
+        kernels().mlp_backward(*map(_pointer, (u, w1, b1, w2, dz, du, dw1, db1, dw2, db2)), *ctx.shape, *ctx.rest)
         return du, dw1, db1, dw2, db2, None
 
 
@@ -391,8 +389,6 @@ class Stack:
     """
 
     def __init__(self, config: LiteConfig, seeds: list[int], device: torch.device | str = "cpu"):
-        from .lite import WaveMixLite
-
         self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
         rows = []
         for seed in seeds:
@@ -462,8 +458,7 @@ class Stack:
 
     def _block(self, weights, x, depth, norm, training):
         config = self.config
-        own = f"layers.{depth}"
-        block = "block" if config.shared else own
+        block = "block" if config.shared else f"layers.{depth}"
         reduction = weights[f"{block}.reduction.weight"], weights.get(f"{block}.reduction.bias")
         if config.wavelet == "haar":
             bands = down(x, *reduction, config.level)
