@@ -93,7 +93,9 @@ def main() -> None:
                 device_seconds=result.seconds,
             ),
         )
-        print(f"{number}: {config.parameters():,} {config.name} {result.accuracy:.2%}, {result.seconds:.0f} s", flush=True)
+        print(
+            f"{number}: {config.parameters():,} {config.name} {result.accuracy:.2%}, {result.seconds:.0f} s", flush=True
+        )
 
 
 if __name__ == "__main__":
