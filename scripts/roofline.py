@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from benchmark_members import stack_step
 from side_by_side import arguments, devices, print_table, record, seconds_each
 
-import wavemix.stack
+from wavemix import kernels
 from wavemix.config import LiteConfig
-from wavemix.stack import LANES
+from wavemix.kernels import LANES
 
 NETWORKS = {
     "CIFAR Lite-64/6 deconv": (LiteConfig(final_dim=64, depth=6, mult=2, upsampling="deconv"), 32),
@@ -188,17 +188,17 @@ def step_of(config: LiteConfig, size: int, batch: int, device: str) -> Callable[
 
 def watch(step: Callable[[], object], repetitions: int) -> tuple[dict[str, Work], float]:
     """Each kernel's work in a step, median seconds over the steps, and the median seconds of the step."""
-    plain = wavemix.stack.kernels
+    plain = kernels.library
     library, runs, seconds = plain(), [], []
     try:
         for turn in range(repetitions + 2):
             watched = Watched(library)
-            wavemix.stack.kernels = lambda watched=watched: watched
+            kernels.library = lambda watched=watched: watched
             seconds.append(seconds_each(step, 1))
             if turn >= 2:
                 runs.append(watched.work)
     finally:
-        wavemix.stack.kernels = plain
+        kernels.library = plain
     for name, work in runs[0].items():
         work.seconds = statistics.median(run[name].seconds for run in runs)
     return runs[0], statistics.median(seconds[2:])
@@ -287,7 +287,7 @@ def main() -> int:
     parser.add_argument("--mebibytes", type=int, default=256, help="copied for the bandwidth, beyond any cache")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if wavemix.stack.kernels() is None:
+    if kernels.library() is None:
         print("error: no C++ compiler (or WAVEMIX_KERNELS=off): there are no kernels to time", file=sys.stderr)
         return 2
     devices()

@@ -21,8 +21,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wavemix import kernels
 from wavemix.config import LiteConfig
-from wavemix.stack import LANES, Stack, Statistics, kernels, to_lanes
+from wavemix.kernels import LANES
+from wavemix.stack import Stack, Statistics, to_lanes
 
 from .datasets import Split
 from .errors import UserError
@@ -73,7 +75,7 @@ class Images:
     def batch(self, index: Tensor, move: Tensor | None = None) -> Tensor:
         """index (K, N) -> normalised images (K, N/LANES, I, H, W, LANES), moved by `move` (K, N, 6) where given."""
         members, count = index.shape
-        if self.images.device.type == "cpu" and kernels() is not None:
+        if self.images.device.type == "cpu" and kernels.library() is not None:
             shape = (members * count // LANES, *self.images.shape[1:])
             out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
             index = index.contiguous()
@@ -81,7 +83,7 @@ class Images:
                 ctypes.c_void_p(None if t is None else t.data_ptr())
                 for t in (self.images, index, move, self.mean, self.deviation, out)
             ]
-            kernels().load_batch(*pointers, *shape)
+            kernels.library().load_batch(*pointers, *shape)
             return out
         x = self.images[index.flatten()].float() / 255
         if move is not None:
@@ -218,7 +220,7 @@ def train(
         )
     held_out = Images(validation, device, like=images) if validation else None
     optimizer = Optimizer(stack, recipe)
-    if device.type == "cpu" and kernels() is not None:
+    if device.type == "cpu" and kernels.library() is not None:
         # the kernels have the cores; PyTorch's own threads would wait for work in their way
         torch.set_num_threads(1)
     average = stack.flat.detach().clone()

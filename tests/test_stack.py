@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from test_config import configurations
 
-from wavemix import LiteConfig, WaveMixLite
-from wavemix import stack as stack_module
-from wavemix.stack import LANES, Stack, to_lanes
+from wavemix import LiteConfig, WaveMixLite, kernels
+from wavemix.kernels import LANES
+from wavemix.stack import Stack, to_lanes
 
 
 def networks(stack: Stack) -> list[WaveMixLite]:
@@ -63,7 +63,7 @@ def test_equals_module(config):
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
 @pytest.mark.parametrize("level", [1, 2])
 def test_equals_module_without_kernels(monkeypatch, upsampling, level):
-    monkeypatch.setattr(stack_module, "kernels", lambda: None)
+    monkeypatch.setattr(kernels, "library", lambda: None)
     compare(LiteConfig(in_channels=1, final_dim=8, depth=2, level=level, upsampling=upsampling, stride=2))
 
 

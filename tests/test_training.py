@@ -10,7 +10,6 @@ from search.errors import UserError
 from search.recipe import Recipe, default_recipe
 from search.training import Images, affine, evaluate, moves, orthogonal, schedule, train
 from wavemix import LiteConfig, WaveMixLite
-from wavemix import stack as stack_module
 
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.02, optimizer="muon", weight_decay=0.05)
@@ -51,7 +50,7 @@ def test_learns_and_the_exported_network_agrees():
 @pytest.mark.parametrize("kernels", [True, False])
 def test_deterministic_and_independent_of_neighbours(monkeypatch, kernels):
     if not kernels:
-        monkeypatch.setattr(stack_module, "kernels", lambda: None)
+        monkeypatch.setattr(kernels, "library", lambda: None)
         monkeypatch.setattr("search.training.kernels", lambda: None)
     recipe = RECIPE.model_copy(update={"epochs": 1, "shift": 1.0, "rotate": 5.0, "flip": True})
     first, again = train(CONFIG, recipe, DATA, [5]), train(CONFIG, recipe, DATA, [5])

@@ -17,9 +17,7 @@ class Waveblock(nn.Module):
     is not a multiple of 4, or H or W is not a multiple of 2**level.
     """
 
-    def __init__(
-        self, *, level: int, mult: int = 2, ff_channel: int = 16, final_dim: int = 16, dropout: float = 0.5
-    ):
+    def __init__(self, *, level: int, mult: int = 2, ff_channel: int = 16, final_dim: int = 16, dropout: float = 0.5):
         super().__init__()
         if level < 1:
             raise ValueError(f"a Waveblock has at least 1 level, not {level}")
@@ -106,8 +104,7 @@ class WaveMixBody(nn.Module):
             raise ValueError(f"level is 1, 2, 3 or 4, not {level!r}")
         self.level, self.downscale = level, downscale
         self.layers = nn.ModuleList(
-            LEVELS[level](mult=mult, ff_channel=ff_channel, final_dim=final_dim, dropout=dropout)
-            for _ in range(depth)
+            LEVELS[level](mult=mult, ff_channel=ff_channel, final_dim=final_dim, dropout=dropout) for _ in range(depth)
         )
 
     def features(self, img: Tensor) -> Tensor:

@@ -1,163 +1,5 @@
-// CPU kernels of stack.py. Every feature map is [member][group][channel][height][width][LANES]: the innermost
-// axis is LANES images of one group, so that each operation is a full-width vector operation whatever the
-// number of channels is, and one group's feature map stays in the second-level cache while it is worked on.
-// Parallel over (member, group); weight gradients go to one buffer a thread and are added up at the end.
-#include <cmath>
-#include <cstring>
-#include <vector>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_max_threads() { return 1; }
-static int omp_get_thread_num() { return 0; }
-static void omp_set_num_threads(int) {}
-#endif
-
-constexpr int LANES = 16;
-typedef float vec __attribute__((vector_size(LANES * 4)));
-typedef int ivec __attribute__((vector_size(LANES * 4)));
-static inline vec all(float a) { return vec{} + a; }
-typedef float vec8 __attribute__((vector_size(32)));
-typedef float vec4 __attribute__((vector_size(16)));
-static inline float total(vec v) {  // pairwise
-  vec8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  vec4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
-  return (b[0] + b[2]) + (b[1] + b[3]);
-}
-
-// exp to about 1 ulp: 2^round(x log2 e) times a polynomial of the rest.
-static inline vec vexp(vec x) {
-  x = x < -87.f ? all(-87.f) : x;
-  x = x > 88.f ? all(88.f) : x;
-  vec n = (x * 1.44269504f + 12582912.f) - 12582912.f;
-  vec f = x - n * 0.693145752f - n * 1.42860677e-6f;
-  vec p = all(1.3981999e-3f);
-  p = p * f + 8.3334519e-3f; p = p * f + 4.1665796e-2f; p = p * f + 1.6666665e-1f;
-  p = p * f + 5.0000000e-1f; p = p * f + 1.f; p = p * f + 1.f;
-  return p * (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
-}
-
-// Activation and its derivative. GELU is the exact one, x Phi(x), with erf by Abramowitz & Stegun 7.1.26
-// (absolute error below 1.5e-7).
-enum Activation { GELU, RELU, SILU };
-static inline vec activate(int kind, vec x, vec *slope) {
-  if (kind == RELU) {
-    if (slope) *slope = x > 0.f ? all(1.f) : vec{};
-    return x > 0.f ? x : vec{};
-  }
-  if (kind == SILU) {
-    vec s = 1.f / (1.f + vexp(-x));
-    if (slope) *slope = s * (1.f + x * (1.f - s));
-    return x * s;
-  }
-  vec a = x < 0.f ? -x : x;
-  vec e = vexp(-0.5f * x * x);
-  vec t = 1.f / (1.f + 0.3275911f * 0.70710678f * a);
-  vec p = all(1.061405429f);
-  p = p * t - 1.453152027f; p = p * t + 1.421413741f; p = p * t - 0.284496736f; p = p * t + 0.254829592f;
-  vec tail = 0.5f * p * t * e;
-  vec phi = x < 0.f ? tail : 1.f - tail;
-  if (slope) *slope = phi + x * e * 0.39894228f;
-  return x * phi;
-}
-
-// Y[o][p] (+)= bias[o] + sum_c W[o][c] X[c][p], for p < P vectors.
-template <int OB, int PB>
-static inline void mm_tile(int C, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
-                           const float *bias, bool add) {
-  vec acc[OB][PB];
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) acc[o][p] = add ? Y[o * ldy + p] : all(bias ? bias[o] : 0.f);
-  for (int c = 0; c < C; c++) {
-    vec x[PB];
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) x[p] = X[c * ldx + p];
-#pragma GCC unroll 8
-    for (int o = 0; o < OB; o++) {
-      vec w = all(W[o * ldw + c]);
-#pragma GCC unroll 8
-      for (int p = 0; p < PB; p++) acc[o][p] += w * x[p];
-    }
-  }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) Y[o * ldy + p] = acc[o][p];
-}
-template <int PB>
-static inline void mm_column(int O, int C, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
-                             const float *bias, bool add) {
-  int o = 0;
-  for (; o + 6 <= O; o += 6) mm_tile<6, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-  for (; o + 4 <= O; o += 4) mm_tile<4, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-  for (; o + 2 <= O; o += 2) mm_tile<2, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-  for (; o < O; o++) mm_tile<1, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-}
-static void mm(int O, int C, long P, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
-               const float *bias, bool add) {
-  long p = 0;
-  for (; p + 4 <= P; p += 4) mm_column<4>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
-  for (; p < P; p++) mm_column<1>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
-}
-
-// DW[o][c] += sum over p and lanes of D[o][p] X[c][p]; DB[o] += the sum of D[o].
-template <int OB, int CB>
-static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
-  vec acc[OB][CB] = {};
-  for (long p = 0; p < P; p++) {
-    vec x[CB];
-#pragma GCC unroll 8
-    for (int c = 0; c < CB; c++) x[c] = X[c * ldx + p];
-#pragma GCC unroll 8
-    for (int o = 0; o < OB; o++) {
-      vec d = D[o * ldd + p];
-#pragma GCC unroll 8
-      for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
-    }
-  }
-  for (int o = 0; o < OB; o++)
-    for (int c = 0; c < CB; c++) DW[o * ldw + c] += total(acc[o][c]);
-}
-template <int OB>
-static inline void outer_row(int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
-  int c = 0;
-  for (; c + 6 <= C; c += 6) outer_tile<OB, 6>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  for (; c + 4 <= C; c += 4) outer_tile<OB, 4>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  for (; c + 2 <= C; c += 2) outer_tile<OB, 2>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  for (; c < C; c++) outer_tile<OB, 1>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-}
-static void outer(int O, int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw,
-                  float *DB) {
-  int o = 0;
-  for (; o + 4 <= O; o += 4) outer_row<4>(C, P, D + o * ldd, ldd, X, ldx, DW + o * ldw, ldw);
-  for (; o < O; o++) outer_row<1>(C, P, D + o * ldd, ldd, X, ldx, DW + o * ldw, ldw);
-  if (DB)
-    for (o = 0; o < O; o++) {
-      vec s = {};
-      for (long p = 0; p < P; p++) s += D[o * ldd + p];
-      DB[o] += total(s);
-    }
-}
-
-// One gradient buffer a thread, added up in thread order.
-struct Gradients {
-  long size;
-  std::vector<float> buffer;
-  explicit Gradients(long size) : size(size), buffer(size * omp_get_max_threads(), 0.f) {}
-  float *mine() { return buffer.data() + size * omp_get_thread_num(); }
-  void into(float *out) const {
-    std::memset(out, 0, size * sizeof(float));
-    for (size_t t = 0; t * size < buffer.size(); t++)
-      for (long i = 0; i < size; i++) out[i] += buffer[t * size + i];
-  }
-};
-struct Scratch {  // aligned working memory of one thread
-  std::vector<vec> memory;
-  explicit Scratch(long vectors) : memory(vectors) {}
-  vec *get() { return memory.data(); }
-};
+// CPU kernels of operations.py, one operation each (see lanes.h for the layout).
+#include "lanes.h"
 
 struct ConvShape { int I, H, W, O, k, s, p, h, w, depthwise; };
 static void gather_row(const ConvShape &z, const vec *x, int row, vec *cols) {  // [I][k][k][w]
@@ -334,21 +176,8 @@ void down_forward(const float *x, const float *weight, const float *bias, float 
       const vec *source = reduced.get();
       int h = H, w = W;
       for (int l = 0; l < levels; l++, h /= 2, w /= 2) {
-        long plane = (long)h * w / 4;
-        vec *out = (vec *)bands[l] + (long)t * 4 * R * plane;
-        for (int c = 0; c < R; c++)
-          for (int i = 0; i < h / 2; i++)
-            for (int j = 0; j < w / 2; j++) {
-              const vec *q = source + ((long)c * h + 2 * i) * w + 2 * j;
-              vec a = q[0], b = q[1], d = q[w], e = q[w + 1];
-              vec s = a + b, u = a - b, v = d + e, f = d - e;
-              long at = (long)i * (w / 2) + j;
-              out[c * plane + at] = 0.5f * (s + v);
-              vec *detail = out + (R + 3 * c) * plane + at;
-              detail[0] = 0.5f * (s - v);
-              detail[plane] = 0.5f * (u + f);
-              detail[2 * plane] = 0.5f * (u - f);
-            }
+        vec *out = (vec *)bands[l] + (long)t * R * h * w;
+        haar(source, R, h, w, out);
         source = out;  // its first R planes are LL
       }
     }
@@ -359,9 +188,7 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
                    int G, int C, int R, int H, int W, int levels) {
   Gradients dw((long)K * R * C), db((long)K * R);
   std::vector<float> turned((long)K * R * C);
-  for (int m = 0; m < K; m++)
-    for (int r = 0; r < R; r++)
-      for (int c = 0; c < C; c++) turned[((long)m * C + c) * R + r] = weight[((long)m * R + r) * C + c];
+  for (int m = 0; m < K; m++) transpose(weight + (long)m * R * C, R, C, turned.data() + (long)m * R * C);
 #pragma omp parallel
   {
     Scratch space((long)R * H * W * 2);
@@ -371,23 +198,8 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
       vec *coarse = nullptr, *grad = nullptr;
       for (int l = levels - 1; l >= 0; l--) {
         int h = H >> l, w = W >> l;
-        long plane = (long)h * w / 4;
         grad = space.get() + (l % 2) * (long)R * H * W;
-        const vec *in = (const vec *)dbands[l] + (long)t * 4 * R * plane;
-        for (int c = 0; c < R; c++)
-          for (int i = 0; i < h / 2; i++)
-            for (int j = 0; j < w / 2; j++) {
-              long at = (long)i * (w / 2) + j;
-              vec ll = in[c * plane + at];
-              if (coarse) ll += coarse[c * plane + at];
-              const vec *detail = in + (R + 3 * c) * plane + at;
-              vec lh = detail[0], hl = detail[plane], hh = detail[2 * plane];
-              vec *q = grad + ((long)c * h + 2 * i) * w + 2 * j;
-              q[0] = 0.5f * (ll + lh + hl + hh);
-              q[1] = 0.5f * (ll + lh - hl - hh);
-              q[w] = 0.5f * (ll - lh + hl - hh);
-              q[w + 1] = 0.5f * (ll - lh - hl + hh);
-            }
+        haar_adjoint((const vec *)dbands[l] + (long)t * R * h * w, coarse, R, h, w, grad);
         coarse = grad;
       }
       long P = (long)H * W;
@@ -400,8 +212,6 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
   if (dbias) db.into(dbias);
 }
 
-// 1x1 (C -> M), activation, 1x1 (M -> F), over P positions; the hidden layer never leaves the cache.
-constexpr long STRIP = 28;
 void mlp_forward(const float *u, const float *w1, const float *b1, const float *w2, const float *b2, float *z, int K,
                  int G, int C, int M, int F, long P, int kind) {
 #pragma omp parallel
@@ -410,15 +220,9 @@ void mlp_forward(const float *u, const float *w1, const float *b1, const float *
 #pragma omp for schedule(dynamic)
     for (int t = 0; t < K * G; t++) {
       int m = t / G;
-      for (long p = 0; p < P; p += STRIP) {
-        long n = P - p < STRIP ? P - p : STRIP;
-        mm(M, C, n, w1 + (long)m * M * C, C, (const vec *)u + (long)t * C * P + p, P, hidden.get(), STRIP,
-           b1 ? b1 + (long)m * M : nullptr, false);
-        for (int i = 0; i < M; i++)
-          for (long q = 0; q < n; q++) hidden.get()[i * STRIP + q] = activate(kind, hidden.get()[i * STRIP + q], nullptr);
-        mm(F, M, n, w2 + (long)m * F * M, M, hidden.get(), STRIP, (vec *)z + (long)t * F * P + p, P,
-           b2 ? b2 + (long)m * F : nullptr, false);
-      }
+      feedforward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr, w2 + (long)m * F * M,
+                  b2 ? b2 + (long)m * F : nullptr, (const vec *)u + (long)t * C * P, (vec *)z + (long)t * F * P,
+                  hidden.get());
     }
   }
 }
@@ -428,71 +232,25 @@ void mlp_backward(const float *u, const float *w1, const float *b1, const float 
   Gradients g1((long)K * M * C), gb1((long)K * M), g2((long)K * F * M), gb2((long)K * F);
   std::vector<float> t1((long)K * M * C), t2((long)K * F * M);
   for (int m = 0; m < K; m++) {
-    for (int i = 0; i < M; i++)
-      for (int c = 0; c < C; c++) t1[((long)m * C + c) * M + i] = w1[((long)m * M + i) * C + c];
-    for (int f = 0; f < F; f++)
-      for (int i = 0; i < M; i++) t2[((long)m * M + i) * F + f] = w2[((long)m * F + f) * M + i];
+    transpose(w1 + (long)m * M * C, M, C, t1.data() + (long)m * M * C);
+    transpose(w2 + (long)m * F * M, F, M, t2.data() + (long)m * F * M);
   }
 #pragma omp parallel
   {
     Scratch space(3 * M * STRIP);
-    vec *hidden = space.get(), *slope = hidden + M * STRIP, *grad = slope + M * STRIP;
 #pragma omp for schedule(dynamic)
     for (int t = 0; t < K * G; t++) {
       int m = t / G;
-      for (long p = 0; p < P; p += STRIP) {
-        long n = P - p < STRIP ? P - p : STRIP;
-        const vec *U = (const vec *)u + (long)t * C * P + p, *D = (const vec *)dz + (long)t * F * P + p;
-        mm(M, C, n, w1 + (long)m * M * C, C, U, P, hidden, STRIP, b1 ? b1 + (long)m * M : nullptr, false);
-        mm(M, F, n, t2.data() + (long)m * M * F, F, D, P, grad, STRIP, nullptr, false);
-        for (int i = 0; i < M; i++)
-          for (long q = 0; q < n; q++) {
-            long at = i * STRIP + q;
-            hidden[at] = activate(kind, hidden[at], slope + at);
-            grad[at] *= slope[at];
-          }
-        outer(F, M, n, D, P, hidden, STRIP, g2.mine() + (long)m * F * M, M, gb2.mine() + (long)m * F);
-        outer(M, C, n, grad, STRIP, U, P, g1.mine() + (long)m * M * C, C, gb1.mine() + (long)m * M);
-        mm(C, M, n, t1.data() + (long)m * C * M, M, grad, STRIP, (vec *)du + (long)t * C * P + p, P, nullptr, false);
-      }
+      feedforward_backward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr,
+                           t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, (const vec *)u + (long)t * C * P,
+                           (const vec *)dz + (long)t * F * P, (vec *)du + (long)t * C * P,
+                           g1.mine() + (long)m * M * C, gb1.mine() + (long)m * M, g2.mine() + (long)m * F * M,
+                           gb2.mine() + (long)m * F, space.get());
     }
   }
   g1.into(dw1); g2.into(dw2);
   if (db1) gb1.into(db1);
   if (db2) gb2.into(db2);
-}
-
-// Up-sampling kinds of norm_up: the feature map as it is, nearest, bilinear (align_corners=False).
-enum Up { NONE, NEAREST, BILINEAR };
-
-static inline void bilinear(const vec *z, int h, int w, vec *out) {  // [h][w] -> [2h][2w]
-  for (int i = 0; i < 2 * h; i++) {
-    int near = i / 2, far = i % 2 ? (near + 1 < h ? near + 1 : near) : (near ? near - 1 : 0);
-    const vec *a = z + (long)near * w, *b = z + (long)far * w;
-    vec *o = out + (long)i * 2 * w;
-    vec left = 0.75f * a[0] + 0.25f * b[0], here = left;
-    for (int j = 0; j < w; j++) {
-      vec right = j + 1 < w ? 0.75f * a[j + 1] + 0.25f * b[j + 1] : here;
-      o[2 * j] = 0.75f * here + 0.25f * left;
-      o[2 * j + 1] = 0.75f * here + 0.25f * right;
-      left = here;
-      here = right;
-    }
-  }
-}
-static inline void bilinear_adjoint(const vec *d, int h, int w, vec *out) {  // [2h][2w] -> [h][w]
-  for (long i = 0; i < (long)h * w; i++) out[i] = vec{};
-  for (int i = 0; i < 2 * h; i++) {
-    int near = i / 2, far = i % 2 ? (near + 1 < h ? near + 1 : near) : (near ? near - 1 : 0);
-    const vec *o = d + (long)i * 2 * w;
-    for (int j = 0; j < w; j++) {
-      vec s = 0.75f * (o[2 * j] + o[2 * j + 1]);
-      s += 0.25f * (j + 1 < w ? o[2 * j + 2] : o[2 * j + 1]);
-      s += 0.25f * (j ? o[2 * j - 1] : o[0]);
-      out[(long)near * w + j] += 0.75f * s;
-      out[(long)far * w + j] += 0.25f * s;
-    }
-  }
 }
 
 // out = base + BatchNorm(up(z)) with the statistics of this batch. z [K][G][F][h][w]; base and out [K][G][F][H][W];
