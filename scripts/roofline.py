@@ -36,6 +36,7 @@ NETWORKS = {
     "CIFAR Lite-64/6 nearest": (LiteConfig(final_dim=64, depth=6, mult=2), 32),
     "MNIST Lite-8/10": (LiteConfig(in_channels=1, final_dim=8, depth=10, mult=2), 28),
     "small": (LiteConfig(in_channels=1, final_dim=8, depth=1, mult=1), 8),
+    "small, two levels": (LiteConfig(in_channels=1, final_dim=8, depth=1, mult=1, level=2), 8),
 }
 FLOAT = 4  # bytes
 
@@ -118,11 +119,32 @@ def norm_up_backward(z, dout, gamma, mean, variance, dz, dgamma, dbeta, members,
     return 4.0 * small + (full if up else 0), FLOAT * (2 * small + full)
 
 
+def _chain(members, groups, c, hidden, f, height, width, depth, up) -> tuple[float, float, float, float]:
+    """FLOPs forward and bytes of one full-size map, of z's and of what is kept beside it, all blocks."""
+    pixels, deconv = members * groups * LANES * height * width, up == 3
+    block = pixels * (2 * c * (c // 4) + c) + pixels // 4 * 2 * hidden * (c + f) + 2 * pixels // 4 * c
+    block += pixels * (8 * f * c if deconv else 0) + pixels * c * (3 if deconv else 2)  # 4 taps a pixel; BatchNorm, sum
+    full = FLOAT * pixels * c
+    return depth * block, full, depth * FLOAT * pixels // 4 * f, depth * full * (1 if deconv else 0.25)
+
+
+def chain_forward(x, out, flat, P, where, u, z, v, mean, variance, *shape):
+    flops, full, z, kept = _chain(*shape[:9])
+    return flops, 2 * shape[7] * full + z + kept
+
+
+def chain_backward(out, dout, work, dx, dz, flat, P, where, u, z, v, mean, variance, dflat, *shape):
+    flops, full, z, kept = _chain(*shape[:9])
+    # twice the products, the hidden layer again; map and gradient are read and written by every block
+    again = shape[7] * shape[0] * shape[1] * LANES * shape[5] * shape[6] // 4 * 2 * shape[2] * shape[3]
+    return 2 * flops + again, 4 * shape[7] * full + z + kept
+
+
 COUNTS: dict[str, Callable[..., tuple[float, float]]] = {
     f.__name__: f
     for f in (
-        conv_forward, conv_backward, down_forward, down_backward, mlp_forward, mlp_backward, norm_up_forward,
-        norm_up_backward,
+        chain_forward, chain_backward, conv_forward, conv_backward, down_forward, down_backward, mlp_forward,
+        mlp_backward, norm_up_forward, norm_up_backward,
     )
 }  # fmt: skip
 
@@ -281,7 +303,7 @@ def run_gpu(options, name: str, work: dict[str, Work]) -> None:
 
 def main() -> int:
     parser = arguments(__doc__.splitlines()[0], repetitions=15, seconds=0)
-    parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=[n for n in NETWORKS if n != "small"])
+    parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=[n for n in NETWORKS if "small" not in n])
     parser.add_argument("--batch", type=int, default=64, help="a multiple of 16")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns of the matrices of the peak")
     parser.add_argument("--mebibytes", type=int, default=256, help="copied for the bandwidth, beyond any cache")

@@ -92,16 +92,14 @@ def test_roofline(tmp_path):
     result = run("roofline", output, "--networks", "small", "--batch", 16, "--size", 64, "--mebibytes", 1)
     assert result.returncode == 0, result.stderr
     found = {record.name.split(", ")[-1]: record for record in read(output)}
-    # C8 m1 F8, 16 images of 8x8: 4x4 positions of 8 -> 8 -> 8, two FLOPs a product
-    assert found["mlp_forward"].details["flops"] == 2 * 16 * 16 * (64 + 64)
-    assert found["mlp_backward"].details["flops"] == 2 * 16 * 16 * 5 * 64
-    # stem 1 -> 4 -> 8, 3x3; the images need no gradient
+    # stem 1 -> 4 -> 8, 3x3, on 16 images of 8x8; two FLOPs a product; the images need no gradient
     assert found["conv_forward"].details["flops"] == 2 * 16 * 64 * 9 * (4 + 32)
     assert found["conv_backward"].details["flops"] == 2 * 16 * 64 * 9 * (4 + 2 * 32)
-    # reduction 8 -> 2, then 16 FLOPs for 2x2 pixels of 2 channels; reads 8 channels, writes the bands
-    assert found["down_forward"].details["flops"] == 2 * 16 * 64 * 16 + 16 * 16 * 16 * 2
-    assert found["down_forward"].details["bytes"] == 4 * 16 * 64 * (8 + 2)
-    assert found["norm_up_forward"].details["bytes"] == 4 * 16 * 8 * (16 + 64 + 64)
+    # reduction 8 -> 2, Haar of 2 channels, feed-forward 8 -> 8 -> 8 on 4x4 positions, BatchNorm there, residual
+    forward = 2 * 16 * 64 * 16 + 16 * 16 * 16 * 2 + 2 * 16 * 16 * (64 + 64) + 2 * 16 * 16 * 8 + 2 * 16 * 64 * 8
+    assert found["chain_forward"].details["flops"] == forward
+    # and the hidden layer once more
+    assert found["chain_backward"].details["flops"] == 2 * forward + 2 * 16 * 16 * 64
     total = sum(found[name].details["flops"] for name in found if name != "training step")
     assert found["training step"].details["flops"] == total
     for name in found:

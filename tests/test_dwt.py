@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavemix import haar, inverse_haar
-from wavemix.dwt import analysis_matrix, pyramid, transform2d
+from wavemix import haar, inverse_haar, kernels
+from wavemix.dwt import analysis_matrix, plain_haar, plain_inverse_haar, pyramid, transform2d
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -143,3 +143,27 @@ def test_analysis_matrix_is_the_transform():
     low, details = transform2d(x, "db2")
     torch.testing.assert_close(y[:8, :6], low[0, 0], atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(y[8:, :6], details[0, 0], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@given(planes=st.integers(1, 5), h=st.integers(1, 9), w=st.integers(1, 40), seed=st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_compiled_haar_equals_the_plain_one(dtype, planes, h, w, seed):
+    if kernels.library() is None:
+        pytest.skip("no C++ compiler")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, planes, 2 * h, 2 * w, generator=generator).to(dtype).requires_grad_()
+    tolerance = dict(atol=0.05, rtol=0.05) if dtype == torch.bfloat16 else {}
+    results = []
+    for forward, inverse in ((haar, inverse_haar), (plain_haar, plain_inverse_haar)):
+        low, details = forward(x)
+        weights = [torch.linspace(-1, 1, band.numel(), dtype=dtype).view_as(band) for band in (low, details)]
+        (gradient,) = torch.autograd.grad((low * weights[0]).sum() + (details * weights[1]).sum(), x)
+        results.append((low, details, gradient, inverse(low, details)))
+    for ours, plain in zip(*results):
+        torch.testing.assert_close(ours, plain, **tolerance)
+
+
+def test_compiled_haar_has_second_derivatives():
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: haar(x)[0] ** 2, (x,))

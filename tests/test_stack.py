@@ -82,3 +82,33 @@ def test_dropout_runs_only_in_training():
     assert not torch.equal(first, stack(images)[0])
     with torch.no_grad():
         assert torch.equal(stack(images, given=statistics)[0], stack(images, given=statistics)[0])
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("knobs", [{}, {"shared": True}, {"bias": "needed", "activation": "silu"}, {"ff_channel": 4}])
+def test_chain_equals_module_at_depth(upsampling, knobs):
+    """Backward rebuilds twelve blocks' inputs one from the other: the gradients are still those of the module."""
+    if knobs.get("ff_channel") and upsampling != "deconv":
+        knobs = {"mult": 3}
+    compare(LiteConfig(in_channels=1, final_dim=8, depth=12, upsampling=upsampling, **knobs))
+
+
+def test_chain_keeps_less_than_a_third_of_what_a_module_keeps():
+    if kernels.library() is None:
+        pytest.skip("no C++ compiler")
+
+    def kept(forward) -> int:
+        sizes = {}
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            forward()
+        return sum(sizes.values())
+
+    config = LiteConfig(in_channels=1, final_dim=8, depth=8)
+    images = torch.randn(1, 64, 1, 28, 28)
+    module, stack, lanes = WaveMixLite(config), Stack(config, [0]), to_lanes(images)
+    assert kept(lambda: stack(lanes)[0]) < kept(lambda: module(images[0])) / 3

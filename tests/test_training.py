@@ -9,7 +9,7 @@ from search.datasets import Split
 from search.errors import UserError
 from search.recipe import Recipe, default_recipe
 from search.training import Images, affine, evaluate, moves, orthogonal, schedule, train
-from wavemix import LiteConfig, WaveMixLite
+from wavemix import LiteConfig, WaveMixLite, kernels
 
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.02, optimizer="muon", weight_decay=0.05)
@@ -47,11 +47,10 @@ def test_learns_and_the_exported_network_agrees():
     assert accuracy == pytest.approx(trained[0].accuracy, abs=1e-6)
 
 
-@pytest.mark.parametrize("kernels", [True, False])
-def test_deterministic_and_independent_of_neighbours(monkeypatch, kernels):
-    if not kernels:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_deterministic_and_independent_of_neighbours(monkeypatch, compiled):
+    if not compiled:
         monkeypatch.setattr(kernels, "library", lambda: None)
-        monkeypatch.setattr("search.training.kernels", lambda: None)
     recipe = RECIPE.model_copy(update={"epochs": 1, "shift": 1.0, "rotate": 5.0, "flip": True})
     first, again = train(CONFIG, recipe, DATA, [5]), train(CONFIG, recipe, DATA, [5])
     assert torch.equal(weights(first[0]), weights(again[0]))
@@ -114,7 +113,7 @@ def test_batch_kernel_equals_plain(monkeypatch):
     index = torch.randint(0, 64, (2, 32))
     move = torch.stack([moves(recipe, index[m], 0, m, torch.Generator().manual_seed(m)) for m in (0, 1)])
     fast, plain_copy = images.batch(index, move), images.batch(index)
-    monkeypatch.setattr("search.training.kernels", lambda: None)
+    monkeypatch.setattr(kernels, "library", lambda: None)
     torch.testing.assert_close(fast, images.batch(index, move), atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(plain_copy, images.batch(index))
 

@@ -1,15 +1,23 @@
 """The 2-D discrete wavelet transform: Haar by butterflies, every other wavelet through pytorch_wavelets.
 
+On a CPU with a C++ compiler Haar runs as one compiled pass over the image (haar.cpp).
+
 Band order is that of pytorch_wavelets (and of upstream): for each channel LH (differences between rows), HL
 (differences between columns), HH (both).
 """
 
+import ctypes
 import functools
 import warnings
 
 import pywt
 import torch
 from torch import Tensor
+
+from . import kernels
+from .kernels import pointer
+
+KERNELS = {torch.float32: "", torch.float64: "_double", torch.bfloat16: ""}
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,6 +29,16 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x.shape[-2:]
     if height % 2 or width % 2:
         raise ValueError(f"the Haar transform halves height and width: {height}x{width} is odd, pad the image first")
+    if _compiled(x):
+        if x.dtype == torch.bfloat16:  # processors have no sums of it: what is kept is rounded once, at the end
+            low, details = _Haar.apply(x.float())
+            return low.bfloat16(), details.bfloat16()
+        return _Haar.apply(x)
+    return plain_haar(x)
+
+
+def plain_haar(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`haar` in PyTorch."""
     top, bottom = x[..., 0::2, :], x[..., 1::2, :]
     rows, across = top + bottom, top - bottom
     low = (rows[..., 0::2] + rows[..., 1::2]) * 0.5
@@ -28,6 +46,30 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor]:
     hl = (rows[..., 0::2] - rows[..., 1::2]) * 0.5
     hh = (across[..., 0::2] - across[..., 1::2]) * 0.5
     return low, torch.stack([lh, hl, hh], 2).flatten(1, 2)
+
+
+def _compiled(x: Tensor) -> bool:
+    """Whether the kernels can transform x: on a CPU, in a type they know, and watched by nothing that needs operators
+    (tracing, compiling, functional transforms)."""
+    watched = torch.jit.is_tracing() or torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack()
+    return x.device.type == "cpu" and x.dtype in KERNELS and not watched and kernels.library() is not None
+
+
+class _Haar(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.contiguous()
+        n, c, height, width = x.shape
+        half = height // 2, width // 2
+        low, details = x.new_empty(n, c, *half), x.new_empty(n, 3 * c, *half)
+        ctx.sizes = tuple(map(ctypes.c_long, (n * c, height, width)))
+        transform = getattr(kernels.library(), f"haar_forward{KERNELS[x.dtype]}")
+        transform(pointer(x), pointer(low), pointer(details), *ctx.sizes)
+        return low, details
+
+    @staticmethod
+    def backward(ctx, low: Tensor, details: Tensor) -> Tensor:
+        return inverse_haar(low, details)  # the transform is orthonormal
 
 
 def inverse_haar(low: Tensor, details: Tensor) -> Tensor:
@@ -40,10 +82,35 @@ def inverse_haar(low: Tensor, details: Tensor) -> Tensor:
         raise ValueError(
             f"details of low {tuple(low.shape)} are {(n, 3 * c, height, width)}, not {tuple(details.shape)}"
         )
+    if _compiled(low) and details.dtype == low.dtype:
+        if low.dtype == torch.bfloat16:
+            return _InverseHaar.apply(low.float(), details.float()).bfloat16()
+        return _InverseHaar.apply(low, details)
+    return plain_inverse_haar(low, details)
+
+
+def plain_inverse_haar(low: Tensor, details: Tensor) -> Tensor:
+    """`inverse_haar` in PyTorch."""
+    c = low.shape[1]
     lh, hl, hh = details.unflatten(1, (c, 3)).unbind(2)
     top = torch.stack([low + lh + hl + hh, low + lh - hl - hh], -1).flatten(-2)
     bottom = torch.stack([low - lh + hl - hh, low - lh - hl + hh], -1).flatten(-2)
     return torch.stack([top, bottom], -2).flatten(-3, -2) * 0.5
+
+
+class _InverseHaar(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, low: Tensor, details: Tensor) -> Tensor:
+        low, details = low.contiguous(), details.contiguous()
+        n, c, height, width = low.shape
+        x = low.new_empty(n, c, 2 * height, 2 * width)
+        adjoint = getattr(kernels.library(), f"haar_adjoint{KERNELS[low.dtype]}")
+        adjoint(pointer(low), pointer(details), pointer(x), *map(ctypes.c_long, (n * c, 2 * height, 2 * width)))
+        return x
+
+    @staticmethod
+    def backward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
+        return haar(x)
 
 
 def transform2d(x: Tensor, wavelet: str = "haar", mode: str = "periodization") -> tuple[Tensor, Tensor]:

@@ -40,11 +40,21 @@ def library() -> ctypes.CDLL | None:
                 built = Path(scratch) / "kernels.so"
                 subprocess.run([compiler, *flags, "-o", built, *sources], check=True, capture_output=True)
                 os.replace(built, target)
+        _keep_memory()
         # idle threads sleep soon: spinning through a contended machine's time slices costs more than it gains
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         return ctypes.CDLL(str(target))
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory instead of giving it back: a step frees and takes the same feature maps again, and
+    the page faults of fresh memory cost a tiny network's training up to half of its time (results/benchmarks.md)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(option, value)
 
 
 def _processor() -> str:
