@@ -76,7 +76,7 @@ def search(
     if epochs:
         plan = plan.model_copy(update={"epochs": epochs})
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
-    study = name or study_name(data, target, family)
+    study = study_name(data, target, family, name)
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
@@ -182,7 +182,7 @@ def confirm(
     from .confirm import confirm_smallest, finalists
     from .records import Trial, read_all, repair
 
-    study = name or study_name(data, target, family)
+    study = study_name(data, target, family, name)
     path = results / f"{study}.jsonl"
     if not path.is_file():
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
@@ -222,6 +222,7 @@ def train(
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
     checked(target)
+    study = study_name(data, target, "extended", name)
     import hashlib
 
     from wavemix.config import LiteConfig
@@ -248,7 +249,7 @@ def train(
             split,
             target,
             numbers,
-            study=name,
+            study=study,
             family=network.family,
             results=results,
             data_dir=data_dir,
