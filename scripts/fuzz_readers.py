@@ -2,14 +2,15 @@
 
     python scripts/fuzz_readers.py                    # a hundred thousand inputs and more, about five minutes
     python scripts/fuzz_readers.py --only zip --count 500
-    python scripts/fuzz_readers.py --only zip --input 17   # input 17 again, with its traceback
+    python scripts/fuzz_readers.py --only zip --input /tmp/fuzz-zip-17   # an input that failed, with its traceback
 
 Inputs are damaged samples: bytes overwritten, cut, doubled and spliced, JSON values exchanged for awkward ones, and
-archives and images made to harm. Input N of a reader is the same in every run with the same --seed. Every reader runs
-in its own process with its memory limited, so that a crash of compiled code is seen and said too.
+archives and images made to harm. Every reader runs in its own process with its memory limited, so that a crash of
+compiled code is seen and said too. Inputs that fail are kept in the directory for temporary files.
 """
 
 import argparse
+import base64
 import io
 import json
 import mmap
@@ -249,41 +250,48 @@ def in_time() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def fuzz(name: str, count: int, seed: int = 0, first: int = 0, at: mmap.mmap | None = None) -> dict:
-    """Inputs `first` to `first + count` of a reader: how many were accepted and refused, failures, the slowest (s)."""
-    reader = READERS[name]
+def failure(name: str, data: bytes, scratch: Path) -> tuple[bool, dict | None]:
+    """Give `data` to a reader: whether it was accepted, and what is wrong with the way it ended."""
+    try:
+        with in_time():
+            READERS[name].read(data, scratch)
+    except READERS[name].documented as error:
+        if not str(error) or isinstance(error, UserError) and "\n" in str(error):
+            return False, {"error": f"no message in one line: {error!r}", "trace": ""}
+        return False, None
+    except (Exception, TooLong) as error:
+        trace = "".join(traceback.format_exception(error))[-3000:]
+        return False, {"error": f"{type(error).__name__}: {error}"[:200], "trace": trace}
+    return True, None
+
+
+def fuzz(name: str, count: int, seed: int = 0, at: mmap.mmap | None = None) -> dict:
+    """`count` inputs to a reader: how many were accepted and refused, failures, the slowest (processor seconds).
+
+    The input at hand is left in `at`: its number, its length and itself.
+    """
     torch.manual_seed(seed)
-    samples = reader.samples()
-    found = {"inputs": 0, "accepted": 0, "refused": 0, "slowest": 0.0, "failures": []}
+    samples = READERS[name].samples()
+    found = {"inputs": count, "accepted": 0, "refused": 0, "slowest": 0.0, "failures": []}
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for number in range(first, first + count):
+        for number in range(count):
+            data = READERS[name].make(random.Random(f"{seed} {name} {number}"), samples)
             if at is not None:
-                at[:8] = struct.pack("q", number)
-            data = reader.make(random.Random(f"{seed} {name} {number}"), samples)
+                at[: 16 + len(data)] = struct.pack("qq", number, len(data)) + data
             start = time.process_time()
-            try:
-                with in_time():
-                    reader.read(data, Path(scratch))
-                found["accepted"] += 1
-            except reader.documented as error:
-                one_line = str(error) and (not isinstance(error, UserError) or "\n" not in str(error))
-                found["refused"] += 1
-                if not one_line:
-                    found["failures"].append({"input": number, "error": f"no message in one line: {error!r}"})
-            except (Exception, TooLong) as error:
-                last = "".join(traceback.format_exception(error))[-1500:]
-                found["failures"].append(
-                    {"input": number, "error": f"{type(error).__name__}: {error}"[:200], "trace": last}
-                )
-            found["inputs"] += 1
+            accepted, problem = failure(name, data, Path(scratch))
             found["slowest"] = max(found["slowest"], time.process_time() - start)
+            found["accepted"] += accepted
+            found["refused"] += not accepted and problem is None
+            if problem:
+                found["failures"].append({"input": number, "data": base64.b64encode(data).decode(), **problem})
     return found
 
 
 def apart(name: str, count: int, seed: int) -> dict:
     """`fuzz` in a process of its own with limited memory; its death is a failure at the input it was at."""
-    at, (reading, writing) = mmap.mmap(-1, 8), os.pipe()
+    at, (reading, writing) = mmap.mmap(-1, 64 << 20), os.pipe()
     start = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     child = os.fork()
@@ -306,10 +314,13 @@ def apart(name: str, count: int, seed: int) -> dict:
     with os.fdopen(reading) as stream:
         answer = stream.read()
     _, status, usage = os.wait4(child, 0)
-    found = json.loads(answer) if answer and status == 0 else {
-        "inputs": struct.unpack("q", at[:8])[0] + 1, "accepted": 0, "refused": 0, "slowest": 0.0,
-        "failures": [{"input": struct.unpack("q", at[:8])[0], "error": f"the process ended with status {status}"}],
-    }  # fmt: skip
+    if answer and status == 0:
+        found = json.loads(answer)
+    else:
+        number, length = struct.unpack("qq", at[:16])
+        data = base64.b64encode(at[16 : 16 + length]).decode()
+        ended = {"input": number, "data": data, "error": f"the process ended with status {status}"}
+        found = {"inputs": number + 1, "accepted": 0, "refused": 0, "slowest": 0.0, "failures": [ended]}
     unit = 1 if sys.platform == "darwin" else 1024
     return found | {"seconds": time.perf_counter() - start, "peak_bytes": max(0, usage.ru_maxrss - before) * unit}
 
@@ -319,21 +330,24 @@ def main() -> int:
     parser.add_argument("--only", choices=READERS, help="one reader")
     parser.add_argument("--count", type=int, help="inputs a reader; default: as planned, in all more than 100,000")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--input", type=int, help="only this input of --only, here, with its traceback")
+    parser.add_argument("--input", type=Path, help="only the input in this file, for --only, with its traceback")
     parser.add_argument("--output", type=Path, help="append a record here")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.input is not None:
         if not options.only:
             parser.error("--input needs --only")
-        found = fuzz(options.only, 1, options.seed, options.input)
-        print(*(f.get("trace", f["error"]) for f in found["failures"]) or ["no failure"])
-        return 1 if found["failures"] else 0
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+            accepted, problem = failure(options.only, options.input.read_bytes(), Path(scratch))
+        print(problem["trace"] or problem["error"] if problem else "accepted" if accepted else "refused")
+        return 1 if problem else 0
     results = {}
     for name in [options.only] if options.only else READERS:
         results[name] = found = apart(name, options.count or READERS[name].count, options.seed)
-        for failure in found["failures"][:3]:
-            print(f"{name}, input {failure['input']}: {failure['error']}", file=sys.stderr)
+        for problem in found["failures"][:3]:
+            kept = Path(tempfile.gettempdir()) / f"fuzz-{name}-{problem['input']}"
+            kept.write_bytes(base64.b64decode(problem["data"]))
+            print(f"{name}, {kept}: {problem['error']}", file=sys.stderr)
     rows = [
         [name, f"{r['inputs']:,}", f"{r['accepted']:,}", f"{r['refused']:,}", len(r["failures"]),
          f"{1000 * r['slowest']:.0f}", f"{r['peak_bytes'] / 2**20:.0f}", f"{r['seconds']:.0f}"]
