@@ -363,6 +363,27 @@ def report(results: Results = Path("results")) -> None:
     typer.echo(f"wrote {writing.write(results)}")
 
 
+@app.command()
+def dashboard(
+    name: Annotated[str | None, typer.Argument(help="The study; not needed where there is only one.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    results: Results = Path("results"),
+) -> None:
+    """Show a study in optuna-dashboard, read only, until Ctrl-C."""
+    from . import dashboard as showing
+
+    server, address = showing.server(*showing.location(name, storage, results), host, port)
+    typer.echo(f"{address} (Ctrl-C ends it)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+    finally:
+        server.server_close()
+
+
 @data_app.command("list")
 def data_list() -> None:
     """The data sets that are known by name."""
