@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_records import confirmation
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -21,6 +22,7 @@ from search import datasets, fetch, training  # noqa: E402
 from search.arguments import study_name, validated  # noqa: E402
 from search.errors import UserError  # noqa: E402
 from search.recipe import Recipe  # noqa: E402
+from search.records import read  # noqa: E402
 from wavemix.stack import Stack  # noqa: E402
 
 SHORT = {"tables": 30, "commands": 60, "audit": 40}  # slow ones
@@ -109,6 +111,13 @@ def test_names_that_no_path_can_have(monkeypatch, tmp_path):
     monkeypatch.setenv("WAVEMIX_DATA", "~nobody-of-this-name")
     with pytest.raises(UserError, match="~nobody-of-this-name, is no directory"):
         fetch.data_dirs()
+
+
+def test_a_count_that_no_float_holds_is_refused(tmp_path):
+    line = json.loads(confirmation([0.9, 0.95]).model_dump_json())
+    (tmp_path / "r.jsonl").write_text(json.dumps(line | {"n": 10**400}) + "\n")
+    with pytest.raises(UserError, match="line 1: not a valid record: n: "):
+        read(tmp_path / "r.jsonl")
 
 
 @pytest.mark.parametrize("name", ["../up", "/abs", "", ".hidden", "a b", "x" * 201, "é" * 101, "a\0", "-x"])
