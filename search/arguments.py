@@ -55,6 +55,17 @@ def seeds_of(text: str) -> list[int]:
     return numbers
 
 
+def shape_of(text: str) -> tuple[int, int, int]:
+    """'3,224,224' as channels, height and width."""
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+        if min(channels, height, width) < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--input is channels,height,width such as 3,224,224, not {text!r}") from None
+    return channels, height, width
+
+
 def checked(target: float, family: str = "extended") -> None:
     if not 0 < target < 1:
         raise UserError(f"--target is a fraction between 0 and 1, not {target:g}: 0.99 means 99 %")

@@ -3,15 +3,14 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from .arguments import checked, first_line, fresh_seeds, seconds_of, seeds_of, study_name, validated
+from .arguments import checked, first_line, fresh_seeds, seconds_of, seeds_of, shape_of, study_name, validated
+from .conclusion import conclude, resumable, wide
 from .errors import UserError
 
 app = typer.Typer(
@@ -121,43 +120,6 @@ def search(
     if not attempts:
         typer.echo("nothing to confirm: no trial was completed; give it more time with a larger --budget")
     conclude(attempts, data, results, data_dir)
-
-
-def wide(table) -> None:
-    """Print a table; one that is piped is not cut to 80 columns."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Turns an interruption into exit code 130 and the command that goes on."""
-    from .environment import command_line
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted; the same command goes on from here: {command_line(sys.argv)}", err=True)
-        raise typer.Exit(130) from None
-
-
-def conclude(attempts: list, data: str, results: Path, data_dir: Path | None) -> None:
-    """The verdicts, the command that repeats the best, and the tables."""
-    from . import tables
-    from .confirm import verdict
-    from .display import train_command
-    from .recipe import Recipe
-
-    for record in attempts:
-        typer.echo(verdict(record))
-    if attempts:
-        best = next((c for c in attempts if c.confirmed), attempts[0])
-        recipe = Recipe.model_validate(best.recipe)
-        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir)
-        typer.echo(f"reproduce it with:\n  {command}")
-    for path in tables.write(results):
-        typer.echo(f"wrote {path}")
 
 
 @app.command()
@@ -293,13 +255,7 @@ def audit(
     from .records import append
 
     if factory:
-        try:
-            shape = tuple(int(part) for part in input.split(","))
-            if len(shape) != 3 or min(shape) < 1:
-                raise ValueError
-        except ValueError:
-            raise UserError(f"--input is channels,height,width such as 3,224,224, not {input!r}") from None
-        rows = [auditing.factory(factory, shape)]
+        rows = [auditing.factory(factory, shape_of(input))]
     elif checkpoint:
         rows = [auditing.checkpoint(checkpoint)]
     else:

@@ -272,3 +272,28 @@ def test_real_mnist(data_dir, tmp_path):
     (record,) = read(tmp_path / "train.jsonl")
     assert record.confirmed and record.dataset.label == "MNIST" and record.dataset.test_count == 10000
     assert torch.tensor(record.accuracies).mean() > 0.7
+
+
+def test_batches_of_seeds_give_what_all_at_once_give_also_after_an_interruption(folder, tmp_path, monkeypatch):
+    config = LiteConfig(in_channels=1, num_classes=4, final_dim=4, depth=1, stride=(2, 1))
+    data, seeds = datasets.load(str(folder), "train"), [7, 8, 9, 10, 11]
+    options = {"study": "s", "family": "published"}
+    whole = confirm(config, RECIPE, data, 0.5, seeds, results=tmp_path / "whole", **options)
+    batches = [7, 8, 9], [10, 11]
+    # undecided after three, whatever they reach
+    monkeypatch.setattr("search.confirm.decide", lambda accuracies, *_: None if len(accuracies) < 5 else True)
+    trained = []
+
+    def stop(epoch, latest):
+        trained.append(len(latest))
+        if len(trained) == RECIPE.epochs + 1:
+            raise KeyboardInterrupt
+
+    options |= {"results": tmp_path / "apart", "checkpoint": tmp_path / "c.checkpoint", "planned": [3, 5]}
+    with pytest.raises(KeyboardInterrupt):
+        confirm(config, RECIPE, data, 0.5, seeds, on_epoch=stop, say=lambda line: None, **options)
+    record = confirm(config, RECIPE, data, 0.5, seeds, on_epoch=stop, say=lambda line: None, **options)
+    assert trained == [3] * 3 + [2] + [2] * 3, "the first batch was not trained again"
+    assert record.seeds == sum(batches, []) and record.accuracies == pytest.approx(whole.accuracies, abs=0.011)
+    assert [len(curve) for curve in record.curves] == [RECIPE.epochs] * 5
+    assert not list(tmp_path.glob("*.checkpoint*"))
