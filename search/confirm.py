@@ -265,11 +265,10 @@ def verdict(record: Confirmation) -> str:
     parts.append(
         f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")
     )
-    sure = confidence(record.accuracies, record.target, record.looks, record.attempt or 1)
+    attempt = record.attempt or 1
+    sure = confidence(record.accuracies, record.target, record.looks, attempt)
     if sure is not None:
-        parts.append(
-            f"confidence that the mean reaches it {math.floor(1000 * sure) / 10:g} % in attempt {record.attempt or 1}"
-        )
+        parts.append(f"one-sided confidence {math.floor(1000 * sure) / 10:g} % as attempt {attempt}")
     return f"{'confirmed' if record.confirmed else 'not confirmed'}: {', '.join(parts)}"
 
 

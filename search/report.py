@@ -101,6 +101,7 @@ def page(records: Sequence[Record]) -> str:
     for title, name, columns in (
         ("Audit of parameter counts", "audit", ("Row", "Published", "Closed form", "Counted", "fvcore", "Agree",
          "Up-sampling", "FLOPs", "Activation bytes", "Note")),
+        ("Reproductions", "reproductions", None),
         ("Measurements", "measurements", None),
     ):  # fmt: skip
         make, caption = tables.TABLES[name]

@@ -240,7 +240,7 @@ def test_clear_failure_ends_after_three_seeds_and_clear_success_after_five(lab, 
     assert failed.looks == confirmed.looks == [3, 5, 10] and read(tmp_path / "toy.jsonl") == [failed, confirmed]
     assert [seeds for _, seeds, _ in lab.trained] == [many(10)[:3], many(10)[:3], many(10)[3:5]]
     assert lab.loaded == ["test", "test"], "once an attempt"
-    assert "in attempt 2" in verdict(confirmed)
+    assert "as attempt 2" in verdict(confirmed)
 
 
 def test_close_case_takes_all_seeds_and_the_mean_decides(lab, by_seed, tmp_path):

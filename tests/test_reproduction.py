@@ -4,7 +4,7 @@ import pytest
 from test_search import RECIPE, folder  # noqa: F401
 from typer.testing import CliRunner
 
-from search import cli, datasets, tables
+from search import cli, datasets, report, tables
 from search.confirm import confirm
 from search.errors import UserError
 from search.records import Reproduction, read, read_all
@@ -35,6 +35,7 @@ def test_row_is_reproduced_from_its_record_alone(results):
     tables.write(results)
     assert (results / "reproductions.md").exists() and tables.check(results) == []
     assert not list(results.glob("studies/*.checkpoint"))
+    assert "Reproductions" in report.page(read_all(results))
 
 
 def test_a_miss_is_exit_code_1(results, monkeypatch):
