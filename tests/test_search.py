@@ -205,6 +205,15 @@ def test_main_job(folder, tmp_path):
     repeated = read(tmp_path / "again" / "train.jsonl")[0]
     assert repeated.config == record.config
     assert repeated.accuracies == pytest.approx(record.accuracies, abs=0.02)
+    # more seeds, sequentially, and the row again from its record
+    more = wavemix("confirm", folder, "--target", 0.5, "--seeds", 5, "--results", tmp_path)
+    assert more.returncode == 0 and "one-sided confidence" in more.stdout, more.stderr
+    last = [r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)][-1]
+    assert last.looks == [3, 5] and last.attempt > 1 and len(last.seeds) in (3, 5)
+    row = wavemix("reproduce", "bars-folder-50-extended", "--results", tmp_path)
+    assert row.returncode == 0 and "target 0.5 reached again" in row.stdout, row.stderr
+    unknown = wavemix("reproduce", "mnist-99-extended", "--results", tmp_path)
+    assert unknown.returncode == 2 and "bars-folder-50-extended" in unknown.stderr
 
 
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):
