@@ -3,7 +3,7 @@
 A group-sequential Student t test (Pocock 1977, Biometrika 64:191; Lan & DeMets 1983, Biometrika 70:659). After 3, 5,
 10, 20, ... seeds the hypothesis "the mean over training seeds is at the target" is tested. Evidence above it ends the
 confirmation early (from 5 seeds on), evidence below it too; with all seeds trained the mean itself decides. The error
-probability is spent in equal parts over the looks, which is exact for whatever dependence there is between them (a
+probability is spent in equal parts over the looks, which is safe for whatever dependence there is between them (a
 union bound; Pocock's own levels for correlated looks are hardly wider: 0.03 instead of 0.025 for two). Stopping for
 failure is not binding: the levels of success do not count on it. Betting confidence sequences (Waudby-Smith & Ramdas
 2024, JRSS B 86:1) would need no normality, but for numbers in [0, 1] near the target 0.99 a seed multiplies their
