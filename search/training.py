@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -340,22 +340,30 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
         temporary.unlink(missing_ok=True)
 
 
+class _Progress(BaseModel):
+    count: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    curves: list[list[Epoch]]
+
+
 def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, average, curves) -> float:
+    targets = {"flat": stack.flat, "first": optimizer.first, "second": optimizer.second, "average": average}
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in ("flat", "first", "second", "average")}
-        progress = json.loads(metadata["progress"])
+            tensors = {key: file.get_tensor(key) for key in targets}
+        written, progress = metadata["identity"], _Progress.model_validate_json(metadata["progress"])
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}): delete it to start over") from error
-    if metadata["identity"] != json.dumps(identity, sort_keys=True):
+    fits = all(tensors[key].shape == target.shape for key, target in targets.items())
+    if written != json.dumps(identity, sort_keys=True) or not fits or len(progress.curves) != len(curves):
         raise UserError(f"{path} is the checkpoint of another training: delete it or name another one")
+    if len({len(curve) for curve in progress.curves}) > 1:
+        raise UserError(f"{path} is damaged (its seeds are at different epochs): delete it to start over")
     with torch.no_grad():
-        stack.flat.copy_(tensors["flat"])
-        optimizer.first.copy_(tensors["first"])
-        optimizer.second.copy_(tensors["second"])
-        average.copy_(tensors["average"])
-    optimizer.count = progress["count"]
-    for curve, epochs in zip(curves, progress["curves"]):
-        curve.extend(Epoch(**epoch) for epoch in epochs)
-    return progress["seconds"]
+        for key, target in targets.items():
+            target.copy_(tensors[key])
+    optimizer.count = progress.count
+    for curve, epochs in zip(curves, progress.curves):
+        curve.extend(epochs)
+    return progress.seconds
