@@ -44,12 +44,11 @@ from side_by_side import ROOT, print_table, record
 from surrogate import Problem, Surrogate
 
 from search.axes import count_axis
-from search.curves import Curves
 from search.errors import UserError
 from search.plots import rendered, replace
 from search.protocol import margin
 from search.records import Trial, read
-from search.sampler import Candidate, FrontierSampler
+from search.sampler import Candidate, FrontierPruner, FrontierSampler
 from search.space import Space, training_work
 from search.style import style
 from wavemix.config import LiteConfig
@@ -139,7 +138,7 @@ class Contender:
 
 
 def frontier(task: Task, seed: int) -> FrontierSampler:
-    return FrontierSampler(task.space.knobs, Pool(task, seed), task.threshold, task.ceiling, seed=seed)
+    return FrontierSampler(task.space.knobs, Pool(task, seed), task.threshold, task.ceiling, epochs=task.problem.epochs, seed=seed)
 
 
 class Pool:
@@ -179,19 +178,19 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
     """Let a contender search until its compute is `budget`."""
     ours, epochs = contender.sampler is frontier, task.problem.epochs
     directions = ["maximize"] if ours else ["minimize"] * contender.objectives
-    study = optuna.create_study(
-        directions=directions, sampler=contender.sampler(task, seed), pruner=contender.pruner(epochs)
-    )
+    sampler = contender.sampler(task, seed)
+    pruner = FrontierPruner(sampler) if ours else contender.pruner(epochs)
+    study = optuna.create_study(directions=directions, sampler=sampler, pruner=pruner)
     distributions = {
         name: optuna.distributions.CategoricalDistribution(values) for name, values in task.space.knobs.items()
     }
-    rng, curves = np.random.default_rng((seed, 1)), Curves(epochs)
-    result, known, incumbent = Play([(0.0, task.ceiling)]), set(), task.ceiling + 1
+    rng, shown = np.random.default_rng((seed, 1)), None
+    result, known, below = Play([(0.0, task.ceiling)]), set(), task.ceiling + 1
     while result.compute < min(budget, contender.most):
         start = time.perf_counter()
         trial = study.ask(distributions)
         result.seconds += time.perf_counter() - start
-        config = task.nearest(trial.params, incumbent if contender.below else task.ceiling + 1, known)
+        config = task.nearest(trial.params, below if contender.below else task.ceiling + 1, known)
         for name, value in task.space.knobs_of(config).items():  # no public way to change what was suggested
             distribution = distributions[name]
             study._storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
@@ -201,27 +200,30 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
         trial.set_user_attr("parameters", cost)
         for epoch, accuracy in enumerate(map(float, curve), 1):
             result.compute += training_work(config, 28, 28) / UNIT / epochs
-            if ours:
-                trial.report(accuracy, epoch)
-                stopped = curves.hopeless(epoch, accuracy, task.threshold)
-            elif contender.objectives == 1:
-                trial.report(1 - accuracy, epoch)
+            if contender.objectives == 1:
+                start = time.perf_counter()
+                trial.report(accuracy if ours else 1 - accuracy, epoch)
                 stopped = epoch < epochs and trial.should_prune()
+                result.seconds += time.perf_counter() - start
             if stopped:
                 break
         if not ours:
             trial.set_constraint("accuracy", task.threshold - accuracy)
         if stopped:
-            if ours:
-                trial.set_user_attr("expected", curves.extrapolated(epoch, accuracy))
             study.tell(trial, state=TrialState.PRUNED)
             continue
-        curves.add(list(map(float, curve)))
         study.tell(trial, accuracy if ours else [cost, 1 - accuracy][: contender.objectives])
-        if accuracy >= task.threshold and cost < incumbent:
-            incumbent = cost
-            result.lucky = bool(task.problem.truths([config])[0] < task.target)
-            result.steps.append((result.compute, task.ceiling if result.lucky else cost))
+        if ours:
+            start = time.perf_counter()
+            best = sampler.incumbent(study)
+            result.seconds += time.perf_counter() - start
+            shown = task.space.build(best.params) if best else None
+        elif accuracy >= task.threshold and cost < below:
+            shown = config
+        if shown and shown.parameters() != below:
+            below = shown.parameters()
+            result.lucky = bool(task.problem.truths([shown])[0] < task.target)
+            result.steps.append((result.compute, task.ceiling if result.lucky else below))
     return result
 
 
@@ -245,7 +247,7 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def shown(value: float, budget: float) -> str:
+def bounded(value: float, budget: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else f"> {budget:g}"
 
 
@@ -283,8 +285,8 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
         rows.append(
             [
                 name,
-                shown(median(below[name]), budget),
-                shown(median(near[name]), budget),
+                bounded(median(below[name]), budget),
+                bounded(median(near[name]), budget),
                 *(f"{median([r.at(x) for r in runs]):,.0f}" for x in (2, 5, 10, 20, budget)),
                 f"{sum(r.lucky for r in runs)}/{len(runs)}",
                 f"{median([r.trained for r in runs]):.0f}",

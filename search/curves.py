@@ -7,10 +7,13 @@ hope for; a prior worth two trials stands in for the first ones.
 
 import math
 
-from .sampler import relative_error
-
 PATIENCE = 0.25  # fraction of the epochs before which no curve is given up
 PRIOR, SPREAD = 0.9, 0.15  # log error that short trainings of tiny networks lose from start to end, and its deviation
+
+
+def relative_error(accuracy: float, target: float) -> float:
+    """log((1 - accuracy) / (1 - target)), at most 0 where the target is reached."""
+    return math.log(max(1 - accuracy, 1e-4) / (1 - target))
 
 
 class Curves:
@@ -31,6 +34,11 @@ class Curves:
         mean = (sum(gains) + 2 * PRIOR * (1 - epoch / self.epochs)) / (len(gains) + 2)
         variance = (sum((g - mean) ** 2 for g in gains) + 2 * SPREAD**2) / (len(gains) + 2)
         return mean, math.sqrt(variance) + 0.05
+
+    def end(self, epoch: int, accuracy: float, target: float) -> tuple[float, float]:
+        """Expected relative log error after the last epoch, and the deviation of that guess."""
+        mean, deviation = self.gain(min(epoch, self.epochs))
+        return relative_error(accuracy, target) - mean, deviation
 
     def extrapolated(self, epoch: int, accuracy: float) -> float:
         """Expected accuracy at the end of a training that has `accuracy` after `epoch`."""
