@@ -13,8 +13,9 @@ of two seeds. Rules, the same for all:
   space or was trained before becomes the nearest configuration of the space that is new, and the contender's trial is
   rewritten to it, so that it learns from what was trained. "below" in a name: the nearest one below its incumbent (what
   a search does for free by refusing), so that no training is wasted. Plain TPE trains what it likes in the space.
-- The incumbent is the smallest configuration measured at the search's threshold or above. What is scored is its
-  noise-free accuracy: an incumbent below the target passed by luck and counts as none, until the contender finds another.
+- The incumbent is the smallest configuration measured at the search's threshold or above; of ours, the smallest of
+  these that its model believes, given all measurements (`FrontierSampler.incumbent`). What is scored is its noise-free
+  accuracy: an incumbent below the target passed by luck and counts as none, until the contender finds another.
 
 Optuna's samplers minimise the parameters under the constraint that the accuracy reaches the threshold
 (`Trial.set_constraint`); NSGA-II minimises parameters and error under it. Hyperband judges by the error after each
@@ -98,7 +99,7 @@ class Task:
         return row
 
     def nearest(self, knobs: dict, below: int, known: dict) -> LiteConfig:
-        """The configuration these knobs build, or the nearest of some thousands that is inside, new and below a count."""
+        """What these knobs build, or the nearest configuration of the table that is inside, new and below a count."""
         config = self.space.build(knobs)
         if self.inside(config) and config.parameters() < below and config not in known:
             return config
@@ -138,7 +139,9 @@ class Contender:
 
 
 def frontier(task: Task, seed: int) -> FrontierSampler:
-    return FrontierSampler(task.space.knobs, Pool(task, seed), task.threshold, task.ceiling, epochs=task.problem.epochs, seed=seed)
+    return FrontierSampler(
+        task.space.knobs, Pool(task, seed), task.threshold, task.ceiling, epochs=task.problem.epochs, seed=seed
+    )
 
 
 class Pool:

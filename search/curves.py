@@ -21,19 +21,24 @@ class Curves:
 
     def __init__(self, epochs: int):
         self.epochs = epochs
-        self.errors: list[list[float]] = []
+        self.count = 0
+        self._sums = [[0.0, 0.0] for _ in range(epochs)]  # of the gains and of their squares, by epoch
 
     def add(self, curve: list[float]) -> None:
         """Accuracies by epoch; a curve of another length tells nothing and is left out."""
         if len(curve) == self.epochs:
-            self.errors.append([relative_error(accuracy, 0.0) for accuracy in curve])
+            errors = [relative_error(accuracy, 0.0) for accuracy in curve]
+            self.count += 1
+            for sums, error in zip(self._sums, errors):
+                sums[0] += error - errors[-1]
+                sums[1] += (error - errors[-1]) ** 2
 
     def gain(self, epoch: int) -> tuple[float, float]:
         """Mean and standard deviation of the log error lost from the end of `epoch` to the end of the training."""
-        gains = [errors[epoch - 1] - errors[-1] for errors in self.errors]
-        mean = (sum(gains) + 2 * PRIOR * (1 - epoch / self.epochs)) / (len(gains) + 2)
-        variance = (sum((g - mean) ** 2 for g in gains) + 2 * SPREAD**2) / (len(gains) + 2)
-        return mean, math.sqrt(variance) + 0.05
+        total, squares = self._sums[epoch - 1]
+        mean = (total + 2 * PRIOR * (1 - epoch / self.epochs)) / (self.count + 2)
+        variance = (squares - 2 * mean * total + self.count * mean**2 + 2 * SPREAD**2) / (self.count + 2)
+        return mean, math.sqrt(max(variance, 0.0)) + 0.05
 
     def end(self, epoch: int, accuracy: float, target: float) -> tuple[float, float]:
         """Expected relative log error after the last epoch, and the deviation of that guess."""

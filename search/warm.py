@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from .curves import relative_error
 from .recipe import Recipe
 from .records import Trial
-from .sampler import Observation, relative_error
 from .space import Space
+from .survey import Observation
 
 
 def warm_start(
