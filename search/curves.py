@@ -2,13 +2,16 @@
 
 A one-cycle training's error falls most in its last epochs, by much the same factor for every network of a study. So
 what finished trials still gained after a given fraction of their epochs, in log error, is what an unfinished one may
-hope for; a prior worth two trials stands in for the first ones.
+hope for; a wide prior worth one trial stands in for the first ones.
 """
 
 import math
 
 PATIENCE = 0.25  # fraction of the epochs before which no curve is given up
-PRIOR, SPREAD = 0.9, 0.15  # log error that short trainings of tiny networks lose from start to end, and its deviation
+PRIOR = 0.9  # log error that a training of a tiny network loses from start to end
+# deviation of the gain left at the end and for each e-fold of epochs to come: of recorded MNIST and Fashion-MNIST curves
+# of 6 and 24 epochs, whose gains from the first of 24 epochs on differ by 1.2
+SPREAD, GROWTH = 0.1, 0.25
 
 
 def relative_error(accuracy: float, target: float) -> float:
@@ -36,8 +39,12 @@ class Curves:
     def gain(self, epoch: int) -> tuple[float, float]:
         """Mean and standard deviation of the log error lost from the end of `epoch` to the end of the training."""
         total, squares = self._sums[epoch - 1]
-        mean = (total + 2 * PRIOR * (1 - epoch / self.epochs)) / (self.count + 2)
-        variance = (squares - 2 * mean * total + self.count * mean**2 + 2 * SPREAD**2) / (self.count + 2)
+        fraction = epoch / self.epochs
+        guess, spread = PRIOR * (1 - fraction), SPREAD - GROWTH * math.log(fraction)
+        mean = (total + guess) / (self.count + 1)
+        variance = (squares - 2 * mean * total + self.count * mean**2 + (guess - mean) ** 2 + spread**2) / (
+            self.count + 1
+        )
         return mean, math.sqrt(max(variance, 0.0)) + 0.05
 
     def end(self, epoch: int, accuracy: float, target: float) -> tuple[float, float]:

@@ -39,6 +39,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
+from .curves import PATIENCE
 from .process import Features, Kernel
 from .survey import Candidate, History, Observation, Survey
 
@@ -132,6 +133,15 @@ class FrontierSampler(BaseSampler):
             mean, deviation = mean + weight * (end - mean), deviation * math.sqrt(1 - weight)
         return float(ndtr(-mean / deviation))
 
+    def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether to stop a training; in its first quarter only where a whole curve has been seen."""
+        step = trial.last_step
+        if step is None or not self.epochs or step >= self.epochs:
+            return False
+        if step < PATIENCE * self.epochs and not self.history(study).curves.count:
+            return False
+        return self.reach(study, trial) < CUT
+
     def history(self, study: Study) -> History:
         """The study's trials up to now; what is known of finished ones is kept between calls."""
         if self._history is None or self._history[0] != study.study_name:
@@ -144,11 +154,10 @@ class FrontierSampler(BaseSampler):
 
 
 class FrontierPruner(BasePruner):
-    """Stops a training whose probability of reaching the sampler's target has fallen below `CUT`."""
+    """Stops a training whose probability of reaching the sampler's target has fallen below one in ten."""
 
     def __init__(self, sampler: FrontierSampler):
         self.sampler = sampler
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        step = trial.last_step
-        return step is not None and step < (self.sampler.epochs or 0) and self.sampler.reach(study, trial) < CUT
+        return self.sampler.hopeless(study, trial)
