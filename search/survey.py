@@ -157,7 +157,12 @@ class Survey:
         return mean + self._prior([c.cost for c in pool]), deviation
 
     def _prior(self, costs: Sequence[float]) -> np.ndarray:
-        return SLOPE * np.log(self.sampler.ceiling / np.array(costs, dtype=float))
+        return expected(self.sampler.ceiling, np.array(costs, dtype=float))
+
+
+def expected(ceiling: float, cost):
+    """The prior mean: relative log error of configurations of these costs, where the ceiling's is 0."""
+    return SLOPE * np.log(ceiling / cost)
 
 
 def _key(knobs: dict[str, Any]) -> tuple:

@@ -20,6 +20,7 @@ from search.warm import warm_start
 KNOBS = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
 ALL = [dict(zip(KNOBS, combination)) for combination in itertools.product(*KNOBS.values())]
 TARGET = 0.9
+DATA = Data(name="x", label="MNIST", variant="official", digest="d", train_count=9)
 
 
 def cost(knobs) -> int:
@@ -338,3 +339,21 @@ def test_warm_start_reads_other_studies():
     assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
     assert found[0].noise < found[1].noise < found[2].noise
     assert found[0].value == pytest.approx(relative_error(0.95, 0.99)) and found[2].value == pytest.approx(0)
+
+
+def test_a_warm_start_with_many_trials_of_another_level_keeps_only_their_trend():
+    space, recipe = Space("extended", (1, 28, 28), 10, 3566), Recipe(epochs=3)
+    trials = [
+        Trial(
+            study="other", config=config, recipe=recipe, dataset=DATA, target=0.9, family="extended", seeds=[1],
+            parameters=config.parameters(), accuracies=[value], accuracy_validation=value, state="complete",
+        )
+        for config in space.configurations(0, 3566, 30)
+        for value in [1 - 0.4 * (3566 / config.parameters()) ** 0.8]
+        if value > 0.1
+    ]  # fmt: skip
+    assert len(trials) > 10
+    found = warm_start(trials, space, "MNIST", recipe.model_copy(update={"epochs": 9}), 0.99)
+    assert [o.value for o in found] == pytest.approx([0.8 * math.log(3566 / o.cost) for o in found])
+    as_they_are = warm_start(trials, space, "MNIST", recipe, 0.99)
+    assert min(o.value for o in as_they_are) > 3
