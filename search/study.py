@@ -23,7 +23,7 @@ from .errors import UserError
 from .protocol import STARTS, margin
 from .recipe import Recipe
 from .records import Data, Trial, append, read, repair
-from .sampler import Candidate, FrontierSampler
+from .sampler import Candidate, FrontierPruner, FrontierSampler
 from .space import Space, training_work
 from .storage import Lock, open_study, writable
 from .training import Epoch, Trained, train
@@ -139,9 +139,17 @@ class Search:
         trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
         earlier = warm_start(trials, self.space, self.data.label, self.recipe, self.threshold)
         self.sampler = FrontierSampler(
-            self.space.knobs, self._candidates, self.threshold, self.ceiling, seed=self.seed, earlier=earlier
+            self.space.knobs,
+            self._candidates,
+            self.threshold,
+            self.ceiling,
+            epochs=self.recipe.epochs,
+            seed=self.seed,
+            earlier=earlier,
         )
-        return open_study(url, self.name, identity, self.sampler)
+        study = open_study(url, self.name, identity, self.sampler)
+        study.pruner = FrontierPruner(self.sampler)
+        return study
 
     def _adopt_interrupted(self) -> None:
         """Trials that a killed run left unfinished are enqueued again; their checkpoints let them go on.
@@ -199,8 +207,9 @@ class Search:
 
     @property
     def incumbent(self) -> int:
-        found = self.feasible()
-        return found[0].user_attrs["parameters"] if found else self.ceiling
+        """Parameters that a suggestion has to undercut: of the smallest trial believed to reach the threshold."""
+        best = self.sampler.incumbent(self.study)
+        return best.user_attrs["parameters"] if best else self.ceiling
 
     # --- running -----------------------------------------------------------------------------------------------
 
@@ -272,7 +281,7 @@ class Search:
             curve.append(accuracy)
             trial.report(accuracy, epoch)
             self.listen(Event("epoch", "", config, trial.number, epoch, self.recipe.epochs, curve, accuracy=accuracy))
-            if self.curves.hopeless(epoch, accuracy, self.threshold):
+            if trial.should_prune():
                 return True
             if deadline is not None and epoch < self.recipe.epochs:
                 now = time.monotonic()

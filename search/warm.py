@@ -1,28 +1,40 @@
 """A warm start: what other studies measured, as a new study's sampler understands it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
+from .curves import relative_error
 from .recipe import Recipe
 from .records import Trial
-from .sampler import Observation, relative_error
 from .space import Space
+from .survey import Observation, expected
+
+MANY = 10  # measurements of one kind from which their common level is taken out
 
 
 def warm_start(
     trials: Sequence[Trial], space: Space, label: str, recipe: Recipe, threshold: float
 ) -> list[Observation]:
-    """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones."""
-    observations = []
+    """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones.
+
+    Another data set, and another recipe (fewer epochs, say), tell about trends; their level is another one. A few such
+    trials hardly move the model's level; many would, so theirs is moved to where the sampler's prior mean has it.
+    """
+    groups: dict[tuple, list[Observation]] = defaultdict(list)
     plan = recipe.model_dump(mode="json")
     for trial in trials:
         config = trial.config.model_copy(update={"in_channels": space.image[0], "num_classes": space.classes})
         knobs = space.knobs_of(config)
         if knobs is None or trial.accuracy_validation is None:
             continue
-        if trial.dataset.label == label:  # another recipe tells less about the level
-            value = relative_error(trial.accuracy_validation, threshold)
-            noise = 0.1 if trial.recipe == plan else 0.3
-        else:  # another data set tells about trends only
-            value, noise = relative_error(trial.accuracy_validation, trial.target), 0.4
-        observations.append(Observation(knobs, config.parameters(), value, noise))
-    return observations
+        ours, same = trial.dataset.label == label, trial.recipe == plan
+        value = relative_error(trial.accuracy_validation, threshold if ours else trial.target)
+        noise = 0.4 if not ours else 0.1 if same else 0.3
+        kind = () if ours and same else (trial.dataset.label, trial.study)
+        groups[kind].append(Observation(knobs, config.parameters(), value, noise))
+    for kind, group in groups.items():
+        if kind and len(group) >= MANY:
+            level = sum(o.value - float(expected(space.ceiling, o.cost)) for o in group) / len(group)
+            for observation in group:
+                observation.value -= level
+    return [observation for group in groups.values() for observation in group]

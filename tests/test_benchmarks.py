@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from search.records import read
+from search.recipe import default_recipe
+from search.records import Data, Trial, append, read
+from search.space import Space
+from search.training import Epoch
 from wavemix import kernels
 
 ROOT = Path(__file__).parents[1]
@@ -138,3 +141,45 @@ def test_records_are_json_lines_with_the_load(tmp_path, scripts):
     record(path, name="x", unit="s", ours=1.0, peers={"y": 4.0}, better="lower", repetitions=1)
     line = json.loads(path.read_text())
     assert line["ratios"] == {"y": 0.25} and line["details"]["load_1min"] >= 0 and line["machine"]
+
+
+def test_sampler(tmp_path):
+    """Made-up curves: deeper and wider is better; the sampler is played beside TPE and both find something."""
+    space = Space("extended", (1, 28, 28), 10, 6000)
+    recipe, data = default_recipe("mnist", 28, 6), Data(name="x", label="MNIST", variant="v", digest="d", train_count=9)
+    for number, config in enumerate([c for c in space.configurations(1, 6000, 3000) if c.parameters() > 500][:40]):
+        last = 1 - 0.02 * (3000 / config.parameters()) ** 0.8 * 1.05 ** (number % 3)
+        curve = [
+            Epoch(epoch=e, train_loss=0.1, accuracy=1 - (1 - last) * 1.1 ** (6 - e), seconds=1.0) for e in range(1, 7)
+        ]
+        append(
+            tmp_path / "curves-mnist.jsonl",
+            Trial(
+                study="curves-mnist", number=number, config=config, recipe=recipe, dataset=data, target=0.99,
+                family="extended", seeds=[0], parameters=config.parameters(), curves=[curve], accuracies=[last],
+                accuracy_validation=last, state="complete",
+            ),
+        )  # fmt: skip
+    script = [sys.executable, str(ROOT / "scripts" / "benchmark_sampler.py"), "--results", str(tmp_path)]
+    options = ["--data", "mnist", "--repetitions", "1", "--budget", "2", "--processes", "1", "--contenders", "TPE"]
+    output = tmp_path / "benchmarks.jsonl"
+    result = subprocess.run([*script, *options, "--output", str(output)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    below, near = read(output)
+    assert "below the published count" in below.name and "5 % of the optimum" in near.name
+    assert 0 < below.ours < 2 and below.details["reached"]["frontier"] == 1
+    assert below.details["parameters_at_end"]["frontier"] < 3566
+    assert 0 < below.details["surrogate"]["left-one-out root mean square"] < 0.2
+    assert (tmp_path / "plots" / "sampler-MNIST.svg").exists()
+    (tmp_path / "curves-mnist.jsonl").unlink()
+    result = subprocess.run([*script, *options], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_storage(tmp_path):
+    output = tmp_path / "benchmarks.jsonl"
+    script = [sys.executable, str(ROOT / "scripts" / "benchmark_storage.py"), "--trials", "5", "--repetitions", "1"]
+    result = subprocess.run([*script, "--output", str(output)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (found,) = read(output)
+    assert found.name == "one trial's turn after 5 finished trials, sqlite" and 0 < found.ours < 5

@@ -8,15 +8,19 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
+from search.curves import Curves, relative_error
+from search.process import Features, Kernel, Process
 from search.recipe import Recipe
 from search.records import Data, Trial
-from search.sampler import Candidate, Features, FrontierSampler, Observation, Process, relative_error
+from search.sampler import Candidate, FrontierPruner, FrontierSampler, Observation
 from search.space import Space, training_work
+from search.survey import Survey
 from search.warm import warm_start
 
 KNOBS = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
 ALL = [dict(zip(KNOBS, combination)) for combination in itertools.product(*KNOBS.values())]
 TARGET = 0.9
+DATA = Data(name="x", label="MNIST", variant="official", digest="d", train_count=9)
 
 
 def cost(knobs) -> int:
@@ -85,9 +89,21 @@ def test_running_trials_are_taken_into_account():
     assert len({tuple(params.items()) for params in batch}) == 6
     # a running trial makes its neighbours less uncertain, so that the next worker looks elsewhere
     pool = candidates(4000)
-    _, alone = sampler().predict([], [], pool)
-    _, beside = sampler().predict([], [(pool[50].knobs, pool[50].cost)], pool)
+    alone, beside = study(), study()
+    beside.enqueue_trial(pool[50].knobs)
+    beside.ask(distributions())
+    (_, alone), (_, beside) = (Survey(sampler().history(s)).predict(pool) for s in (alone, beside))
     assert beside[50] < alone[50] and (beside <= alone + 1e-9).all()
+
+
+def test_unfinished_trials_teach_by_what_they_reported():
+    def after(accuracy):
+        ours, chosen = study(), sampler(epochs=4)
+        ours.enqueue_trial(ALL[150])
+        ours.ask(distributions()).report(accuracy, 2)
+        return Survey(chosen.history(ours)).predict([Candidate(ALL[150], cost(ALL[150]), 1)])[0][0]
+
+    assert after(0.5) > after(0.8) > after(0.9)
 
 
 @pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
@@ -106,8 +122,7 @@ def test_pruned_trials_teach_by_what_was_expected_of_them():
             state=TrialState.PRUNED, params=ALL[150], distributions=distributions(), user_attrs={"expected": expected}
         )
         ours.add_trial(trial)
-        observed, *_ = sampler()._survey(ours, None)
-        return sampler().predict(observed, [], [Candidate(ALL[150], cost(ALL[150]), 1)])[0][0]
+        return Survey(sampler().history(ours)).predict([Candidate(ALL[150], cost(ALL[150]), 1)])[0][0]
 
     assert after(0.5) > after(0.89) > after(0.95)
     assert after(0.5) == pytest.approx(relative_error(0.5, TARGET), abs=0.6)
@@ -131,27 +146,128 @@ def test_earlier_observations_change_the_first_proposal():
     assert cost(first) < cost(study().ask(distributions()).params), "it knows where to look"
 
 
+def curve(knobs, epochs=4) -> list[float]:
+    """Error falls by the same factor every epoch, to what `accuracy` says."""
+    return [1 - min(0.9, (1 - accuracy(knobs)) * 1.6 ** (epochs - epoch)) for epoch in range(1, epochs + 1)]
+
+
+def test_optimize_with_pruning_beats_tpe_at_the_same_number_of_epochs():
+    """The example of the module's docstring, and TPE on the same problem as Optuna's manual has it."""
+
+    def trained(trial, report, spent):
+        knobs = {name: trial.suggest_categorical(name, values) for name, values in KNOBS.items()}
+        for epoch, value in enumerate(curve(knobs), 1):
+            spent.append(epoch)
+            report(trial, value, epoch)
+        return knobs, value
+
+    def reported(trial, value, epoch):
+        trial.report(value, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    best = min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    chosen, spent = sampler(epochs=4), []
+    ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
+    ours.optimize(lambda trial: trained(trial, reported, spent)[1], n_trials=25)
+    reached = cost(chosen.incumbent(ours).params)
+    assert reached <= 1.2 * best
+    assert any(t.state == TrialState.PRUNED for t in ours.trials) and len(spent) < 25 * 4
+
+    def constrained(trial):
+        knobs, value = trained(trial, lambda *ignored: None, [])
+        trial.set_constraint("accuracy", TARGET - value)
+        return cost(knobs)
+
+    found = []
+    for seed in range(3):
+        tpe = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        tpe.optimize(constrained, n_trials=len(spent) // 4)
+        found.append(min((t.value for t in tpe.trials if t.constraints["accuracy"] <= 0), default=math.inf))
+    assert min(found) > 1.5 * reached
+
+
+def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
+    def asked(value):
+        chosen = sampler(epochs=4)
+        ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
+        for knobs in ALL[::9]:
+            steps = dict(enumerate(curve(knobs), 1))
+            ours.add_trial(
+                create_trial(
+                    value=accuracy(knobs), params=knobs, distributions=distributions(), intermediate_values=steps
+                )
+            )
+        trial = ours.ask(distributions())
+        before = chosen.reach(ours, ours.trials[-1])
+        trial.report(value, 3)
+        return before, chosen.reach(ours, ours.trials[-1]), trial.should_prune()
+
+    before, after, pruned = asked(0.5)
+    assert after < before and pruned
+    before, after, pruned = asked(0.97)
+    assert after > before and not pruned
+
+
+def test_what_passed_by_luck_is_no_incumbent():
+    ours, chosen = study(), sampler()
+    for knobs in ALL[::3]:
+        ours.add_trial(create_trial(value=accuracy(knobs), params=knobs, distributions=distributions()))
+    honest = chosen.incumbent(ours)
+    near = min((k for k in ALL if 0.5 * cost(honest.params) < cost(k) and k not in ALL[::3]), key=accuracy)
+    assert cost(near) < cost(honest.params) and accuracy(near) < TARGET - 0.05
+    ours.add_trial(create_trial(value=TARGET + 0.001, params=near, distributions=distributions()))
+    assert chosen.incumbent(ours).number == honest.number
+
+
+def test_curves_give_the_mean_gain_and_its_spread():
+    curves = Curves(3)
+    assert curves.gain(3)[0] == 0 and curves.gain(1)[0] > curves.gain(2)[0] > 0
+    for last in (0.9, 0.95, 0.98) * 20:
+        curves.add([1 - 4 * (1 - last), 1 - 2 * (1 - last), last])
+    curves.add([0.5, 0.6])  # of another length
+    mean, deviation = curves.gain(1)
+    assert mean == pytest.approx(math.log(4), abs=0.05) and deviation < 0.25
+    end, _ = curves.end(2, 0.9, 0.95)
+    assert end == pytest.approx(relative_error(0.9, 0.95) - math.log(2), abs=0.05)
+    assert curves.hopeless(1, 0.5, 0.95) and not curves.hopeless(1, 0.85, 0.95)
+
+
 def test_process_is_gaussian_regression():
     rng = np.random.default_rng(0)
     x, y, noise = rng.normal(size=(12, 3)), rng.normal(size=12), np.full(12, 0.1)
-    model = Process(x, y, noise, 0.2)
+    kernel = Kernel(3)
+    kernel.fit(x, y, noise)
+    model = Process(kernel, x, y, noise)
     points = rng.normal(size=(5, 3))
     mean, deviation = model(points)
-    inverse = np.linalg.inv(model.kernel(x, x) + 0.01 * np.eye(12))
-    cross = model.kernel(points, x)
+    inverse = np.linalg.inv(kernel(x, x) + (0.01 + kernel.noise) * np.eye(12))
+    cross = kernel(points, x)
     assert mean == pytest.approx(cross @ inverse @ y)
-    variance = np.diag(model.kernel(points, points) - cross @ inverse @ cross.T)
+    variance = np.diag(kernel(points, points) - cross @ inverse @ cross.T)
     assert deviation == pytest.approx(np.sqrt(variance))
-    halves = Process(x[:6], y[:6], noise[:6], 0.2).extended(x[6:], y[6:], noise[6:])
+    halves = Process(kernel, x[:6], y[:6], noise[:6]).extended(x[6:], y[6:], noise[6:])
     assert halves(points)[0] == pytest.approx(mean)
-    assert Process(x, y, noise).amplitude in (0.1, 0.2, 0.4)
+
+
+def test_a_fit_finds_the_feature_that_matters():
+    rng = np.random.default_rng(0)
+    x, noise = rng.uniform(-2, 2, (60, 3)), np.full(60, 0.01)
+    y = np.sin(2 * x[:, 1])
+    kernel = Kernel(3)
+    plain = np.abs(Process(kernel, x, y, noise)(x + 0.2)[0] - np.sin(2 * (x[:, 1] + 0.2))).mean()
+    kernel.fit(x, y, noise)
+    assert kernel.theta[1] < min(kernel.theta[0], kernel.theta[2])
+    fitted = np.abs(Process(kernel, x, y, noise)(x + 0.2)[0] - np.sin(2 * (x[:, 1] + 0.2))).mean()
+    assert fitted < 0.5 * plain
 
 
 def test_features_are_logarithms_and_indicators():
     features = Features(KNOBS)
     assert features.numeric == ["width", "depth"]
     row = features([{"width": 8, "depth": 2, "kind": "dense", "flag": False}], [256])[0]
-    assert row == pytest.approx([math.log(256) - 8, math.log(8), math.log(2), 0, 1, 1, 0])
+    assert row == pytest.approx([math.log(256) - 8, math.log(8), math.log(2), 0, 0.7, 0.7, 0])
+    assert len(row) == len(features)
 
 
 def test_relative_error_is_negative_from_the_target_on():
@@ -223,3 +339,21 @@ def test_warm_start_reads_other_studies():
     assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
     assert found[0].noise < found[1].noise < found[2].noise
     assert found[0].value == pytest.approx(relative_error(0.95, 0.99)) and found[2].value == pytest.approx(0)
+
+
+def test_a_warm_start_with_many_trials_of_another_level_keeps_only_their_trend():
+    space, recipe = Space("extended", (1, 28, 28), 10, 3566), Recipe(epochs=3)
+    trials = [
+        Trial(
+            study="other", config=config, recipe=recipe, dataset=DATA, target=0.9, family="extended", seeds=[1],
+            parameters=config.parameters(), accuracies=[value], accuracy_validation=value, state="complete",
+        )
+        for config in space.configurations(0, 3566, 30)
+        for value in [1 - 0.4 * (3566 / config.parameters()) ** 0.8]
+        if value > 0.1
+    ]  # fmt: skip
+    assert len(trials) > 10
+    found = warm_start(trials, space, "MNIST", recipe.model_copy(update={"epochs": 9}), 0.99)
+    assert [o.value for o in found] == pytest.approx([0.8 * math.log(3566 / o.cost) for o in found])
+    as_they_are = warm_start(trials, space, "MNIST", recipe, 0.99)
+    assert min(o.value for o in as_they_are) > 3

@@ -1,0 +1,115 @@
+"""Gaussian-process regression over knobs, for a few hundred noisy measurements."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+LEVEL = 0.09  # prior variance of the level
+INDICATOR = 0.7  # two choices are about as far apart as a number and its double
+# prior of the logarithms of: a length scale, the smooth part's variance, each feature's weight, the noise variance
+CENTRES, WIDTHS = (0.5, math.log(0.05), math.log(0.02), math.log(0.003)), (0.7, 0.7, 0.7, 0.7)
+
+
+class Features:
+    """Knobs as numbers of about unit spread: logarithms of positive numbers, an indicator for every other choice."""
+
+    def __init__(self, knobs: dict[str, Sequence]):
+        self.numeric = [
+            name
+            for name, values in knobs.items()
+            if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and min(values) > 0
+        ]
+        self.choices = [(name, value) for name, values in knobs.items() if name not in self.numeric for value in values]
+
+    def __len__(self) -> int:
+        return 1 + len(self.numeric) + len(self.choices)
+
+    def __call__(self, knobs: list[dict[str, Any]], costs: list[float]) -> np.ndarray:
+        rows = [
+            [math.log(cost) - 8]
+            + [math.log(k[name]) for name in self.numeric]
+            + [INDICATOR * (k[name] == value) for name, value in self.choices]
+            for k, cost in zip(knobs, costs)
+        ]
+        return np.array(rows).reshape(len(knobs), len(self))
+
+
+class Kernel:
+    """Level + linear + squared exponential with a length scale a feature, and noise on top of what is known of it."""
+
+    def __init__(self, features: int):
+        self.theta = np.repeat(CENTRES, (features, 1, 1, 1)).astype(float)
+        self.fitted = 0  # measurements it was last fitted to
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self._parts(a, b)[0] + LEVEL
+
+    def _parts(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scales, (smooth, linear, _) = np.exp(self.theta[:-3]), np.exp(self.theta[-3:])
+        x, z = a / scales, b / scales
+        square = ((x**2).sum(1)[:, None] + (z**2).sum(1) - 2 * x @ z.T).clip(min=0)
+        bent = smooth * np.exp(-0.5 * square)
+        return bent + linear * a @ b.T, bent
+
+    def variance(self, x: np.ndarray) -> np.ndarray:
+        smooth, linear, _ = np.exp(self.theta[-3:])
+        return LEVEL + smooth + linear * (x**2).sum(1)
+
+    @property
+    def noise(self) -> float:
+        return math.exp(self.theta[-1])
+
+    def fit(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray) -> None:
+        """Maximum a posteriori (Rasmussen & Williams, 2006, 5.4.1), from where the last fit ended."""
+        count = x.shape[1]
+        centres = np.repeat(CENTRES, (count, 1, 1, 1))
+        widths = np.repeat(WIDTHS, (count, 1, 1, 1))
+
+        def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            self.theta = theta
+            scales, (_, linear, extra) = np.exp(theta[:count]), np.exp(theta[count:])
+            covariance, bent = self._parts(x, x)
+            lower = cholesky(covariance + LEVEL + np.diag(noise**2 + extra), lower=True)
+            inverse = cho_solve((lower, True), np.eye(len(y)))
+            weights = inverse @ y
+            outer = inverse - np.outer(weights, weights)  # twice the loss's derivative by the covariance
+            curved = outer * bent
+            lengths = 2 * (curved.sum(1) @ x**2 - ((curved @ x) * x).sum(0)) / scales**2
+            gradient = 0.5 * np.concatenate(
+                [lengths, [curved.sum(), linear * (outer * (x @ x.T)).sum(), extra * np.trace(outer)]]
+            )
+            off = (theta - centres) / widths
+            value = 0.5 * y @ weights + np.log(np.diag(lower)).sum() + 0.5 * off @ off
+            return float(value), gradient + off / widths
+
+        bounds = [(-4, 4)] * count + [(-7, 2), (-10, 0), (-9, 0)]
+        self.theta = minimize(loss, self.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}).x
+        self.fitted = len(y)
+
+
+class Process:
+    """The posterior given measurements `y` at `x` with standard deviations `noise`."""
+
+    def __init__(self, kernel: Kernel, x: np.ndarray, y: np.ndarray, noise: np.ndarray):
+        self.kernel, self.x, self.y, self.noise = kernel, x, y, noise
+        if len(y):
+            self.lower = cholesky(kernel(x, x) + np.diag(noise**2 + kernel.noise), lower=True)
+            self.weights = cho_solve((self.lower, True), y)
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation at each row of `x`, noise left out."""
+        variance = self.kernel.variance(x)
+        if not len(self.y):
+            return np.zeros(len(x)), np.sqrt(variance)
+        cross = self.kernel(self.x, x)
+        solved = solve_triangular(self.lower, cross, lower=True)
+        return cross.T @ self.weights, np.sqrt((variance - (solved**2).sum(0)).clip(min=1e-6))
+
+    def extended(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray) -> "Process":
+        return Process(
+            self.kernel, np.vstack([self.x, x]), np.concatenate([self.y, y]), np.concatenate([self.noise, noise])
+        )

@@ -1,0 +1,169 @@
+"""What a study has measured, as its sampler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
+
+from .curves import Curves, relative_error
+from .process import Process
+
+if TYPE_CHECKING:
+    from .sampler import FrontierSampler
+
+SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
+FITTED = 400  # observations in a fit: the cheapest way to keep a suggestion below a second after 10,000 trials
+NOISE, GUESSED = 0.05, 0.2  # deviations of a measured and of a guessed log error
+SURE = 0.5  # probability from which a configuration measured feasible counts as it
+
+
+class Candidate:
+    """One configuration as the sampler sees it: its knobs, its cost (parameters) and its work (training FLOPs)."""
+
+    __slots__ = ("knobs", "cost", "work", "key", "row")
+
+    def __init__(self, knobs: dict[str, Any], cost: float, work: float):
+        self.knobs, self.cost, self.work = knobs, cost, work
+        self.key, self.row = _key(knobs), None  # the row of features, once the sampler has needed it
+
+
+class Observation:
+    """A measured candidate: its relative log error and the standard deviation of that measurement."""
+
+    __slots__ = ("knobs", "cost", "value", "noise")
+
+    def __init__(self, knobs: dict[str, Any], cost: float, value: float, noise: float):
+        self.knobs, self.cost, self.value, self.noise = knobs, cost, value, noise
+
+
+class History:
+    """A study's trials, finished ones read once: reading 10,000 of them would take longer than a suggestion.
+
+    Attributes: curves (of complete trials), finished (those with an accuracy) and passed (those measured feasible) as
+    (cost, trial), running (trials), seen (keys of all configurations that were finished).
+    """
+
+    def __init__(self, sampler: FrontierSampler):
+        self.sampler = sampler
+        self.curves = Curves(sampler.epochs or 1)
+        self.finished: list[tuple[float, FrozenTrial]] = []
+        self.passed: list[tuple[float, FrozenTrial]] = []
+        self.running: list[FrozenTrial] = []
+        self.seen: set[tuple] = set()
+        self._read, self._open = 0, []
+
+    def updated(self, trials: list[FrozenTrial]) -> History:
+        """Take in what is new; `trials` are all of the study's, by number."""
+        waiting = [*self._open, *range(self._read, len(trials))]
+        self._read, self._open, self.running = len(trials), [], []
+        for number in waiting:
+            trial = trials[number]
+            if trial.state.is_finished():
+                self._finish(trial)
+                continue
+            self._open.append(number)
+            if trial.params:
+                self.running.append(trial)
+        return self
+
+    def _finish(self, trial: FrozenTrial) -> None:
+        if not trial.params:
+            return
+        self.seen.add(_key(trial.params))
+        cost = self.sampler.cost_of(trial)
+        if cost is None or trial.state == TrialState.FAIL:
+            return
+        if trial.state == TrialState.COMPLETE:
+            self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
+            if trial.value >= self.sampler.target and cost < self.sampler.ceiling:
+                self.passed.append((cost, trial))
+        elif not trial.intermediate_values and "expected" not in trial.user_attrs:
+            return
+        self.finished.append((cost, trial))
+
+
+class Survey:
+    """The posterior of a moment, trial `number` left out: the sampler's model, incumbent and what is left to try."""
+
+    def __init__(self, history: History, number: int | None = None):
+        self.history, self.sampler = history, history.sampler
+        running = [t for t in history.running if t.number != number]
+        self.seen = {_key(t.params) for t in running}
+        self.observed = list(self.sampler.earlier[-FITTED // 2 :])
+        for cost, trial in history.finished[-FITTED:]:
+            self._observe(trial, cost)
+        silent = []  # running, and nothing reported yet
+        for trial in running:
+            cost = self.sampler.cost_of(trial)
+            if cost is not None and not self._observe(trial, cost):
+                silent.append((trial.params, cost))
+        self.model = self._model(silent)
+        self.incumbent, self.below = self._incumbent()
+
+    def _observe(self, trial: FrozenTrial, cost: float) -> bool:
+        target, value = self.sampler.target, None
+        if trial.state == TrialState.COMPLETE:
+            value, noise = relative_error(trial.value, target), NOISE
+        elif trial.intermediate_values and self.sampler.epochs:
+            value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), target)
+        elif "expected" in trial.user_attrs:
+            value, noise = relative_error(trial.user_attrs["expected"], target), GUESSED
+        if value is not None:
+            self.observed.append(Observation(trial.params, cost, value, noise))
+        return value is not None
+
+    def _model(self, silent: list[tuple[dict, float]]) -> Process:
+        features, kernel = self.sampler.features, self.sampler.kernel
+        observed = self.observed[-FITTED:]
+        x = features([o.knobs for o in observed], [o.cost for o in observed])
+        y = np.array([o.value for o in observed]) - self._prior([o.cost for o in observed])
+        noise = np.array([o.noise for o in observed])
+        if len(y) >= 1.1 * kernel.fitted + 1:
+            kernel.fit(x, y, noise)
+        model = Process(kernel, x, y, noise)
+        if silent:
+            places = features([knobs for knobs, _ in silent], [cost for _, cost in silent])
+            model = model.extended(places, model(places)[0], np.full(len(places), GUESSED))
+        return model
+
+    def _incumbent(self) -> tuple[FrozenTrial | None, float]:
+        passed = sorted(self.history.passed, key=lambda pair: pair[0])[:FITTED]
+        if passed:
+            mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial in passed])
+            for (cost, trial), probability in zip(passed, ndtr(-mean / deviation)):
+                if probability >= SURE:
+                    return trial, cost
+        return None, self.sampler.ceiling
+
+    def pool(self) -> list[Candidate]:
+        """Candidates below the incumbent that no trial has had."""
+        seen = self.history.seen
+        return [
+            c
+            for c in self.sampler.candidates(self.below)
+            if c.cost < self.below and c.key not in seen and c.key not in self.seen
+        ]
+
+    def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation of the relative log error of each candidate in `pool`."""
+        new = [c for c in pool if c.row is None]
+        for candidate, row in zip(new, self.sampler.features([c.knobs for c in new], [c.cost for c in new])):
+            candidate.row = row
+        mean, deviation = self.model(np.array([c.row for c in pool]))
+        return mean + self._prior([c.cost for c in pool]), deviation
+
+    def _prior(self, costs: Sequence[float]) -> np.ndarray:
+        return expected(self.sampler.ceiling, np.array(costs, dtype=float))
+
+
+def expected(ceiling: float, cost):
+    """The prior mean: relative log error of configurations of these costs, where the ceiling's is 0."""
+    return SLOPE * np.log(ceiling / cost)
+
+
+def _key(knobs: dict[str, Any]) -> tuple:
+    return tuple(sorted(knobs.items()))
