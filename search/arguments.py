@@ -1,13 +1,20 @@
 """What the command line's options mean: times, seeds, models given as JSON, names of studies."""
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from pydantic import BaseModel, ValidationError
 
 from .errors import UserError
 
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches lie below
+DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
+Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
 
 def seconds_of(budget: str) -> float:
@@ -69,3 +76,22 @@ def study_name(data: str, target: float, family: str) -> str:
 def fresh_seeds(count: int, seed: int, offset: int = 0) -> list[int]:
     """Seeds of a confirmation: the same for the same search, none of them one of a search."""
     return list(range(FRESH + seed * 1000 + offset, FRESH + seed * 1000 + offset + count))
+
+
+def wide(table) -> None:
+    """Print a table; one that is piped is not cut to 80 columns."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Turns an interruption into exit code 130 and the command that goes on."""
+    from .environment import command_line
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; the same command goes on from here: {command_line(sys.argv)}", err=True)
+        raise typer.Exit(130) from None

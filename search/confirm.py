@@ -20,6 +20,7 @@ from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
 from . import datasets
+from .attempt import dataset_of
 from .cost import cost
 from .datasets import Split
 from .errors import UserError
@@ -27,7 +28,6 @@ from .protocol import margin
 from .recipe import Recipe
 from .records import Confirmation, Record, Trial, append, read, repair
 from .storage import writable
-from .study import dataset_of
 from .training import Epoch, Trained, evaluate, train
 
 

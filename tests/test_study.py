@@ -1,8 +1,6 @@
 """A search with a stand-in for training, whose accuracies are known: what it tries, refuses, records and survives."""
 
 import math
-import subprocess
-import sys
 import time
 
 import pytest
@@ -40,7 +38,7 @@ class Training:
 
     def __init__(self, monkeypatch, before=lambda config, epoch: None):
         self.before, self.configs, self.counts = before, [], []
-        monkeypatch.setattr("search.study.train", self)
+        monkeypatch.setattr("search.attempt.train", self)
 
     @staticmethod
     def accuracy(config, fraction: float = 1.0) -> float:
@@ -185,7 +183,7 @@ def test_full_disk_ends_the_search_and_loses_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device"):
         search.run(trials=1)
     states = [t.state.name for t in search.study.get_trials()]
-    assert states == ["FAIL", "WAITING"], "the trial is tried again by the next run"
+    assert states == ["WAITING"], "the trial is tried again by the next run"
 
 
 def test_nan_is_a_failed_trial_with_its_reason(tmp_path, monkeypatch):
@@ -204,6 +202,7 @@ def test_interrupted_trial_is_the_first_of_the_next_run(tmp_path, monkeypatch):
     training = Training(monkeypatch, interrupt)
     with engine(tmp_path) as search, pytest.raises(KeyboardInterrupt):
         search.run(trials=5)
+    assert [t.state for t in search.study.get_trials()] == [TrialState.WAITING]
     assert not (tmp_path / "toy.jsonl").exists()
     training.before = lambda config, epoch: None
     engine(tmp_path).run(trials=1)
@@ -211,24 +210,25 @@ def test_interrupted_trial_is_the_first_of_the_next_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["complete", "pruned"])
-def test_run_killed_after_its_record_is_told_from_it(tmp_path, monkeypatch, state):
+def test_run_killed_before_its_record_was_written_has_it_written_by_the_next(tmp_path, monkeypatch, state):
     training = Training(monkeypatch)
     if state == "pruned":
         training.accuracy = lambda config, fraction=1.0: 0.1
     first = engine(tmp_path)
-    monkeypatch.setattr(first, "_tell", lambda *_: (_ for _ in ()).throw(SystemExit("killed")))
-    with pytest.raises(SystemExit):
-        first.run(trials=1)
+    with monkeypatch.context() as killed:
+        killed.setattr("search.attempt.append", lambda *_: (_ for _ in ()).throw(SystemExit("killed")))
+        with pytest.raises(SystemExit):
+            first.run(trials=1)
     first.close()
-    second = engine(tmp_path)
-    (told,) = second.study.get_trials()
-    (record,) = trials(tmp_path)
-    assert record.state == state and told.state.name.lower() == state
-    if state == "complete":
-        assert told.value == pytest.approx(record.accuracy_validation) and second.best()[0].number == 0
-    second.run(trials=1)
+    assert not first.path.exists()
+    with engine(tmp_path) as second:
+        (told,) = second.study.get_trials()
+        (record,) = trials(tmp_path)
+        assert record.state == state and told.state.name.lower() == state
+        second.run(trials=1)
     assert training.configs[0] != training.configs[1], "it is not trained again"
-    assert len({r.number for r in trials(tmp_path)}) == 2
+    engine(tmp_path).close()
+    assert [r.number for r in trials(tmp_path)] == [0, 1], "and it is written once"
 
 
 def test_torn_record_is_moved_aside(tmp_path, monkeypatch):
@@ -279,24 +279,6 @@ def test_time_for_the_confirmation_is_kept(tmp_path, monkeypatch):
     assert search.confirmation_seconds(3) == pytest.approx(8 * 3 / 2 * 300 / 250 * 1.1)
     search.run(seconds=search.confirmation_seconds(3) - 1)
     assert len(trials(tmp_path)) == 1
-
-
-def test_second_process_on_a_study_is_refused(tmp_path):
-    code = (
-        "import sys, time; from pathlib import Path; from search.storage import Lock\n"
-        "lock = Lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
-    )
-    folder = tmp_path / "studies" / "toy"
-    folder.mkdir(parents=True)
-    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="the study toy is being run already"):
-            engine(tmp_path)
-    finally:
-        other.kill()
-        other.communicate()
-    engine(tmp_path).close()  # a killed process holds nothing
 
 
 @pytest.mark.parametrize(
