@@ -111,7 +111,13 @@ class Attempt:
         return True
 
     def _taken(self) -> None:
-        self.search.listen(Event("note", f"trial {self.number} was finished by another worker first"))
+        """Somebody else has ended this trial. One that another program failed has not been tried: it goes in anew."""
+        reason = "was finished by another worker first"
+        ended = self.search.storage.get_trial(self.id)
+        if ended.state == TrialState.FAIL and not {"record", "twin"} & ended.user_attrs.keys():
+            self.search.study.enqueue_trial(self.params)
+            reason = "was failed by another program: it is put in anew"
+        self.search.listen(Event("note", f"trial {self.number} {reason}"))
 
     # --- training ----------------------------------------------------------------------------------------------
 
