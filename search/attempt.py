@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
+from safetensors import SafetensorError
 
 from wavemix.config import LiteConfig
 
@@ -84,7 +85,7 @@ class Attempt:
             pass
 
     def end(self, state: str, results: list[Trained], reason: str | None, spent: float, **attributes) -> bool:
-        """Tell the trial's outcome after `spent` seconds and write its record; False where another worker had done so before.
+        """Tell the trial's outcome after `spent` seconds and record it; False where another worker had done so before.
 
         The record is part of what the storage keeps, and whoever sets the final state first has ended the trial: it is
         counted once, and a run that is killed before the last line is completed by the next one (see `Ledger`).
@@ -165,9 +166,10 @@ class Attempt:
                 checkpoint.keep()
                 self.put_back()
                 raise
-            except OSError as error:
+            except (OSError, SafetensorError) as error:  # the latter is what writing to a full disk raises
                 self.put_back()
-                raise UserError(f"trial {self.number} could not go on: {error.strerror or error}") from error
+                reason = getattr(error, "strerror", None) or error
+                raise UserError(f"trial {self.number} could not go on: {reason}") from error
             except (RuntimeError, MemoryError) as error:
                 self._broken(error, time.monotonic() - start)
             else:

@@ -5,8 +5,10 @@ transaction begins with the write lock. A storage that goes away for a while is 
 """
 
 import functools
+import sqlite3
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -149,6 +151,9 @@ def _database(url: str) -> optuna.storages.BaseStorage:
     options: dict = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": 60, "isolation_level": None}}
+        if file := sqlite_file(url):
+            with closing(sqlite3.connect(file, timeout=60)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # one wait for the disk a commit instead of three
     elif url.startswith("postgresql+psycopg:"):
         # a server that vanishes without a word is noticed after a minute
         alive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60000}

@@ -101,7 +101,9 @@ class Study:
         best = min(reached, key=lambda t: t.user_attrs["parameters"], default=None)
         counts: dict[str, int] = {}
         for trial in trials:
-            counts[trial.state.name.lower()] = counts.get(trial.state.name.lower(), 0) + 1
+            dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried
+            state = "dropped" if dropped else trial.state.name.lower()
+            counts[state] = counts.get(state, 0) + 1
         facts = Table.grid(padding=(0, 2))
         facts.add_row(
             "study", f"{self.name}, {self.source}, target {identity['target']:g}, {identity['family']} family"

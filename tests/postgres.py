@@ -38,7 +38,18 @@ class Server:
         word = folder / "word"
         word.write_text(PASSWORD)
         word.chmod(0o644)
-        options = ["--username", "me", "--pwfile", word, "--auth", "scram-sha-256", "--no-sync", "--no-locale", "-E", "UTF8"]
+        options = [
+            "--username",
+            "me",
+            "--pwfile",
+            word,
+            "--auth",
+            "scram-sha-256",
+            "--no-sync",
+            "--no-locale",
+            "-E",
+            "UTF8",
+        ]
         self._run(program("initdb"), "-D", self.data, *options)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

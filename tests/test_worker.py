@@ -14,16 +14,17 @@ from pathlib import Path
 import optuna
 import postgres
 import pytest
-import torch
 from optuna.trial import TrialState
 from rich.console import Console
 from test_search import folder  # noqa: F401  (a fixture)
-from test_study import Training, engine, trials
+from test_study import Training, engine
+from typer.testing import CliRunner
 
-from search import heartbeat, storage
+from search import cli, datasets, heartbeat, storage
 from search.checkpoints import Checkpoints
 from search.environment import code
 from search.errors import UserError
+from search.recipe import Recipe
 from search.records import read
 from search.storage import connect
 from search.study import Search
@@ -53,17 +54,22 @@ def server():
     shutil.rmtree(place)
 
 
+@pytest.fixture
+def sqlite(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/shared.db"
+
+
 @pytest.fixture(params=["sqlite", "postgresql", "grpc"])
-def url(request, tmp_path):
+def url(request, sqlite):
     """A storage of every kind. The study's name is the test's own, since the server outlives it."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/shared.db"
+        yield sqlite
         return
     server = request.getfixturevalue("server")
     if request.param == "postgresql":
         yield server.url
         return
-    grpc = pytest.importorskip("grpc")
+    pytest.importorskip("grpc")
     from concurrent.futures import ThreadPoolExecutor
 
     from optuna.storages._grpc.server import make_server
@@ -74,7 +80,6 @@ def url(request, tmp_path):
     proxy.start()
     yield f"grpc://localhost:{port}"
     proxy.stop(None).wait()
-    assert grpc
 
 
 def named(tmp_path: Path) -> str:
@@ -148,26 +153,26 @@ def test_live_trial_that_was_given_away_is_counted_once(tmp_path, monkeypatch, u
     first.listen = lambda event: notes.append(event.text) if event.kind == "note" else None
     first.run(trials=1)
     told = first.study.get_trials()
-    assert [r.number for r in recorded(tmp_path)] == [0, 1]
+    assert sorted(r.number for r in recorded(tmp_path)) == [0, 1]
     assert [t.state.is_finished() for t in told] == [True, True]
     assert "trial 0 was finished by another worker first" in notes
     assert (tmp_path / "b" / f"{named(tmp_path)}.jsonl").exists()
 
 
-def test_live_trial_that_was_put_back_keeps_its_result(tmp_path, monkeypatch, url):
+def test_live_trial_that_was_put_back_keeps_its_result(tmp_path, monkeypatch, sqlite):
     def put_back(config, epoch):
         if epoch == 3:
             search._put_back(search.study.get_trials()[0])
 
     Training(monkeypatch, put_back)
-    search = start(tmp_path, url)
+    search = start(tmp_path, sqlite)
     search.run(trials=1)
     (told,) = search.study.get_trials()
     (record,) = recorded(tmp_path)
     assert told.state.is_finished() and record.number == 0
 
 
-def test_trial_that_another_program_failed_is_tried_anew(tmp_path, monkeypatch, url):
+def test_trial_that_another_program_failed_is_tried_anew(tmp_path, monkeypatch, sqlite):
     """Telling a trial that is FAIL already used to end the process (Optuna's issue 5470)."""
     failed = []
 
@@ -177,35 +182,35 @@ def test_trial_that_another_program_failed_is_tried_anew(tmp_path, monkeypatch, 
             search.study.tell(0, state=TrialState.FAIL)
 
     training = Training(monkeypatch, fail)
-    search = start(tmp_path, url)
+    search = start(tmp_path, sqlite)
     search.run(trials=1)
     assert training.configs == [failed[0]] * 2
     assert [r.number for r in recorded(tmp_path)] == [1]
 
 
-def test_stopped_study_puts_its_trial_back_and_is_opened_by_a_search(tmp_path, monkeypatch, url):
+def test_stopped_study_puts_its_trial_back_and_is_opened_by_a_search(tmp_path, monkeypatch, sqlite):
     def stop(config, epoch):
         if epoch == 2:
-            Study(url, named(tmp_path)).stop()
+            Study(sqlite, named(tmp_path)).stop()
 
     training = Training(monkeypatch, stop)
-    with start(tmp_path, url) as search:
+    with start(tmp_path, sqlite) as search:
         search.run(trials=5)
         assert search.stopped and [t.state for t in search.study.get_trials()] == [TrialState.WAITING]
         search.run(trials=5)
         assert len(training.configs) == 1, "it does not start again by itself"
     with pytest.raises(UserError, match="was stopped at .*: go on with it by `wavemix search` first"):
-        Study(url, named(tmp_path)).join(None, tmp_path)
+        Study(sqlite, named(tmp_path)).join(None, tmp_path)
     training.before = lambda config, epoch: None
-    with start(tmp_path, url) as search:
+    with start(tmp_path, sqlite) as search:
         search.reopen()
         search.run(trials=1)
     assert training.configs[0] == training.configs[1] and len(recorded(tmp_path)) == 1
 
 
-def test_same_configuration_is_kept_by_the_lower_number(tmp_path, monkeypatch, url):
+def test_same_configuration_is_kept_by_the_lower_number(tmp_path, monkeypatch, sqlite):
     training = Training(monkeypatch)
-    with start(tmp_path, url) as search:
+    with start(tmp_path, sqlite) as search:
         knobs = search.space.knobs_of(search.space.configurations(0, 3000)[0])
         for _ in range(2):
             search.study.enqueue_trial(knobs)
@@ -215,18 +220,18 @@ def test_same_configuration_is_kept_by_the_lower_number(tmp_path, monkeypatch, u
     assert training.configs[0] != training.configs[1]
 
 
-def test_status_shows_trials_workers_and_the_smallest_feasible(tmp_path, monkeypatch, url):
+def test_status_shows_trials_workers_and_the_smallest_feasible(tmp_path, monkeypatch, sqlite):
     Training(monkeypatch)
-    with start(tmp_path, url) as search:
+    with start(tmp_path, sqlite) as search:
         search.run(trials=6)
     console = Console(width=200, record=True, file=open(os.devnull, "w"))
-    console.print(study := Study(url, named(tmp_path)))
+    console.print(study := Study(sqlite, named(tmp_path)))
     text = console.export_text()
     best = search.feasible()[0]
     assert f"{best.user_attrs['parameters']:,} parameters" in text and search.worker in text
     assert re.search(r"\b\d s ago", text) and "open" in text
     study.stop()
-    console.print(Study(url, named(tmp_path)))
+    console.print(Study(sqlite, named(tmp_path)))
     assert "stopped at" in console.export_text()
 
 
@@ -337,15 +342,12 @@ def test_checkpoints_that_cannot_be_used_are_one_line(tmp_path):
 # --- real processes ------------------------------------------------------------------------------------------------
 
 
-def prepared(folder: Path, tmp_path: Path, url: str, epochs: int) -> str:
-    """A study of `folder`'s images, as `wavemix search` starts it; its name."""
-    from search import datasets
-    from search.recipe import Recipe
-
+def prepared(images: Path, tmp_path: Path, url: str, epochs: int) -> str:
+    """A study of a folder of images, as `wavemix search` starts it; its name."""
     recipe = Recipe(epochs=epochs, batch_size=32, lr=0.03, optimizer="muon")
-    options = {"ceiling": 1500, "validation_count": 64, "source": str(folder), "storage": url, "members": 1}
+    options = {"ceiling": 1500, "validation_count": 64, "source": str(images), "storage": url, "members": 1}
     name = named(tmp_path)
-    Search(datasets.load(str(folder), "train"), 0.5, recipe, name=name, results=tmp_path / "a", **options).close()
+    Search(datasets.load(str(images), "train"), 0.5, recipe, name=name, results=tmp_path / "a", **options).close()
     return name
 
 
@@ -356,27 +358,29 @@ def ended(process: subprocess.Popen, code: int = 0) -> str:
     return output
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, kind):  # noqa: F811
-    url = f"sqlite:///{tmp_path}/shared.db" if kind == "sqlite" else request.getfixturevalue("server").url
+@pytest.mark.parametrize(("kind", "places"), [("sqlite", "aa"), ("postgresql", "b")])
+def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, kind, places):  # noqa: F811
+    url = request.getfixturevalue("sqlite") if kind == "sqlite" else request.getfixturevalue("server").url
     name = prepared(folder, tmp_path, url, 40)
     options = ["worker", "--storage", url, "--study", name, "--checkpoints", tmp_path / "kept", "--results"]
     killed = wavemix(*options, tmp_path / "a")
     for line in killed.stdout:
-        if "epoch 10/" in line:
+        if "epoch 20/" in line:
             break
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert list((tmp_path / "kept").glob("*.checkpoint"))
-    others = [wavemix(*options, tmp_path / place, "--trials", 2) for place in ("a", "a")]
+    # a process that is alone on an SQLite file knows at once that the other has died; elsewhere it has to watch
+    count = 1 if kind == "sqlite" else 2
+    others = [wavemix(*options, tmp_path / place, "--trials", count) for place in places]
     outputs = [ended(other) for other in others]
     told = connect(url).get_all_trials(Study(url, name).id)
     assert told[0].state.is_finished() and told[0].user_attrs["seconds"] > 0
-    assert any("trial 0:" in output for output in outputs)
-    assert not any("epoch 10/40: " in o.split("trial 1:")[0] for o in outputs if "trial 0:" in o), "it went on"
+    (epochs,) = (m[1] for o in outputs if (m := re.search(r"trial 0: [^\n]* parameters\n(.*?)trial", o, re.DOTALL)))
+    assert "epoch 10/" not in epochs and "epoch 30/" in epochs, "it went on from its checkpoint"
     records = recorded(tmp_path)
     done = [t.number for t in told if "record" in t.user_attrs]
-    assert sorted(r.number for r in records) == done and len(done) == 4
+    assert sorted(r.number for r in records) == done and len(done) <= 2
     assert not any("se%3Acr" in path.read_text() or "se:cr" in path.read_text() for path in tmp_path.glob("a/*.jsonl"))
 
 
@@ -413,11 +417,7 @@ def test_errors_of_the_commands_are_one_line_without_the_password(tmp_path, comm
         (f"sqlite:///{tmp_path}/none.db", "there is no file"),
         ("grpc://nowhere", "grpc://host:port"),
     ):
-        from typer.testing import CliRunner
-
-        from search import cli
-
-        result = CliRunner().invoke(cli.app, [command, "--study", "x", "--storage", url, *(["--results", str(tmp_path)])])
+        result = CliRunner().invoke(cli.app, [command, "--study", "x", "--storage", url, "--results", str(tmp_path)])
         assert isinstance(result.exception, UserError), result.exception
         assert message in str(result.exception) and "se:cr" not in str(result.exception)
-    assert torch.get_num_threads() and not list(tmp_path.glob("*.db"))
+    assert not list(tmp_path.glob("*.db"))
