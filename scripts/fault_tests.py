@@ -93,7 +93,7 @@ class Fleet:
             (self.folder / f"{os.getpid()}.error").write_text(str(error))
             code = 2
         except BaseException as error:
-            (self.folder / f"{os.getpid()}.error").write_text(f"{type(error).__name__}: {error}")
+            (self.folder / f"{os.getpid()}.error").write_text(f"{error!r} {error.__cause__!r}")
             code = 3
         os._exit(code)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from .environment import mask
 from .errors import UserError
@@ -105,8 +105,8 @@ class Patient:
 def _passing(error: Exception) -> bool:
     """Whether a storage's error is one of the connection or the server, not of what was asked."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, DBAPIError):
-        return isinstance(cause, (OperationalError, InterfaceError)) or cause.connection_invalidated
+    if isinstance(cause, SQLAlchemyError):
+        return not isinstance(cause, (DataError, IntegrityError, ProgrammingError))
     code = getattr(cause, "code", None)  # of a grpc.RpcError; the proxy answers UNKNOWN while its database is away
     return callable(code) and getattr(code(), "name", "") in ("UNAVAILABLE", "UNKNOWN", "INTERNAL")
 

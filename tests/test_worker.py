@@ -102,7 +102,7 @@ def recorded(tmp_path: Path) -> list:
 def test_workers_share_a_study_and_count_every_trial_once(tmp_path, monkeypatch, url):
     training = Training(monkeypatch, lambda config, epoch: time.sleep(0.002))
     workers = [start(tmp_path, url, place=place) for place in ("a", "a", "b")]
-    threads = [threading.Thread(target=worker.run, kwargs={"trials": 4}) for worker in workers]
+    threads = [threading.Thread(target=worker.run, kwargs={"trials": 2}) for worker in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -111,7 +111,7 @@ def test_workers_share_a_study_and_count_every_trial_once(tmp_path, monkeypatch,
     assert [t.number for t in told] == list(range(len(told)))
     done = [t for t in told if "record" in t.user_attrs]
     records = recorded(tmp_path)
-    assert sorted(r.number for r in records) == [t.number for t in done] and len(done) == 12
+    assert sorted(r.number for r in records) == [t.number for t in done] and len(done) == 6
     assert all("twin" in t.user_attrs for t in told if t not in done)
     assert len(set(training.configs)) == len(training.configs), "nothing is trained twice"
     assert {path.parent.name for path in tmp_path.glob("*/*.jsonl")} == {"a", "b"}
@@ -375,9 +375,10 @@ def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, 
     others = [wavemix(*options, tmp_path / place, "--trials", count) for place in places]
     outputs = [ended(other) for other in others]
     told = connect(url).get_all_trials(Study(url, name).id)
-    assert told[0].state.is_finished() and told[0].user_attrs["seconds"] > 0
-    (epochs,) = (m[1] for o in outputs if (m := re.search(r"trial 0: [^\n]* parameters\n(.*?)trial", o, re.DOTALL)))
-    assert "epoch 10/" not in epochs and "epoch 30/" in epochs, "it went on from its checkpoint"
+    assert told[0].state.is_finished() and "record" in told[0].user_attrs
+    resumed = [m[1] for o in outputs if (m := re.search(r"trial 0: [^\n]* parameters\n(.*?)trial", o, re.DOTALL))]
+    assert len(resumed) == 1 or kind == "postgresql"  # there, another trial may have come first and made it too large
+    assert all("epoch 10/" not in epochs and "epoch 30/" in epochs for epochs in resumed), "it went on"
     records = recorded(tmp_path)
     done = [t.number for t in told if "record" in t.user_attrs]
     assert sorted(r.number for r in records) == done and len(done) <= 2
