@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -95,22 +96,26 @@ def search(
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
-    with Search(
-        split,
-        target,
-        plan,
-        family=family,
-        name=study,
-        results=results,
-        storage=storage,
-        seed=seed,
-        members=members,
-        ceiling=ceiling,
-        validation_count=VALIDATION.get(split.name, len(split) // 10),
-        source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
-        checkpoints=checkpoints,
-        listen=display,
-    ) as engine:
+    with (
+        ExitStack() as locked,
+        Search(
+            split,
+            target,
+            plan,
+            family=family,
+            name=study,
+            results=results,
+            storage=storage,
+            seed=seed,
+            members=members,
+            ceiling=ceiling,
+            validation_count=VALIDATION.get(split.name, len(split) // 10),
+            source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
+            checkpoints=checkpoints,
+            listen=display,
+        ) as engine,
+    ):
+        locked.enter_context(engine.ledger.searching())
         engine.reopen()
         count = len(engine.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
         with resumable(), display:

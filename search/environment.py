@@ -73,7 +73,7 @@ def code() -> str:
     """What identifies this code: the package's version, and a digest of its sources, since two checkouts share that."""
     root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
     for path in sorted(p for package in ("search", "wavemix") for p in (root / package).glob("*.*")):
-        if path.suffix in (".py", ".cpp"):
+        if path.suffix in (".py", ".cpp", ".h"):
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return f"{_version('wavemix-search')} {digest.hexdigest()[:16]}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
+from .errors import UserError
 from .records import Trial, append, read, repair
 from .storage import writable
 
@@ -45,6 +46,20 @@ class Ledger:
         with open(self.folder / "lock", "w") as file:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """One `wavemix search` at a time: two would confirm the same network twice. Raises UserError for the second."""
+        with open(self.folder / "search", "w") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"`wavemix search` works on the study {self.folder.name} already: `wavemix worker --study "
+                    f"{self.folder.name}` helps it, another --name starts another"
+                ) from None
             yield
 
     def complete(self, trials: Sequence[FrozenTrial]) -> int:

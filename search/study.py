@@ -83,7 +83,7 @@ class Search:
         self.checkpoints = Checkpoints(checkpoints, self.ledger.folder)
         self.worker = f"{self.ledger.id}-{secrets.token_hex(2)}"
         self.broken, self.ended, self.stopped, self.watch = 0, 0, False, Watch()
-        self.curves, self._learned = Curves(recipe.epochs), set()
+        self._waited, self.curves, self._learned = 0, Curves(recipe.epochs), set()
         self._pool: tuple[int, list[Candidate]] = (-1, [])
         url = storage or embedded(self.results, name)
         self.presence = Presence(sqlite_file(url))
@@ -163,10 +163,10 @@ class Search:
 
     def _running(self, own: int | None = None) -> list[FrozenTrial]:
         """Trials of other workers that show signs of life; the others are put back."""
-        waited = self.storage.waited
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         running = [trial for trial in running if trial.number != own]
-        if self.storage.waited != waited:
+        if self.storage.waited != self._waited:
+            self._waited = self.storage.waited
             self.watch.forget()
         stale = self.watch.stale(running)
         for trial in stale:

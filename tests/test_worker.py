@@ -339,6 +339,15 @@ def test_checkpoints_that_cannot_be_used_are_one_line(tmp_path):
         assert "checkpoints" in str(caught.value) and "secret" not in str(caught.value)
 
 
+def test_second_search_is_refused_and_a_worker_is_not(tmp_path):
+    with engine(tmp_path) as first, first.ledger.searching():
+        with engine(tmp_path) as second, pytest.raises(UserError, match="works on the study toy already"):
+            with second.ledger.searching():
+                pass
+    with engine(tmp_path) as third, third.ledger.searching():
+        pass
+
+
 # --- real processes ------------------------------------------------------------------------------------------------
 
 
