@@ -290,18 +290,20 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    training.kernels()  # compiled once, before workers are forked
     root = Path(tempfile.mkdtemp(prefix="wavemix-faults-"))
     root.chmod(0o755)
     data = datasets.load(str(images(root / "bars")), "train")
     reason = postgres.missing()
     server = None if reason else postgres.Server(root / "server")
-    rows = []
+    rows, fleets = [], []
 
     def run(title: str, kind: str, fault, *arguments) -> None:
         start, folder = time.monotonic(), root / f"fault{len(rows)}"
         folder.mkdir()
         url = server.url if kind == "PostgreSQL" else f"sqlite:///{folder}/study.db"
         fleet = Fleet(f"fault{len(rows)}", url, folder, data)
+        fleets.append(fleet)
         row = {"fault": title, "storage": kind, **fault(fleet, *arguments)}
         fleet.finish()
         row |= fleet.check() | {"seconds": round(time.monotonic() - start)}
@@ -318,6 +320,8 @@ def main() -> int:
         run("clocks a day early and late", shared, clocks)
         run("another version of the code, other images", shared, strangers)
     finally:
+        for pid in [pid for fleet in fleets for pid in list(fleet.pids)]:
+            os.kill(pid, signal.SIGKILL)
         if server:
             server.stop()
         shutil.rmtree(root, ignore_errors=True)

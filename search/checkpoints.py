@@ -5,6 +5,8 @@ A checkpoint's name follows from all that the training depends on, so that whoev
 
 import hashlib
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from wavemix.config import LiteConfig
@@ -13,6 +15,8 @@ from .environment import mask
 from .errors import UserError
 from .recipe import Recipe
 from .storage import writable
+
+ABANDONED = 3600.0  # seconds after which a half-written checkpoint is nobody's any more
 
 
 def checkpoint_name(config: LiteConfig, recipe: Recipe, seeds: list[int], digest: str) -> str:
@@ -74,8 +78,11 @@ class Checkpoint:
 
     def remove(self) -> None:
         """The trial is done: delete the checkpoint, and what killed trainings of it left behind."""
-        for path in [self.path, *self.path.parent.glob(f"{self.path.name}.*.tmp")]:
-            path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        for part in self.path.parent.glob(f"{self.path.name}.*.tmp"):
+            with suppress(FileNotFoundError):  # a young one may be of a worker that trains this trial as well
+                if time.time() - part.stat().st_mtime > ABANDONED:
+                    part.unlink()
         if self.home.remote is not None:
             self._try(lambda: self.home.remote.exists(self.url) and self.home.remote.rm_file(self.url))
 
