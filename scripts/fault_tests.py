@@ -40,6 +40,7 @@ from search.records import Trial, read
 from search.storage import connect
 from search.study import Search
 from search.worker import Study
+from wavemix import kernels
 
 RECIPE = Recipe(epochs=12, batch_size=32, lr=0.03, optimizer="muon")
 heartbeat.INTERVAL, heartbeat.GRACE, study.POLL, training.CHECKPOINT_SECONDS = 0.2, 2.0, 0.1, 0.0
@@ -290,7 +291,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    training.kernels()  # compiled once, before workers are forked
+    kernels.library()  # compiled once, before workers are forked
     root = Path(tempfile.mkdtemp(prefix="wavemix-faults-"))
     root.chmod(0o755)
     data = datasets.load(str(images(root / "bars")), "train")
