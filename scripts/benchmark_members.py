@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from side_by_side import arguments, devices, medians, print_table, record, spread, time_alternately
 from torch import Tensor
 
+from search.optimizer import Optimizer
 from search.recipe import Recipe
-from search.training import Optimizer
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 from wavemix.stack import Stack, to_lanes

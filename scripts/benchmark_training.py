@@ -82,8 +82,8 @@ def upstream_network(config: dict) -> nn.Module:
 def training(contender: str, config: dict, state: dict[str, Tensor], images: Tensor, labels: Tensor, device: str):
     """(loss of a forward pass, optimizer step, tensors that are no activations) of one contender on one batch."""
     if contender == STACK:
+        from search.optimizer import Optimizer
         from search.recipe import Recipe
-        from search.training import Optimizer
         from wavemix.config import LiteConfig
         from wavemix.stack import Stack, to_lanes
 

@@ -1,9 +1,7 @@
 """What the command line's options mean: times, seeds, models given as JSON, names of studies."""
 
+import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +32,7 @@ def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # not a path, or not text
             raise UserError(f"{option} takes JSON or a file with JSON; {text!r} can't be read") from error
     try:
         return kind.model_validate_json(text)
@@ -61,6 +59,17 @@ def seeds_of(text: str) -> list[int]:
     return numbers
 
 
+def shape_of(text: str) -> tuple[int, int, int]:
+    """'3,224,224' as channels, height and width."""
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+        if min(channels, height, width) < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--input is channels,height,width such as 3,224,224, not {text!r}") from None
+    return channels, height, width
+
+
 def checked(target: float, family: str = "extended") -> None:
     if not 0 < target < 1:
         raise UserError(f"--target is a fraction between 0 and 1, not {target:g}: 0.99 means 99 %")
@@ -68,30 +77,16 @@ def checked(target: float, family: str = "extended") -> None:
         raise UserError(f"--family is 'published' or 'extended', not {family!r}")
 
 
-def study_name(data: str, target: float, family: str) -> str:
-    stem = Path(data).resolve().name if "/" in data or Path(data).is_dir() else data
-    return re.sub(r"[^\w.+-]", "-", f"{stem}-{target * 100:g}-{family}")
+def study_name(data: str, target: float, family: str, name: str | None = None) -> str:
+    """`name` where it is one that a file can have, or without it one made of data, target and family."""
+    if name is not None:
+        if not re.fullmatch(r"\w[\w.+-]*", name) or len(name.encode()) > 200:
+            raise UserError(f"--name is made of letters, digits and . + - _, at most 200, not {name[:80]!r}")
+        return name
+    stem = os.path.basename(os.path.realpath(data)) if "/" in data or os.path.isdir(data) else data
+    return re.sub(r"[^\w.+-]", "-", f"{stem[:60]}-{target * 100:g}-{family}")
 
 
 def fresh_seeds(count: int, seed: int, offset: int = 0) -> list[int]:
     """Seeds of a confirmation: the same for the same search, none of them one of a search."""
     return list(range(FRESH + seed * 1000 + offset, FRESH + seed * 1000 + offset + count))
-
-
-def wide(table) -> None:
-    """Print a table; one that is piped is not cut to 80 columns."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Turns an interruption into exit code 130 and the command that goes on."""
-    from .environment import command_line
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted; the same command goes on from here: {command_line(sys.argv)}", err=True)
-        raise typer.Exit(130) from None

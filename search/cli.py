@@ -17,13 +17,13 @@ from .arguments import (
     checked,
     first_line,
     fresh_seeds,
-    resumable,
     seconds_of,
     seeds_of,
+    shape_of,
     study_name,
     validated,
-    wide,
 )
+from .conclusion import conclude, resumable, wide
 from .errors import UserError
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def search(
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split, the sampler and the trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
     max_parameters: Annotated[
         int | None, typer.Option(min=1, help="Count to beat; default: the published one.")
     ] = None,
@@ -84,6 +84,7 @@ def search(
     from .display import Display, summary
     from .protocol import CEILINGS, VALIDATION
     from .recipe import Recipe, default_recipe
+    from .records import read_all
     from .study import Search
 
     start = time.monotonic()
@@ -92,7 +93,7 @@ def search(
     if epochs:
         plan = plan.model_copy(update={"epochs": epochs})
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
-    study = name or study_name(data, target, family)
+    study = study_name(data, target, family, name)
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
@@ -134,6 +135,7 @@ def search(
                 split,
                 target,
                 fresh_seeds(seeds, seed),
+                records=read_all(results),
                 study=study,
                 family=family,
                 results=results,
@@ -147,50 +149,36 @@ def search(
     conclude(attempts, data, results, data_dir)
 
 
-def conclude(attempts: list, data: str, results: Path, data_dir: Path | None) -> None:
-    """The verdicts, the command that repeats the best, and the tables."""
-    from . import tables
-    from .confirm import verdict
-    from .display import train_command
-    from .recipe import Recipe
-
-    for record in attempts:
-        typer.echo(verdict(record))
-    if attempts:
-        best = next((c for c in attempts if c.confirmed), attempts[0])
-        recipe = Recipe.model_validate(best.recipe)
-        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir)
-        typer.echo(f"reproduce it with:\n  {command}")
-    for path in tables.write(results):
-        typer.echo(f"wrote {path}")
-
-
 @app.command()
 def confirm(
     data: DataName,
     target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds, other ones than a search's.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
-    """Confirm the smallest network a search recorded, with more seeds; after a failure the next larger one."""
+    """Confirm the smallest network a search recorded, with more seeds; after a failure the next larger one.
+
+    From 3 seeds on a clear failure ends an attempt, from 5 on a clear success; with all seeds the mean decides.
+    """
     checked(target, family)
     seconds = seconds_of(budget) if budget else None
     from . import datasets
     from .confirm import confirm_smallest, finalists
-    from .records import read, repair
+    from .records import Trial, read_all, repair
 
-    study = name or study_name(data, target, family)
+    study = study_name(data, target, family, name)
     path = results / f"{study}.jsonl"
     if not path.is_file():
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
     repair(path)
     split = datasets.load(data, "train", data_dir)
-    found = finalists(read(path), split.label, target)
+    records = read_all(results)
+    found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target)
     if not found:
         raise UserError(f"{path} holds no complete trial on {split.label} with target {target:g}: search longer")
     with resumable():
@@ -199,6 +187,7 @@ def confirm(
             split,
             target,
             fresh_seeds(seeds, seed, 500),
+            records=records,
             study=study,
             family=family,
             results=results,
@@ -222,6 +211,7 @@ def train(
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
     checked(target)
+    study = study_name(data, target, "extended", name)
     import hashlib
 
     from wavemix.config import LiteConfig
@@ -248,7 +238,7 @@ def train(
             split,
             target,
             numbers,
-            study=name,
+            study=study,
             family=network.family,
             results=results,
             data_dir=data_dir,
@@ -256,6 +246,24 @@ def train(
             checkpoint=results / "studies" / f"train-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.checkpoint",
         )
     typer.echo(verdict(record))
+
+
+@app.command()
+def reproduce(
+    row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
+    data_dir: DataDir = None,
+    results: Results = Path("results"),
+) -> None:
+    """Train a row's network again from its record, same seeds and data. Exit code 1 when it misses the target."""
+    from . import reproduction
+    from .records import read_all
+
+    name, original = reproduction.row_of(row, read_all(results))
+    with resumable():
+        record = reproduction.reproduce(name, original, results=results, data_dir=data_dir, say=typer.echo)
+    for line in reproduction.comparison(record):
+        typer.echo(line)
+    raise typer.Exit(0 if record.confirmed else 1)
 
 
 @app.command()
@@ -274,13 +282,7 @@ def audit(
     from .records import append
 
     if factory:
-        try:
-            shape = tuple(int(part) for part in input.split(","))
-            if len(shape) != 3 or min(shape) < 1:
-                raise ValueError
-        except ValueError:
-            raise UserError(f"--input is channels,height,width such as 3,224,224, not {input!r}") from None
-        rows = [auditing.factory(factory, shape)]
+        rows = [auditing.factory(factory, shape_of(input))]
     elif checkpoint:
         rows = [auditing.checkpoint(checkpoint)]
     else:
@@ -333,6 +335,27 @@ def report(results: Results = Path("results")) -> None:
     from . import report as writing
 
     typer.echo(f"wrote {writing.write(results)}")
+
+
+@app.command()
+def dashboard(
+    name: Annotated[str | None, typer.Argument(help="The study; not needed where there is only one.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    results: Results = Path("results"),
+) -> None:
+    """Show a study in optuna-dashboard, read only, until Ctrl-C."""
+    from . import dashboard as showing
+
+    server, address = showing.server(*showing.location(name, storage, results), host, port)
+    typer.echo(f"{address} (Ctrl-C ends it)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+    finally:
+        server.server_close()
 
 
 @data_app.command("list")

@@ -2,19 +2,21 @@
 
 This is the only module that loads the test part of a data set. What is confirmed was chosen on validation images
 before; every attempt is recorded, failed ones too, and nothing is chosen by what the test set says except to go on to
-the next larger candidate after a failure (each further attempt is a further chance to pass by luck: the table says how
-many attempts a row took).
+the next larger candidate after a failure (each further attempt is a further chance to pass by luck: `search.stopping`
+adjusts the confidence for it, and the table says how many attempts a row took).
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
-from scipy.special import stdtr
 
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
@@ -26,7 +28,8 @@ from .datasets import Split
 from .errors import UserError
 from .protocol import margin
 from .recipe import Recipe
-from .records import Confirmation, Record, Trial, append, read, repair
+from .records import Confirmation, Record, Trial, append
+from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, evaluate, train
 
@@ -64,6 +67,7 @@ def confirm_smallest(
     target: float,
     seeds: Sequence[int],
     *,
+    records: Sequence[Record],
     study: str,
     family: str,
     results: Path,
@@ -73,20 +77,26 @@ def confirm_smallest(
 ) -> list[Confirmation]:
     """Confirm the first finalist; after a failure the next, while `seconds` are left (the first is tried whatever).
 
-    An attempt that the records already hold with the same seeds is not repeated: its result would be the same.
+    An attempt takes as many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how
+    many attempts the threshold has taken, and one that this study holds with the same seeds is not repeated, since its
+    result would be the same.
     """
-    start, attempts = time.monotonic(), []
-    path = results / f"{study}.jsonl"
-    repair(path)
-    past = [r for r in read(path) if isinstance(r, Confirmation)] if path.exists() else []
+    start, attempts, planned = time.monotonic(), [], looks(len(seeds))
+    past = [r for r in records if isinstance(r, Confirmation)]
+    before = sum(
+        (r.dataset.label, r.dataset.variant, r.target, r.family) == (data.label, data.variant, target, family)
+        for r in past
+    )
     for finalist in finalists:
         config, recipe = finalist.config, finalist.recipe
         earlier = [
             r
             for r in past
-            if (r.config, r.seeds, r.target) == (config, list(seeds), target)
+            if (r.study, r.config, r.target) == (study, config, target)
             and r.recipe == recipe.model_dump(mode="json")
             and r.dataset.digest == data.digest
+            and r.seeds == list(seeds[: len(r.seeds)])
+            and (r.looks == planned or len(r.seeds) == len(seeds))
         ]
         if earlier:
             record = earlier[-1]
@@ -95,7 +105,8 @@ def confirm_smallest(
             say(f"no time left to confirm {config.name}: the same command with a larger --budget goes on with it")
             break
         else:
-            count = f"{len(seeds)} fresh seed" + "s" * (len(seeds) > 1)
+            most = "up to " * (len(planned) > 1)
+            count = f"{most}{len(seeds)} fresh seed" + "s" * (len(seeds) > 1)
             say(f"confirming {config.name}, {config.parameters():,} parameters: {count}, all training data")
 
             def on_epoch(epoch: int, latest: list[Epoch], epochs: int = recipe.epochs) -> None:
@@ -103,6 +114,7 @@ def confirm_smallest(
                     loss = sum(e.train_loss for e in latest) / len(latest)
                     say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
 
+            before += 1
             record = confirm(
                 config,
                 recipe,
@@ -115,6 +127,9 @@ def confirm_smallest(
                 data_dir=data_dir,
                 on_epoch=on_epoch,
                 checkpoint=results / "studies" / study / f"confirm-{config.name}-{seeds[0]}-{len(seeds)}.checkpoint",
+                planned=planned,
+                attempt=before,
+                say=say,
             )
         attempts.append(record)
         say(verdict(record))
@@ -136,59 +151,106 @@ def confirm(
     data_dir: Path | None = None,
     on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
     checkpoint: Path | None = None,
+    planned: Sequence[int] = (),
+    attempt: int | None = None,
+    say: Callable[[str], None] = print,
 ) -> Confirmation:
-    """Train on all of `data` with every seed, test each network once, append the record and keep the weights.
+    """Train on all of `data` seed by seed, test each network once, append the record and keep the weights.
 
-    Confirmed when the mean test accuracy reaches `target`. The weights of all seeds go to
+    Confirmed when the mean test accuracy reaches `target`. `planned` are the numbers of seeds after which
+    `stopping.decide` may end it; without, all seeds are trained at once. The weights of all seeds go to
     `results/weights/STUDY-CONFIGURATION.safetensors`, with configuration and recipe in the file's metadata.
     """
-    start = time.monotonic()
     writable(results)
+    ran = retrain(
+        config, recipe, data, target, seeds, planned or [len(seeds)], attempt or 1, data_dir, on_epoch, checkpoint, say
+    )
+    record = Confirmation.of(
+        **ran.fields, study=study, target=target, family=family, looks=list(planned), attempt=attempt
+    )
+    if record.state == "complete":
+        save_weights(results / "weights" / f"{study}-{config.name}.safetensors", config, recipe, ran.trained)
+    append(results / f"{study}.jsonl", record)
+    for path in ran.checkpoints:
+        path.unlink(missing_ok=True)
+    return record
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Networks trained on all training images and tested: what a record says of them, and they themselves."""
+
+    fields: dict[str, Any]
+    trained: list[Trained]
+    checkpoints: list[Path]  # of the batches of seeds; they are kept until there is a record
+
+
+def retrain(
+    config: LiteConfig,
+    recipe: Recipe,
+    data: Split,
+    target: float,
+    seeds: Sequence[int],
+    planned: Sequence[int],
+    attempt: int,
+    data_dir: Path | None,
+    on_epoch: Callable[[int, list[Epoch]], bool | None] | None,
+    checkpoint: Path | None,
+    say: Callable[[str], None],
+) -> Retrained:
+    """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
+
+    A batch that was trained before an interruption is taken from its checkpoint. Raises UserError where the
+    configuration does not fit the images.
+    """
+    start = time.monotonic()
     try:
         config.check_image_size(*data.images.shape[2:])
     except ValueError as error:
         raise UserError(f"the configuration does not fit {data.label}: {error}") from error
-    trained = train(config, recipe, data, seeds, on_epoch=on_epoch, checkpoint=checkpoint)
-    stopped = trained[0].stopped
-    test = datasets.load(data.name, "test", data_dir)
-    accuracies = evaluate(config, [t.state for t in trained], data, test) if stopped is None else []
+    trained: list[Trained] = []
+    accuracies: list[float] = []
+    checkpoints: list[Path] = []
+    test, seconds, stopped = None, 0.0, None
+    for first, last in pairwise([0, *planned]):
+        if checkpoint:
+            checkpoints.append(checkpoint.with_name(f"{checkpoint.name}.{first}") if first else checkpoint)
+        batch = train(
+            config,
+            recipe,
+            data,
+            seeds[first:last],
+            on_epoch=on_epoch,
+            checkpoint=checkpoints[-1] if checkpoint else None,
+        )
+        trained += batch
+        seconds += batch[0].seconds
+        stopped = batch[0].stopped
+        test = test or datasets.load(data.name, "test", data_dir)
+        if stopped is not None:
+            break
+        accuracies += evaluate(config, [t.state for t in batch], data, test)
+        decided = decide(accuracies, target, planned, attempt)
+        if decided is not None:
+            break
+        say(f"  after {last} seeds: mean {sum(accuracies) / last:.2%}, not decided yet")
     network = WaveMixLite(config)
-    record = Confirmation.of(
-        accuracies,
-        study=study,
-        config=config,
-        recipe=recipe,
-        dataset=dataset_of(data, None, None, test),
-        target=target,
-        family=family,
-        seeds=list(seeds),
-        parameters=config.parameters(),
-        parameters_counted=sum(p.numel() for p in network.parameters()),
-        curves=[t.curve for t in trained],
-        state="complete" if stopped is None else "failed",
-        reason=stopped,
-        wall_seconds=time.monotonic() - start,
-        device_seconds=trained[0].seconds,
-        cost=cost(network, tuple(data.images.shape[1:])),
-    )
-    if stopped is None:
-        save_weights(results / "weights" / f"{study}-{config.name}.safetensors", config, recipe, trained)
-    append(results / f"{study}.jsonl", record)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    return record
-
-
-def confidence(accuracies: Sequence[float], target: float) -> float | None:
-    """One-sided confidence that the mean over seeds reaches `target` (Student's t); None for fewer than two."""
-    n = len(accuracies)
-    if n < 2:
-        return None
-    mean = sum(accuracies) / n
-    error = (sum((a - mean) ** 2 for a in accuracies) / (n - 1) / n) ** 0.5
-    if error < 1e-12:
-        return float(mean >= target)
-    return float(stdtr(n - 1, (mean - target) / error))
+    fields = {
+        "accuracies": accuracies,
+        "config": config,
+        "recipe": recipe,
+        "dataset": dataset_of(data, None, None, test),
+        "seeds": [t.seed for t in trained],
+        "parameters": config.parameters(),
+        "parameters_counted": sum(p.numel() for p in network.parameters()),
+        "curves": [t.curve for t in trained],
+        "state": "complete" if stopped is None else "failed",
+        "reason": stopped,
+        "wall_seconds": time.monotonic() - start,
+        "device_seconds": seconds,
+        "cost": cost(network, tuple(data.images.shape[1:])),
+    }
+    return Retrained(fields, trained, checkpoints)
 
 
 def verdict(record: Confirmation) -> str:
@@ -203,9 +265,10 @@ def verdict(record: Confirmation) -> str:
     parts.append(
         f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")
     )
-    sure = confidence(record.accuracies, record.target)
+    attempt = record.attempt or 1
+    sure = confidence(record.accuracies, record.target, record.looks, attempt)
     if sure is not None:
-        parts.append(f"confidence that the mean reaches it {sure:.0%}")
+        parts.append(f"one-sided confidence {math.floor(1000 * sure) / 10:g} % as attempt {attempt}")
     return f"{'confirmed' if record.confirmed else 'not confirmed'}: {', '.join(parts)}"
 
 

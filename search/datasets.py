@@ -4,6 +4,7 @@ The training and the test part are loaded by separate calls and cached in separa
 cannot touch the test part by accident.
 """
 
+import os
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -145,7 +146,7 @@ def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
                 f"{len(classes)} classes are no copy of CIFAR-10"
             )
         return _split(name, copy.label, part, images, labels, classes, "jpeg")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # an unknown ~user stays as it is
     try:
         exists = path.is_dir() or path.is_file()
     except OSError:  # a name too long for a path

@@ -161,7 +161,7 @@ COPIES = {
 
 def cache_dir() -> Path:
     """The directory for fetched files and decoded images: `WAVEMIX_CACHE`, default `~/.cache/wavemix`."""
-    return Path(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix").expanduser()
+    return Path(os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix"))
 
 
 def data_dirs(data_dir: Path | None = None) -> list[Path]:
@@ -175,7 +175,7 @@ def data_dirs(data_dir: Path | None = None) -> list[Path]:
     for value, what in named:
         if value is None:
             continue
-        directory = Path(value).expanduser()
+        directory = Path(os.path.expanduser(value))
         if not directory.is_dir():
             raise UserError(f"{what}, {directory}, is no directory; create it or name another")
         directories.append(directory)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .arguments import DataDir, Results, resumable, wide
+from .arguments import DataDir, Results
+from .conclusion import resumable, wide
 
 Storage = Annotated[
     str | None, typer.Option(help="Optuna storage URL, or grpc://host:port; default: the file under --results.")

@@ -8,22 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 class Recipe(BaseModel):
     """A training recipe. Every knob takes part in the search and is written into every record.
 
-    The learning rate rises linearly over `warmup` of all steps, then falls linearly to zero. What is evaluated is the
-    exponential moving average of the weights over `average` of all steps (0 switches it off), with BatchNorm's
-    statistics measured anew on training images under the averaged weights (Wu & Johnson, "Rethinking 'Batch' in
-    BatchNorm", 2021, section 3): at these learning rates running statistics lag behind the weights.
+    The learning rate rises over `warmup` of all steps, then falls to zero, both along a straight line or both along
+    half a cosine (one cycle: Smith & Topin, "Super-Convergence", 2018, section 3). What is evaluated is the exponential
+    moving average of the weights over `average` of all steps (0 switches it off), with BatchNorm's statistics measured
+    anew on training images under the averaged weights (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section
+    3): at these learning rates running statistics lag behind the weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(20, ge=1, description="passes over the training images")
     batch_size: int = Field(128, ge=16, multiple_of=16, description="images a step and member")
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd"] = Field("adamw", description="sgd: with Nesterov's momentum, beta1")
     lr: float = Field(0.02, gt=0)
     weight_decay: float = Field(0.0, ge=0, description="decoupled; matrices and kernels only")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.99, ge=0, lt=1)
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    anneal: Literal["linear", "cosine"] = "linear"
+    branch: float = Field(1.0, ge=0, description="initial scale of every block's last BatchNorm: what a block adds")
+    progressive: float = Field(0.0, ge=0, le=1, description="fraction of the epochs, the first ones, at a reduced size")
     average: float = Field(0.02, ge=0, lt=1, description="horizon of the weight average, fraction of all steps")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     shift: float = Field(0.0, ge=0, description="pixels, uniform in both directions")

@@ -57,7 +57,7 @@ def _finite(value: Any) -> Any:
 Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Family = Literal["published", "extended"]
 
 
@@ -147,14 +147,13 @@ class Trial(_Run):
         return self
 
 
-class Confirmation(_Run):
-    """A candidate retrained on the whole training set with fresh seeds, tested once each at the last epoch.
+class _Tested(_Run):
+    """A network retrained on the whole training set and tested once a seed, at the last epoch.
 
-    Built with `Confirmation.of`, or with the statistics given and checked. `interval` is the two-sided 95 %
-    interval of the mean (Student's t, n - 1 degrees of freedom), None for fewer than two accuracies.
+    Built with `of`, or with the statistics given and checked. `interval` is the two-sided 95 % interval of the mean
+    (Student's t, n - 1 degrees of freedom), None for fewer than two accuracies.
     """
 
-    kind: Literal["confirmation"] = "confirmation"
     accuracies: list[Accuracy]  # on the test set, one per finished seed
     mean: Accuracy | None
     interval: tuple[Finite, Finite] | None
@@ -166,7 +165,7 @@ class Confirmation(_Run):
 
     @classmethod
     def of(cls, accuracies: Sequence[float], confirmed: bool | None = None, **fields: Any) -> Self:
-        """A confirmation with its statistics computed; confirmed where the mean reaches the target, unless said."""
+        """A record with its statistics computed; confirmed where the mean reaches the target, unless said."""
         statistics = summary(accuracies)
         if confirmed is None:
             finished = fields.get("state") == "complete" and statistics["n"] > 0
@@ -176,7 +175,8 @@ class Confirmation(_Run):
     @model_validator(mode="after")
     def _statistics(self) -> Self:
         for name, value in summary(self.accuracies).items():
-            if not _close(getattr(self, name), value):
+            stated = getattr(self, name)
+            if (stated is None) != (value is None) or not (value is None or np.allclose(stated, value, 0, 1e-9)):
                 raise ValueError(f"{name} does not agree with accuracies")
         if self.confirmed and (self.state != "complete" or self.mean is None or self.mean < self.target):
             raise ValueError("confirmed, but the mean is below the target or a seed was not finished")
@@ -185,10 +185,21 @@ class Confirmation(_Run):
         return self
 
 
-def _close(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.allclose(a, b, rtol=0, atol=1e-9))
+class Confirmation(_Tested):
+    """A candidate's test with fresh seeds; `search.stopping` says after how many seeds it ends, and how sure it is."""
+
+    kind: Literal["confirmation"] = "confirmation"
+    looks: list[Annotated[int, Field(ge=1)]] = Field([])  # numbers of seeds it could end after; empty: all at once
+    attempt: int | None = Field(None, ge=1)  # the how manieth at its threshold, as known to the run
+
+
+class Reproduction(_Tested):
+    """A confirmation run again: the same configuration, recipe, seeds and data. It is no attempt of its own."""
+
+    kind: Literal["reproduction"] = "reproduction"
+    row: str  # of the parameter-efficiency table
+    reproduces: AwareDatetime  # `created` of the confirmation
+    recorded: list[Accuracy]  # its accuracies
 
 
 def summary(accuracies: Sequence[float]) -> dict[str, Any]:
@@ -271,11 +282,8 @@ class Benchmark(_Record):
         return self
 
 
-Record = Annotated[Trial | Confirmation | Audit | Benchmark, Field(discriminator="kind")]
+Record = Annotated[Trial | Confirmation | Reproduction | Audit | Benchmark, Field(discriminator="kind")]
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
-
-
-# ---------------------------------------------------------------------------------------------------- files
 
 
 def append(path: Path | str, record: Record) -> None:

@@ -29,7 +29,7 @@ ElementTree.register_namespace("xlink", XLINK)
 CSS = """
 :root{color-scheme:light}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:64rem;padding:1rem;font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
+body{margin:0 auto;max-width:70rem;padding:1rem;font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
 sans-serif;color:#1b1b1b;background:#fff;overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.2;margin:.5rem 0}
 h2{font-size:1.25rem;line-height:1.3;margin:2.5rem 0 .5rem;padding-top:.6rem;border-top:2px solid #1b1b1b}
@@ -45,10 +45,12 @@ dd{margin:0}
 pre{white-space:pre-wrap;padding:.6rem .8rem;background:#f4f4f4;margin:.5rem 0;font-size:.8rem;line-height:1.4}
 code,pre{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem;margin:1rem 0}
-figure{margin:0;break-inside:avoid}
+figure{margin:0;max-width:40rem;break-inside:avoid}
 figure svg{display:block;width:100%;height:auto}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
-.scroll{overflow-x:auto;margin:.6rem 0}
+.scroll{overflow-x:auto;margin:.6rem 0;background:linear-gradient(90deg,#fff 40%,#fff0) 0/2rem 100% no-repeat local,
+linear-gradient(270deg,#fff 40%,#fff0) 100%/2rem 100% no-repeat local,linear-gradient(90deg,#0003,#0000) 0/.6rem 100%
+no-repeat,linear-gradient(270deg,#0003,#0000) 100%/.6rem 100% no-repeat}
 table{border-collapse:collapse;font-size:.8rem;line-height:1.35;min-width:100%}
 th,td{padding:.25rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid #ddd;overflow-wrap:normal}
 td:not(.number){min-width:5.5rem;max-width:20rem;overflow-wrap:break-word}
@@ -88,8 +90,8 @@ def page(records: Sequence[Record]) -> str:
     if studies:
         caption = tables.TABLES["parameter-efficiency"][1]
         columns = (
-            "Task", "Model", "Family", "Parameters", "Ratio", "Accuracy", "95 % low", "95 % high", "Seeds", "Confirmed",
-            "Attempts", "FLOPs", "Activation bytes",
+            "Row", "Model", "Parameters", "Ratio", "Accuracy", "95 % low", "95 % high", "Seeds", "Confirmed",
+            "Confidence", "Attempts", "FLOPs", "Activation bytes",
         )  # fmt: skip
         parts += [_section("Parameters at a target accuracy", "efficiency")]
         frame = tables.parameter_efficiency(records)
@@ -99,6 +101,7 @@ def page(records: Sequence[Record]) -> str:
     for title, name, columns in (
         ("Audit of parameter counts", "audit", ("Row", "Published", "Closed form", "Counted", "fvcore", "Agree",
          "Up-sampling", "FLOPs", "Activation bytes", "Note")),
+        ("Reproductions", "reproductions", None),
         ("Measurements", "measurements", None),
     ):  # fmt: skip
         make, caption = tables.TABLES[name]

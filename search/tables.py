@@ -7,6 +7,7 @@ FLOPs); Markdown and LaTeX the same, formatted for reading.
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from .errors import UserError
-from .records import Audit, Benchmark, Confirmation, Data, Record, Trial, read_all, repair
+from .records import Audit, Benchmark, Confirmation, Data, Record, Reproduction, Trial, read_all, repair
+from .stopping import confidence
 from .typeset import latex, markdown
 from .upstream import BENCHMARKS, PUBLISHED, SAVED, Published, classifier_config
 
@@ -30,8 +32,21 @@ def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
     smallest confirmed network of each family.
 
     Where nothing was confirmed the attempt nearest to the target stands there, "Confirmed" no. "Attempts" is the number
-    of confirmations the row was chosen from. Thresholds upstream does not publish follow the published ones.
+    of confirmations the row was chosen from; "Confidence" is adjusted for them (see `search.stopping`). Thresholds
+    upstream does not publish follow the published ones.
     """
+    return _frame([row for row, _ in _efficiency(records)], EFFICIENCY)
+
+
+def winners(records: Iterable[Record]) -> dict[str, Confirmation]:
+    """The confirmation behind every row of `parameter_efficiency` that has one, by the row's name."""
+    return {row["Row"]: run for row, run in _efficiency(records) if run is not None}
+
+
+Row = tuple[dict[str, Any], Confirmation | None]
+
+
+def _efficiency(records: Iterable[Record]) -> list[Row]:
     runs = [r for r in records if isinstance(r, Confirmation)]
     groups: dict[tuple[str, float], list[Confirmation]] = {}
     for run in runs:
@@ -43,44 +58,54 @@ def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
             rows += _threshold(key, groups.pop(key, []), row)
     for key in sorted(groups):
         rows += _threshold(key, groups[key], None)
-    return _frame(rows, EFFICIENCY)
+    return rows
 
 
 EFFICIENCY = (
-    "Task", "Model", "Family", "Parameters", "Published parameters", "Ratio", "Accuracy", "95 % low", "95 % high",
-    "Min", "Max", "Seeds", "Confirmed", "Attempts", "FLOPs", "Activation bytes", "GPU bytes", "Data set", "Study",
+    "Row", "Task", "Model", "Family", "Parameters", "Published parameters", "Ratio", "Accuracy", "95 % low",
+    "95 % high", "Min", "Max", "Seeds", "Confirmed", "Confidence", "Attempts", "FLOPs", "Activation bytes", "GPU bytes",
+    "Data set", "Study",
 )  # fmt: skip
 
 
-def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[dict[str, Any]]:
+def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[Row]:
     name, target = key
+    stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{100 * target:g}"
     common = {"Task": f"{100 * target:g} % in {name}", "Data set": name}
-    rows = []
+    rows: list[Row] = []
     if row is not None:
         common["Published parameters"] = row.parameters
         again = [run for run in runs if row.is_of(run.config)]
         runs = [run for run in runs if not row.is_of(run.config)]
-        stated = {**common, "Model": f"{row.model} (upstream's)", "Family": "published", "Parameters": row.parameters}
+        stated = {
+            "Row": f"{stem}-upstream", **common,
+            "Model": f"{row.model} (upstream's)", "Family": "published", "Parameters": row.parameters,
+        }  # fmt: skip
         # the latest: recipes improve, and a reproduction is a statement about the network, not about the first recipe
         last = max(again, key=lambda run: run.created, default=None)
-        rows.append({**stated, **_result(last, again, row)} if last else {**stated, "Accuracy": NOT_RUN, "Ratio": 1.0})
+        result = _result(last, again, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
+        rows.append(({**stated, **result}, last))
     for family in FAMILIES:
+        cells = {"Row": f"{stem}-{family}", **common, "Family": family}
         tried = [run for run in runs if run.family == family]
         if not tried:
             if row is not None:
-                rows.append({**common, "Model": NOT_RUN, "Family": family})
+                rows.append(({**cells, "Model": NOT_RUN}, None))
             continue
         confirmed = [run for run in tried if run.confirmed]
         if confirmed:
             best = min(confirmed, key=lambda run: (run.parameters, run.created))
         else:
             best = max(tried, key=lambda run: (run.mean or 0, -run.parameters))
-        rows.append({**common, "Model": best.config.name, "Family": family, **_result(best, tried, row)})
+        rows.append(({**cells, "Model": best.config.name, **_result(best, tried, row)}, best))
     return rows
 
 
 def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
     low, high = run.interval or (None, None)
+    # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
+    attempt = max(run.attempt or 1, sum(other.created <= run.created for other in tried))
+    sure = confidence(run.accuracies, run.target, run.looks, attempt)
     return {
         "Parameters": run.parameters,
         "Ratio": run.parameters / row.parameters if row else None,
@@ -91,6 +116,7 @@ def _result(run: Confirmation, tried: list[Confirmation], row: Published | None)
         "Max": run.max,
         "Seeds": run.n,
         "Confirmed": "yes" if run.confirmed else "no",
+        "Confidence": None if sure is None else math.floor(1e4 * sure) / 1e4,  # never rounded up to 1
         "Attempts": len(tried),
         "FLOPs": run.cost and run.cost.flops_total,
         "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
@@ -250,6 +276,33 @@ def measurements(records: Iterable[Record]) -> pd.DataFrame:
 MEASUREMENTS = ("Measurement", "Unit", "Better", "Ours", "Peer", "Peer's", "Ratio", "Repetitions", "Machine")
 
 
+def reproductions(records: Iterable[Record]) -> pd.DataFrame:
+    """Confirmations that were run again, beside what was recorded first."""
+    rows = [
+        {
+            "Row": r.row,
+            "Configuration": r.config.name,
+            "Parameters": r.parameters,
+            "Target": r.target,
+            "Recorded accuracy": math.fsum(r.recorded) / len(r.recorded) if r.recorded else None,
+            "Accuracy": r.mean,
+            "Seeds": r.n,
+            "Reached again": "yes" if r.confirmed else "no",
+            "Device": r.environment.device,
+            "torch": r.environment.torch,
+        }
+        for r in records
+        if isinstance(r, Reproduction)
+    ]
+    return _frame(rows, REPRODUCTIONS)
+
+
+REPRODUCTIONS = (
+    "Row", "Configuration", "Parameters", "Target", "Recorded accuracy", "Accuracy", "Seeds", "Reached again", "Device",
+    "torch",
+)  # fmt: skip
+
+
 def _latest(records: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, Any]:
     """The last record made for every key, in the order in which the keys first come."""
     found: dict[Any, Any] = {}
@@ -271,12 +324,14 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
     "parameter-efficiency": (
         parameter_efficiency,
         "Parameters at a target accuracy. Accuracy is on the test set at the last epoch, mean over seeds with a 95 % "
-        "interval (Student's t). FLOPs: one image forward, one multiply-accumulate is one FLOP. Activation bytes: "
-        "saved for backward, one image. GPU bytes: peak of a training step.",
+        "interval (Student's t). Confidence: one-sided, that the mean over seeds reaches the target on this test set, "
+        "adjusted for the attempts before and for looking early. FLOPs: one image forward, one multiply-accumulate is "
+        "one FLOP. Activation bytes: saved for backward, one image. GPU bytes: peak of a training step.",
     ),
     "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
     "measurements": (measurements, "Measurements beside peers in the same run; ratio is ours / peer's."),
+    "reproductions": (reproductions, "Rows of the parameter table that were trained again with `wavemix reproduce`."),
     "trials": (study, "Trials of all studies, fewest parameters first; accuracy is on validation images."),
 }
 ALWAYS = ("parameter-efficiency", "benchmark")  # the others are there when there is something in them

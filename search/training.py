@@ -6,6 +6,7 @@ that was cut off goes on from its last checkpoint as if nothing had happened.
 """
 
 import ctypes
+import dataclasses
 import functools
 import json
 import math
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +29,7 @@ from wavemix.stack import Stack, Statistics, to_lanes
 
 from .datasets import Split
 from .errors import UserError
+from .optimizer import Optimizer
 from .recipe import Recipe
 
 RECALIBRATION = 2048  # training images that BatchNorm's statistics are measured on before an evaluation
@@ -125,59 +127,6 @@ def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch
     return torch.stack([cos, sin, dy, (-sin + shear * cos) * mirror, (cos + shear * sin) * mirror, dx], 1)
 
 
-class Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) on the flat parameters; with 'muon', matrices get orthogonalised momentum.
-
-    Muon (Jordan 2024): five Newton-Schulz steps on the Nesterov momentum, scaled by 0.2 sqrt(max(rows, columns)) so
-    that its steps have AdamW's usual size and share its learning rate (Liu et al., "Muon is scalable", 2025, 2.2).
-    """
-
-    def __init__(self, stack: Stack, recipe: Recipe):
-        self.stack, self.recipe = stack, recipe
-        self.first, self.second = torch.zeros_like(stack.flat), torch.zeros_like(stack.flat)
-        matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]
-        self.decayed = torch.cat(matrix).to(stack.device)
-        self.count = 0
-
-    @torch.no_grad()
-    def step(self, lr: float) -> None:
-        recipe, gradient = self.recipe, self.stack.flat.grad
-        self.count += 1
-        self.first.lerp_(gradient, 1 - recipe.beta1)
-        self.second.lerp_(gradient.square(), 1 - recipe.beta2)
-        scale1, scale2 = 1 - recipe.beta1**self.count, 1 - recipe.beta2**self.count
-        update = (self.first / scale1) / ((self.second / scale2).sqrt() + 1e-8)
-        if recipe.optimizer == "muon":
-            self._orthogonalise(gradient.lerp(self.first, recipe.beta1), update)
-        if recipe.weight_decay:
-            self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
-        self.stack.flat.add_(update, alpha=-lr)
-
-    def _orthogonalise(self, momentum: Tensor, update: Tensor) -> None:
-        """Put the orthogonalised momentum of every matrix into `update`; matrices of one shape go together."""
-        groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
-        sources, targets = self.stack.views(momentum), self.stack.views(update)
-        for name, source in sources.items():
-            if source.dim() > 2 and min(source.shape[1], source[0, 0].numel()) > 1:
-                matrix, target = source.flatten(2), targets[name].view(*source.shape[:2], -1)
-                if matrix.shape[1] > matrix.shape[2]:
-                    matrix, target = matrix.transpose(1, 2), target.transpose(1, 2)
-                groups.setdefault(tuple(matrix.shape[1:]), []).append((matrix, target))
-        for members in groups.values():
-            result = orthogonal(torch.cat([matrix for matrix, _ in members]))
-            for (_, target), part in zip(members, result.split(len(self.stack.seeds))):
-                target.copy_(part)
-
-
-def orthogonal(x: Tensor) -> Tensor:
-    """Newton-Schulz orthogonalisation of wide matrices (N, rows, columns), coefficients of Jordan 2024."""
-    y = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
-        square = y @ y.transpose(1, 2)
-        y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), y, beta=3.4445)
-    return y * (0.2 * math.sqrt(x.shape[2]))
-
-
 def _restoring_threads(function):
     @functools.wraps(function)
     def wrapper(*args, **options):
@@ -219,6 +168,11 @@ def train(
             f"{data.images.shape[1]} and {len(data.classes)}: change the configuration"
         )
     held_out = Images(validation, device, like=images) if validation else None
+    small = Images(reduced(data, config), device, like=images) if recipe.progressive else images
+    if recipe.branch != 1:
+        with torch.no_grad():
+            for name in stack.norms:
+                stack.views(stack.flat)[f"{name}.weight"].mul_(recipe.branch)
     optimizer = Optimizer(stack, recipe)
     if device.type == "cpu" and kernels.library() is not None:
         # the kernels have the cores; PyTorch's own threads would wait for work in their way
@@ -252,10 +206,11 @@ def train(
         order = torch.stack(order).to(device)
         move = None if move[0] is None else torch.stack(move).to(device)
         losses = torch.zeros(members, device=device)
+        source = small if epoch < round(recipe.progressive * recipe.epochs) else images
         for step in range(steps):
             at = slice(step * batch, (step + 1) * batch)
             index = order[:, at]
-            x = images.batch(index, None if move is None else move[:, at].contiguous())
+            x = source.batch(index, None if move is None else move[:, at].contiguous())
             stack.flat.grad = None
             logits, _ = stack(x)
             loss = F.cross_entropy(
@@ -266,7 +221,7 @@ def train(
             )
             loss = loss.view(members, -1).mean(1)
             loss.sum().backward()
-            optimizer.step(recipe.lr * schedule((epoch * steps + step) / total, recipe.warmup))
+            optimizer.step(recipe.lr * schedule((epoch * steps + step) / total, recipe.warmup, recipe.anneal))
             # the average starts with the horizon of the steps so far, so that it never remembers the initial weights
             age = epoch * steps + step
             average.lerp_(stack.flat.detach(), max(1 / horizon, 1 / (1 + 0.1 * age)))
@@ -300,9 +255,27 @@ def train(
     return results
 
 
-def schedule(progress: float, warmup: float) -> float:
-    """Learning rate as a fraction of its peak: linear up over `warmup`, then linear down to zero."""
-    return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+def reduced(data: Split, config: LiteConfig) -> Split:
+    """`data` at the largest size below 0.72 of its own that fits the network: about half the work an image."""
+    height, width = data.images.shape[2:]
+    for size in range(int(0.72 * height), 7, -1):
+        try:
+            config.check_image_size(size, round(size * width / height))
+        except ValueError:
+            continue
+        shape = size, round(size * width / height)
+        images = [
+            F.interpolate(part.float(), shape, mode="bilinear", antialias=True, align_corners=False).round().byte()
+            for part in data.images.split(4096)
+        ]
+        return dataclasses.replace(data, images=torch.cat(images))
+    return data
+
+
+def schedule(progress: float, warmup: float, anneal: str = "linear") -> float:
+    """Learning rate as a fraction of its peak: up over `warmup`, then down to zero."""
+    height = progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+    return height if anneal == "linear" else 0.5 - 0.5 * math.cos(math.pi * height)
 
 
 @torch.no_grad()
@@ -367,22 +340,30 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
         temporary.unlink(missing_ok=True)
 
 
+class _Progress(BaseModel):
+    count: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    curves: list[list[Epoch]]
+
+
 def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, average, curves) -> float:
+    targets = {"flat": stack.flat, "first": optimizer.first, "second": optimizer.second, "average": average}
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in ("flat", "first", "second", "average")}
-        progress = json.loads(metadata["progress"])
+            tensors = {key: file.get_tensor(key) for key in targets}
+        written, progress = metadata["identity"], _Progress.model_validate_json(metadata["progress"])
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}): delete it to start over") from error
-    if metadata["identity"] != json.dumps(identity, sort_keys=True):
+    fits = all(tensors[key].shape == target.shape for key, target in targets.items())
+    if written != json.dumps(identity, sort_keys=True) or not fits or len(progress.curves) != len(curves):
         raise UserError(f"{path} is the checkpoint of another training: delete it or name another one")
+    if len({len(curve) for curve in progress.curves}) > 1:
+        raise UserError(f"{path} is damaged (its seeds are at different epochs): delete it to start over")
     with torch.no_grad():
-        stack.flat.copy_(tensors["flat"])
-        optimizer.first.copy_(tensors["first"])
-        optimizer.second.copy_(tensors["second"])
-        average.copy_(tensors["average"])
-    optimizer.count = progress["count"]
-    for curve, epochs in zip(curves, progress["curves"]):
-        curve.extend(Epoch(**epoch) for epoch in epochs)
-    return progress["seconds"]
+        for key, target in targets.items():
+            target.copy_(tensors[key])
+    optimizer.count = progress.count
+    for curve, epochs in zip(curves, progress.curves):
+        curve.extend(epochs)
+    return progress.seconds

@@ -50,7 +50,17 @@ def _formatted(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=frame.columns, dtype=object)
 
 
-FRACTIONS = ("Accuracy", "95 % low", "95 % high", "Min", "Max", "Validation", "Target")
+FRACTIONS = (
+    "Accuracy",
+    "Recorded accuracy",
+    "Confidence",
+    "95 % low",
+    "95 % high",
+    "Min",
+    "Max",
+    "Validation",
+    "Target",
+)
 
 
 def _text(column: str, value: Any) -> str:

@@ -99,7 +99,7 @@ def test_every_command_has_help():
 
 
 def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
-    records = [trial(2, 0.95), trial(3, 0.99)]
+    records = [trial(2, 0.95, study="toy-90-published"), trial(3, 0.99, study="toy-90-published")]
     for record in records:
         append(tmp_path / "toy-90-published.jsonl", record)
     given = {}
@@ -117,7 +117,7 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
     done = CliRunner().invoke(cli.app, [*arguments, "--budget", "1h"], catch_exceptions=False)
     assert done.exit_code == 0
     assert given["found"] == finalists(records, "Toy", 0.9) and given["found"][0].config.depth == 2
-    assert given["seeds"] == fresh_seeds(5, 0, 500) and given["seconds"] == 3600
+    assert given["seeds"] == fresh_seeds(10, 0, 500) and given["seconds"] == 3600
     assert given["study"] == "toy-90-published"
 
 

@@ -266,6 +266,21 @@ def test_nothing_sticks_out_of_the_page(chromium, tmp_path: Path, width):
     assert shown == width and needed <= shown and outside == []
 
 
+def test_main_table_and_pictures_fit_a_desktop(chromium, tmp_path: Path):
+    """At 1280 pixels the parameter table needs no scrolling, and a picture that stands alone is not blown up."""
+    script = """<script>addEventListener('load', () => {
+      const box = document.querySelector('#efficiency ~ .scroll') || document.querySelector('.scroll');
+      const widths = [...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().width);
+      document.title = JSON.stringify([box.scrollWidth - box.clientWidth, Math.max(...widths)]);
+    })</script></body>"""
+    source = re.sub(r"<meta http-equiv[^>]*>", "", report.page(campaign())).replace("</body>", script)
+    path = tmp_path / "measured.html"
+    path.write_text(source)
+    dom = chromium(path, "--window-size=1280,1500", "--dump-dom", "--virtual-time-budget=5000")
+    hidden, widest = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom)[1]))
+    assert hidden <= 0 and 0 < widest <= 640
+
+
 def test_browser_runs_nothing_out_of_a_record(chromium, tmp_path: Path):
     runs = [record for said in PAYLOADS for record in hostile(said)]
     path = tmp_path / "hostile.html"

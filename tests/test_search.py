@@ -205,6 +205,15 @@ def test_main_job(folder, tmp_path):
     repeated = read(tmp_path / "again" / "train.jsonl")[0]
     assert repeated.config == record.config
     assert repeated.accuracies == pytest.approx(record.accuracies, abs=0.02)
+    # more seeds, sequentially, and the row again from its record
+    more = wavemix("confirm", folder, "--target", 0.5, "--seeds", 5, "--results", tmp_path)
+    assert more.returncode == 0 and "one-sided confidence" in more.stdout, more.stderr
+    last = [r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)][-1]
+    assert last.looks == [3, 5] and last.attempt > 1 and len(last.seeds) in (3, 5)
+    row = wavemix("reproduce", "bars-folder-50-extended", "--results", tmp_path)
+    assert row.returncode == 0 and "target 0.5 reached again" in row.stdout, row.stderr
+    unknown = wavemix("reproduce", "mnist-99-extended", "--results", tmp_path)
+    assert unknown.returncode == 2 and "bars-folder-50-extended" in unknown.stderr
 
 
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):
@@ -272,3 +281,28 @@ def test_real_mnist(data_dir, tmp_path):
     (record,) = read(tmp_path / "train.jsonl")
     assert record.confirmed and record.dataset.label == "MNIST" and record.dataset.test_count == 10000
     assert torch.tensor(record.accuracies).mean() > 0.7
+
+
+def test_batches_of_seeds_give_what_all_at_once_give_also_after_an_interruption(folder, tmp_path, monkeypatch):
+    config = LiteConfig(in_channels=1, num_classes=4, final_dim=4, depth=1, stride=(2, 1))
+    data, seeds = datasets.load(str(folder), "train"), [7, 8, 9, 10, 11]
+    options = {"study": "s", "family": "published"}
+    whole = confirm(config, RECIPE, data, 0.5, seeds, results=tmp_path / "whole", **options)
+    batches = [7, 8, 9], [10, 11]
+    # undecided after three, whatever they reach
+    monkeypatch.setattr("search.confirm.decide", lambda accuracies, *_: None if len(accuracies) < 5 else True)
+    trained = []
+
+    def stop(epoch, latest):
+        trained.append(len(latest))
+        if len(trained) == RECIPE.epochs + 1:
+            raise KeyboardInterrupt
+
+    options |= {"results": tmp_path / "apart", "checkpoint": tmp_path / "c.checkpoint", "planned": [3, 5]}
+    with pytest.raises(KeyboardInterrupt):
+        confirm(config, RECIPE, data, 0.5, seeds, on_epoch=stop, say=lambda line: None, **options)
+    record = confirm(config, RECIPE, data, 0.5, seeds, on_epoch=stop, say=lambda line: None, **options)
+    assert trained == [3] * 3 + [2] + [2] * 3, "the first batch was not trained again"
+    assert record.seeds == sum(batches, []) and record.accuracies == pytest.approx(whole.accuracies, abs=0.011)
+    assert [len(curve) for curve in record.curves] == [RECIPE.epochs] * 5
+    assert not list(tmp_path.glob("*.checkpoint*"))

@@ -7,9 +7,11 @@ import torch
 
 from search.datasets import Split
 from search.errors import UserError
+from search.optimizer import Optimizer, orthogonal
 from search.recipe import Recipe, default_recipe
-from search.training import Images, affine, evaluate, moves, orthogonal, schedule, train
+from search.training import Images, affine, evaluate, moves, reduced, schedule, train
 from wavemix import LiteConfig, WaveMixLite, kernels
+from wavemix.stack import Stack
 
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.02, optimizer="muon", weight_decay=0.05)
@@ -145,3 +147,36 @@ def test_recipes_are_validated():
     with pytest.raises(ValueError):
         Recipe(batch_size=20)
     assert default_recipe("mnist", 28, 5).epochs == 5
+
+
+def test_cosine_schedule_and_nesterov():
+    assert schedule(0.05, 0.1, "cosine") == pytest.approx(0.5) and schedule(0.55, 0.1, "cosine") == pytest.approx(0.5)
+    stack = Stack(CONFIG, [0])
+    module = torch.nn.Parameter(stack.flat.detach().clone())
+    ours = Optimizer(stack, Recipe(optimizer="sgd", beta1=0.9))
+    theirs = torch.optim.SGD([module], lr=0.01, momentum=0.9, nesterov=True)
+    for step in range(5):
+        gradient = torch.randn(stack.flat.shape, generator=torch.Generator().manual_seed(step))
+        stack.flat.grad, module.grad = gradient.clone(), gradient.clone()
+        ours.step(0.1)  # averages of gradients: lr / (1 - beta1)
+        theirs.step()
+    torch.testing.assert_close(stack.flat, module)
+
+
+def test_progressive_resolution_and_scaled_branches():
+    small = reduced(DATA, CONFIG)
+    assert small.images.shape[2:] == (8, 8)  # nothing smaller than 8 pixels
+    wide, held_out = (
+        dataclasses.replace(part, images=part.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+        for part in (DATA, HELD_OUT)
+    )
+    assert reduced(wide, CONFIG).images.shape[2:] == (10, 10)
+    recipe = RECIPE.model_copy(update={"epochs": 10, "progressive": 0.5, "branch": 0.5})
+    [trained] = train(CONFIG, recipe, wide, [0], validation=held_out)
+    assert trained.accuracy > 0.6
+    key = "layers.0.feedforward.5.weight"
+    one, half = (
+        train(CONFIG, RECIPE.model_copy(update={"epochs": 1, "lr": 1e-9, "branch": scale}), DATA, [0])[0].state[key]
+        for scale in (1.0, 0.5)
+    )
+    torch.testing.assert_close(one / 2, half)

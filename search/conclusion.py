@@ -1,0 +1,45 @@
+"""How a command ends: with its verdicts and the tables, or interrupted with the command that goes on."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+
+def wide(table) -> None:
+    """Print a table; one that is piped is not cut to 80 columns."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Turns an interruption into exit code 130 and the command that goes on."""
+    from .environment import command_line
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; the same command goes on from here: {command_line(sys.argv)}", err=True)
+        raise typer.Exit(130) from None
+
+
+def conclude(attempts: list, data: str, results: Path, data_dir: Path | None) -> None:
+    """The verdicts, the command that repeats the best, and the tables."""
+    from . import tables
+    from .confirm import verdict
+    from .display import train_command
+    from .recipe import Recipe
+
+    for record in attempts:
+        typer.echo(verdict(record))
+    if attempts:
+        best = next((c for c in attempts if c.confirmed), attempts[0])
+        recipe = Recipe.model_validate(best.recipe)
+        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir)
+        typer.echo(f"reproduce it with:\n  {command}")
+    for path in tables.write(results):
+        typer.echo(f"wrote {path}")

@@ -1,0 +1,67 @@
+"""The optimizers of all members of a stack at once, on their flat parameters."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from wavemix.stack import Stack
+
+from .recipe import Recipe
+
+
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) on the flat parameters; with 'muon', matrices get orthogonalised momentum; with
+    'sgd', all get Nesterov's (Sutskever et al. 2013).
+
+    Muon (Jordan 2024): five Newton-Schulz steps on the Nesterov momentum, scaled by 0.2 sqrt(max(rows, columns)) so
+    that its steps have AdamW's usual size and share its learning rate (Liu et al., "Muon is scalable", 2025, 2.2).
+    """
+
+    def __init__(self, stack: Stack, recipe: Recipe):
+        self.stack, self.recipe = stack, recipe
+        self.first, self.second = torch.zeros_like(stack.flat), torch.zeros_like(stack.flat)
+        matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]
+        self.decayed = torch.cat(matrix).to(stack.device)
+        self.count = 0
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        recipe, gradient = self.recipe, self.stack.flat.grad
+        self.count += 1
+        self.first.lerp_(gradient, 1 - recipe.beta1)
+        self.second.lerp_(gradient.square(), 1 - recipe.beta2)
+        scale1, scale2 = 1 - recipe.beta1**self.count, 1 - recipe.beta2**self.count
+        if recipe.optimizer == "sgd":  # in averages instead of sums of gradients: the same path at lr / (1 - beta1)
+            update = gradient.lerp(self.first, recipe.beta1)
+        else:
+            update = (self.first / scale1) / ((self.second / scale2).sqrt() + 1e-8)
+        if recipe.optimizer == "muon":
+            self._orthogonalise(gradient.lerp(self.first, recipe.beta1), update)
+        if recipe.weight_decay:
+            self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
+        self.stack.flat.add_(update, alpha=-lr)
+
+    def _orthogonalise(self, momentum: Tensor, update: Tensor) -> None:
+        """Put the orthogonalised momentum of every matrix into `update`; matrices of one shape go together."""
+        groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
+        sources, targets = self.stack.views(momentum), self.stack.views(update)
+        for name, source in sources.items():
+            if source.dim() > 2 and min(source.shape[1], source[0, 0].numel()) > 1:
+                matrix, target = source.flatten(2), targets[name].view(*source.shape[:2], -1)
+                if matrix.shape[1] > matrix.shape[2]:
+                    matrix, target = matrix.transpose(1, 2), target.transpose(1, 2)
+                groups.setdefault(tuple(matrix.shape[1:]), []).append((matrix, target))
+        for members in groups.values():
+            result = orthogonal(torch.cat([matrix for matrix, _ in members]))
+            for (_, target), part in zip(members, result.split(len(self.stack.seeds))):
+                target.copy_(part)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """Newton-Schulz orthogonalisation of wide matrices (N, rows, columns), coefficients of Jordan 2024."""
+    y = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = y @ y.transpose(1, 2)
+        y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), y, beta=3.4445)
+    return y * (0.2 * math.sqrt(x.shape[2]))

@@ -1,0 +1,72 @@
+"""When a confirmation has seen enough seeds, and how sure it is.
+
+A group-sequential Student t test (Pocock 1977, Biometrika 64:191; Lan & DeMets 1983, Biometrika 70:659). After 3, 5,
+10, 20, ... seeds the hypothesis "the mean over training seeds is at the target" is tested. Evidence above it ends the
+confirmation early (from 5 seeds on), evidence below it too; with all seeds trained the mean itself decides. The error
+probability is spent in equal parts over the looks, which is safe for whatever dependence there is between them (a
+union bound; Pocock's own levels for correlated looks are hardly wider: 0.03 instead of 0.025 for two). Stopping for
+failure is not binding: the levels of success do not count on it. Betting confidence sequences (Waudby-Smith & Ramdas
+2024, JRSS B 86:1) would need no normality, but for numbers in [0, 1] near the target 0.99 a seed multiplies their
+wealth by 1.001: ten seeds decide nothing.
+
+Several attempts: candidates are tried in ascending order of size until one is confirmed, so a row of the table takes an
+unknown number of attempts. The k-th is judged at the level 0.05 / (k (k + 1)); over any number of attempts these sum to
+0.05, which bounds the probability that a row claims what is not so (Bonferroni; alpha spending in Foster & Stine 2008,
+JRSS B 70:429).
+"""
+
+from collections.abc import Sequence
+
+from scipy.special import stdtr
+
+ALPHA = 0.05  # of the test for success over all looks and attempts; of that for failure over the looks of an attempt
+FIRST, ENOUGH = 3, 5  # seeds at the first look, and those that a confirmation takes if it may have so many
+
+
+def looks(most: int) -> list[int]:
+    """Numbers of seeds after which a confirmation of at most `most` seeds may end: 3, 5, 10, 20, ... and `most`."""
+    counts, count = [FIRST], ENOUGH
+    while count < most:
+        counts.append(count)
+        count *= 2
+    return [n for n in counts if n < most] + [most]
+
+
+def successes(planned: Sequence[int]) -> list[int]:
+    """Those of the looks `planned` that can end in success."""
+    return [n for n in planned if n >= min(ENOUGH, planned[-1])]
+
+
+def nominal(accuracies: Sequence[float], target: float) -> float | None:
+    """One-sided confidence that the mean over seeds reaches `target` (Student's t); None for fewer than two."""
+    n = len(accuracies)
+    if n < 2:
+        return None
+    mean = sum(accuracies) / n
+    error = (sum((a - mean) ** 2 for a in accuracies) / (n - 1) / n) ** 0.5
+    if error < 1e-12:
+        return float(mean >= target)
+    return float(stdtr(n - 1, (mean - target) / error))
+
+
+def confidence(
+    accuracies: Sequence[float], target: float, planned: Sequence[int] = (), attempt: int = 1
+) -> float | None:
+    """`nominal`, adjusted for the looks `planned` and for being the attempt number `attempt`; 0 at the least."""
+    plain = nominal(accuracies, target)
+    if plain is None:
+        return None
+    return max(0.0, 1 - (1 - plain) * len(successes(planned) if planned else [1]) * attempt * (attempt + 1))
+
+
+def decide(accuracies: Sequence[float], target: float, planned: Sequence[int], attempt: int = 1) -> bool | None:
+    """True: confirmed; False: failed; None: more seeds are needed. `accuracies` are those up to one of the looks."""
+    n = len(accuracies)
+    if n >= planned[-1]:
+        return sum(accuracies) / n >= target
+    plain = nominal(accuracies, target)
+    if plain is not None and plain <= ALPHA / (len(planned) - 1):
+        return False
+    if n in successes(planned) and confidence(accuracies, target, planned, attempt) >= 1 - ALPHA:
+        return True
+    return None

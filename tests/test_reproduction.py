@@ -1,0 +1,77 @@
+"""`wavemix reproduce`: a row trained again from its record, on a small folder with real trainings."""
+
+import pytest
+from test_search import RECIPE, folder  # noqa: F401
+from typer.testing import CliRunner
+
+from search import cli, datasets, report, tables
+from search.confirm import confirm
+from search.errors import UserError
+from search.records import Reproduction, read, read_all
+from search.reproduction import comparison, reproduce, row_of
+from wavemix import LiteConfig
+
+CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=4, depth=1, stride=(2, 1))
+
+
+@pytest.fixture
+def results(folder, tmp_path):  # noqa: F811
+    data = datasets.load(str(folder), "train")
+    confirm(CONFIG, RECIPE, data, 0.3, [5, 6], study="mine", family="published", results=tmp_path)
+    return tmp_path
+
+
+def test_row_is_reproduced_from_its_record_alone(results):
+    before = tables.parameter_efficiency(read_all(results)).to_csv()
+    done = CliRunner().invoke(cli.app, ["reproduce", "bars-folder-30-published", "--results", str(results)])
+    assert done.exit_code == 0, done.output
+    (record,) = read(results / "reproductions.jsonl")
+    (original,) = read(results / "mine.jsonl")
+    assert isinstance(record, Reproduction) and record.reproduces == original.created
+    assert (record.config, record.recipe, record.seeds) == (original.config, original.recipe, original.seeds)
+    assert record.recorded == original.accuracies and record.accuracies == pytest.approx(original.accuracies, abs=0.02)
+    assert "recorded       now" in done.output and "reproduced: target 0.3 reached again" in done.output
+    assert tables.parameter_efficiency(read_all(results)).to_csv() == before, "it is no attempt of its own"
+    tables.write(results)
+    assert (results / "reproductions.md").exists() and tables.check(results) == []
+    assert not list(results.glob("studies/*.checkpoint"))
+    assert "Reproductions" in report.page(read_all(results))
+
+
+def test_a_miss_is_exit_code_1(results, monkeypatch):
+    monkeypatch.setattr("search.confirm.evaluate", lambda *_: [0.1, 0.2])
+    done = CliRunner().invoke(cli.app, ["reproduce", "mine", "--results", str(results)])
+    assert done.exit_code == 1 and "not reproduced: target 0.3 missed by 15.00%" in done.output
+
+
+def test_other_data_are_refused(results, folder, monkeypatch):  # noqa: F811
+    row, original = row_of("mine", read_all(results))
+    other = original.model_copy(update={"dataset": original.dataset.model_copy(update={"digest": "0" * 64})})
+    with pytest.raises(UserError, match="not those of the record"):
+        reproduce(row, other, results=results)
+    other = original.model_copy(update={"dataset": original.dataset.model_copy(update={"test_digest": "0" * 64})})
+    with pytest.raises(UserError, match="test images of bars are not those"):
+        reproduce(row, other, results=results, say=lambda line: None)
+    assert not (results / "reproductions.jsonl").exists()
+
+
+def test_unknown_rows_list_the_known_ones(results, tmp_path):
+    with pytest.raises(UserError, match="there is no row 'mnist'.*bars-folder-30-published"):
+        row_of("mnist", read_all(results))
+    with pytest.raises(UserError, match="none: nothing has been confirmed yet"):
+        row_of("mnist-99-extended", [])
+
+
+def test_every_row_name_is_its_own():
+    names = list(tables.parameter_efficiency([])["Row"])
+    assert len(set(names)) == len(names) and "mnist-99-extended" in names
+
+
+def test_comparison_of_a_training_that_broke(results):
+    row, original = row_of("mine", read_all(results))
+    record = reproduce(row, original, results=results, say=lambda line: None)
+    broken = Reproduction.of(
+        [], **record.model_dump(exclude={"accuracies", "mean", "interval", "min", "max", "n", "confirmed", "state",
+        "reason"}), state="failed", reason="nan: the loss",
+    )  # fmt: skip
+    assert comparison(broken)[-1] == "not reproduced: nan: the loss"

@@ -1,0 +1,40 @@
+"""Nothing but a confirmation reads the test part of a data set."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from test_search import engine, folder  # noqa: F401
+
+import search
+from search import datasets
+
+READERS = {"datasets", "fetch", "folder", "decoded", "download", "archive", "formats"}  # they offer both parts
+
+
+def mentions(source: str) -> bool:
+    """Whether a module can name the part: the word as a string of its own anywhere in its code."""
+    return any(isinstance(node, ast.Constant) and node.value == "test" for node in ast.walk(ast.parse(source)))
+
+
+def test_no_other_module_names_the_test_part():
+    found = {path.stem for path in Path(search.__file__).parent.glob("*.py") if mentions(path.read_text())}
+    assert found - READERS == {"confirm"}
+
+
+def test_the_check_sees_it():
+    assert mentions("load(name, part='test')") and not mentions('"""the test set"""\nload(name, "train")')
+
+
+def test_search_never_loads_the_test_part(folder, tmp_path, monkeypatch):  # noqa: F811
+    real = datasets.load
+
+    def load(name, part, data_dir=None):
+        if part == "test":
+            pytest.fail("a search loaded the test part")
+        return real(name, part, data_dir)
+
+    monkeypatch.setattr(datasets, "load", load)
+    with engine(folder, tmp_path, target=0.5) as searching:
+        searching.run(trials=2)
+        assert searching.best()
