@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 
 from search import datasets
+from search.attempt import dataset_of
 from search.datasets import split_validation
 from search.protocol import CEILINGS, VALIDATION
 from search.recipe import default_recipe
 from search.records import Trial, append, read, repair
 from search.space import Space, training_work
-from search.study import dataset_of
 from search.training import train
 from wavemix.config import LiteConfig
 

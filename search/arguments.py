@@ -3,12 +3,16 @@
 import os
 import re
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from pydantic import BaseModel, ValidationError
 
 from .errors import UserError
 
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches lie below
+DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
+Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
 
 def seconds_of(budget: str) -> float:

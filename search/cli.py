@@ -3,13 +3,26 @@
 import json
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from .arguments import checked, first_line, fresh_seeds, seconds_of, seeds_of, shape_of, study_name, validated
+from . import machines
+from .arguments import (
+    DataDir,
+    Results,
+    checked,
+    first_line,
+    fresh_seeds,
+    seconds_of,
+    seeds_of,
+    shape_of,
+    study_name,
+    validated,
+)
 from .conclusion import conclude, resumable, wide
 from .errors import UserError
 
@@ -25,9 +38,10 @@ app.add_typer(data_app, name="data")
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
 Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
-Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
+app.command()(machines.worker)
+app.command()(machines.stop)
+app.command()(machines.status)
 
 
 @app.command()
@@ -46,13 +60,17 @@ def search(
     recipe: Annotated[str | None, typer.Option(help="Training recipe, JSON or a file of it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Directory or fsspec URL of checkpoints; default: under --results.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
     """Search the smallest network that reaches TARGET on DATA, confirm it on the test set, print the table.
 
-    The same command goes on where an earlier run of it stopped.
+    The same command goes on where an earlier run of it stopped, also after `wavemix stop`. With --storage, workers on
+    other machines may take part: `wavemix worker`.
     """
     checked(target, family)
     seconds = None if trials else seconds_of(budget)
@@ -79,26 +97,35 @@ def search(
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
-    with Search(
-        split,
-        target,
-        plan,
-        family=family,
-        name=study,
-        results=results,
-        storage=storage,
-        seed=seed,
-        members=members,
-        ceiling=ceiling,
-        validation_count=VALIDATION.get(split.name, len(split) // 10),
-        listen=display,
-    ) as engine:
+    with (
+        ExitStack() as locked,
+        Search(
+            split,
+            target,
+            plan,
+            family=family,
+            name=study,
+            results=results,
+            storage=storage,
+            seed=seed,
+            members=members,
+            ceiling=ceiling,
+            validation_count=VALIDATION.get(split.name, len(split) // 10),
+            source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
+            checkpoints=checkpoints,
+            listen=display,
+        ) as engine,
+    ):
+        locked.enter_context(engine.ledger.searching())
+        engine.reopen()
         count = len(engine.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
         with resumable(), display:
             if count:
                 display.say(f"going on with study {study}: {count} trials so far")
             left = None if seconds is None else seconds - (time.monotonic() - start)
             engine.run(trials=trials, seconds=left, confirmation_seeds=seeds)
+            if engine.stopped:
+                return
             finalists = [
                 Finalist(engine.space.build(t.params), plan, t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
                 for t in engine.best()
@@ -288,15 +315,6 @@ def tables(
         raise typer.Exit(1 if different else 0)
     for path in writing.write(results):
         typer.echo(f"wrote {path}")
-
-
-@app.command()
-def status(results: Results = Path("results")) -> None:
-    """What the records hold, study by study."""
-    from .display import studies
-    from .records import read_all
-
-    wide(studies(read_all(results)))
 
 
 @app.command()

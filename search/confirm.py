@@ -22,6 +22,7 @@ from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
 from . import datasets
+from .attempt import dataset_of
 from .cost import cost
 from .datasets import Split
 from .errors import UserError
@@ -30,7 +31,6 @@ from .recipe import Recipe
 from .records import Confirmation, Record, Trial, append
 from .stopping import confidence, decide, looks
 from .storage import writable
-from .study import dataset_of
 from .training import Epoch, Trained, evaluate, train
 
 

@@ -51,15 +51,3 @@ class Curves:
         """Expected relative log error after the last epoch, and the deviation of that guess."""
         mean, deviation = self.gain(min(epoch, self.epochs))
         return relative_error(accuracy, target) - mean, deviation
-
-    def extrapolated(self, epoch: int, accuracy: float) -> float:
-        """Expected accuracy at the end of a training that has `accuracy` after `epoch`."""
-        return 1 - (1 - accuracy) * math.exp(-self.gain(epoch)[0])
-
-    def hopeless(self, epoch: int, accuracy: float, threshold: float) -> bool:
-        """Whether even two deviations more progress than usual would miss `threshold`."""
-        fraction = epoch / self.epochs
-        if fraction < PATIENCE or epoch >= self.epochs:
-            return False
-        mean, deviation = self.gain(epoch)
-        return relative_error(accuracy, threshold) > mean + 2 * deviation * math.sqrt(1 - fraction)

@@ -14,10 +14,11 @@ from rich.text import Text
 
 from wavemix.config import LiteConfig
 
+from .attempt import Event
 from .protocol import margin
 from .recipe import Recipe
 from .records import Audit, Confirmation, Record, Trial
-from .study import Event, Search
+from .study import Search
 
 BARS = "▁▂▃▄▅▆▇█"
 

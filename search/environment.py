@@ -1,6 +1,7 @@
 """Where a record was made: versions, device, commit and command, without names, hosts or passwords."""
 
 import functools
+import hashlib
 import os
 import platform
 import re
@@ -65,6 +66,16 @@ def environment(device: str = "cpu") -> Environment:
         dirty=dirty,
         command=command_line(sys.argv),
     )
+
+
+@functools.cache
+def code() -> str:
+    """What identifies this code: the package's version, and a digest of its sources, since two checkouts share that."""
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(p for package in ("search", "wavemix") for p in (root / package).glob("*.*")):
+        if path.suffix in (".py", ".cpp", ".h"):
+            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return f"{_version('wavemix-search')} {digest.hexdigest()[:16]}"
 
 
 def device_name(device: str = "cpu") -> str:

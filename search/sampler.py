@@ -51,9 +51,9 @@ class FrontierSampler(BaseSampler):
     """Proposes the candidate with the greatest expected saving of cost per work.
 
     Usable with any Optuna objective whose value (maximised) is an accuracy and is feasible from `target` on.
-    Unfinished and pruned trials count by the accuracies they reported, with `epochs` given, or by their user attribute
-    'expected' (an extrapolated accuracy); running trials that reported nothing as if they had reached what the model
-    expects of them. When every candidate is used up, it samples at random.
+    With `epochs` given, unfinished and pruned trials count by the accuracies they reported; running ones that reported
+    nothing count as if they had reached what the model expects of them. When every candidate is used up, it samples at
+    random.
 
     Args:
         knobs: name -> choices; every candidate has one choice for each.

@@ -1,4 +1,4 @@
-"""A search: an Optuna study of configurations, trained on a training/validation split, that anyone can resume.
+"""A search: an Optuna study of configurations, trained on a training/validation split, by any number of workers.
 
 The parameter count is known before training, so a suggestion at or above the incumbent's is refused for free. A trial
 trains `members` seeds at once; its curve is extrapolated after every epoch and the trial is pruned when even an
@@ -7,59 +7,44 @@ Only `confirm` ever loads the test part of a data set.
 """
 
 import re
+import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from wavemix.config import LiteConfig
-
-from .curves import Curves
+from .attempt import Attempt, Event, Unfinished
+from .checkpoints import Checkpoints
 from .datasets import Split, split_validation
+from .environment import code
 from .errors import UserError
+from .heartbeat import Watch
+from .ledger import Ledger
 from .protocol import STARTS, margin
 from .recipe import Recipe
-from .records import Data, Trial, append, read, repair
+from .records import Trial, read
 from .sampler import Candidate, FrontierPruner, FrontierSampler
 from .space import Space, training_work
-from .storage import Lock, open_study, writable
-from .training import Epoch, Trained, train
+from .storage import Presence, connect, open_study, sqlite_file
 from .warm import warm_start
 
 SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
 BROKEN = 3  # trainings in a row that may break before the search gives up
-
-
-class OutOfTime(Exception):
-    """Ends a trial that can't be finished within the budget; its checkpoint stays for the next run."""
-
-
-@dataclass
-class Event:
-    """What a search tells a display: kind 'trial', 'epoch', 'done' or 'note'."""
-
-    kind: str
-    text: str = ""
-    config: LiteConfig | None = None
-    number: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    curve: list[float] = field(default_factory=list)
-    state: str = ""
-    accuracy: float | None = None
-    feasible: bool = False
+POLL = 1.0  # seconds between two looks at what other workers do
 
 
 class Search:
-    """One study over one data set's training part.
+    """One worker's view of a study over one data set's training part.
 
     Args:
         data: the training part; `validation_count` images of it are split off by `split_seed`.
         results: directory of the records; the embedded storage lies under it (`studies/NAME.db`).
         storage: an Optuna storage URL instead of the embedded one.
+        source: what a worker on another machine loads the data by; left out, the data set's name.
+        checkpoints: directory or fsspec URL of the checkpoints, shared by machines that shall go on with each other's
+            trials; left out, `studies/NAME` under `results`.
 
     Raises UserError where the storage holds another study of this name, cannot be opened, or no configuration is
     possible.
@@ -79,37 +64,53 @@ class Search:
         members: int = 2,
         ceiling: int,
         validation_count: int,
+        source: str | None = None,
+        checkpoints: str | None = None,
         listen=lambda event: None,
     ):
         if not 0 < target < 1:
             raise UserError(f"the target accuracy is a fraction between 0 and 1, not {target}: 0.99 means 99 %")
-        if not re.fullmatch(r"\w[\w.+-]*", name):
-            raise UserError(f"{name!r} cannot name a study: use letters, digits and the signs . _ + -")
+        checked_name(name)
         self.data, self.target, self.recipe, self.family, self.name = data, target, recipe, family, name
         self.results, self.seed, self.ceiling, self.listen = Path(results), seed, ceiling, listen
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
         self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)
         self.threshold = target + margin(target, validation_count)
-        self.path = self.results / f"{name}.jsonl"
-        self.folder = self.results / "studies" / name
-        writable(self.folder)
-        self.lock = Lock(self.folder)
+        self.ledger = Ledger(self.results, name)
+        self.path = self.ledger.path
+        self.checkpoints = Checkpoints(checkpoints, self.ledger.folder)
+        self.worker = f"{self.ledger.id}-{secrets.token_hex(2)}"
+        self.broken, self.ended, self.stopped, self.watch = 0, 0, False, Watch()
+        self._waited = 0
+        self._pool: tuple[int, list[Candidate]] = (-1, [])
+        url = storage or embedded(self.results, name)
+        self.presence = Presence(sqlite_file(url))
         try:
-            repair(self.path)  # a killed run may have left half a line
-            self.broken, self.curves = 0, Curves(recipe.epochs)
-            self._pool: tuple[int, list[Candidate]] = (-1, [])
-            self.study = self._open(storage or f"sqlite:///{self.results / 'studies' / name}.db")
-            self._adopt_interrupted()
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                self.curves.add(trial.user_attrs.get("curve", []))
-            if not self.study.get_trials(deepcopy=False):
-                start = STARTS.get(data.name) or STARTS.get((data.name.removesuffix("-jpeg"), target))
-                if start and (knobs := self.space.near_published(*start)):
-                    self.study.enqueue_trial(knobs)
+            self.storage = connect(url)
+            self.study = self._open()
+            self._id = self.storage.get_study_id_from_name(name)
+            self._start(source or data.name)
         except BaseException:
-            self.lock.close()
+            self.close()
             raise
+
+    def _start(self, source: str) -> None:
+        """What every worker does first: see to what killed ones left, and say what others need to join."""
+        trials = self.study.get_trials(deepcopy=False)
+        if self.presence.alone:
+            for trial in trials:
+                if trial.state == TrialState.RUNNING:
+                    self._put_back(trial)
+        self.presence.settle()
+        self.ledger.complete(trials)
+        for key, value in {"source": source, "code": code()}.items():
+            if self.study.user_attrs.get(key) != value:
+                self.study.set_user_attr(key, value)
+        if not trials:
+            start = STARTS.get(self.data.name) or STARTS.get((self.data.name.removesuffix("-jpeg"), self.target))
+            if start and (knobs := self.space.near_published(*start)):
+                self.study.enqueue_trial(knobs)
 
     def __enter__(self) -> "Search":
         return self
@@ -118,12 +119,12 @@ class Search:
         self.close()
 
     def close(self) -> None:
-        """Let another process go on with this study."""
-        self.lock.close()
+        """Leave the study to others."""
+        self.presence.close()
 
     # --- the study ---------------------------------------------------------------------------------------------
 
-    def _open(self, url: str) -> optuna.Study:
+    def _open(self) -> optuna.Study:
         identity = {
             "schema": SCHEMA,
             "digest": self.data.digest,
@@ -147,37 +148,46 @@ class Search:
             seed=self.seed,
             earlier=earlier,
         )
-        study = open_study(url, self.name, identity, self.sampler)
+        study = open_study(self.storage, self.name, identity, self.sampler)
         study.pruner = FrontierPruner(self.sampler)
         return study
 
-    def _adopt_interrupted(self) -> None:
-        """Trials that a killed run left unfinished are enqueued again; their checkpoints let them go on.
+    def trial_id(self, number: int) -> int:
+        """The storage's own number of a trial."""
+        return self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
 
-        One whose record was written before the run was killed is told from the record instead.
+    def _put_back(self, trial: FrozenTrial) -> None:
+        """Let a trial whose worker has died wait for another: it stays the same one, so none is lost or made twice.
+
+        One that was killed while it was being asked for has nothing to go on with, and is ended.
         """
+        whole = trial.params.keys() == self.space.knobs.keys() or "fixed_params" in trial.system_attrs
+        try:
+            state = TrialState.WAITING if whole else TrialState.FAIL
+            self.storage.set_trial_state_values(self.trial_id(trial.number), state)
+        except UpdateFinishedTrialError:
+            pass  # its worker lives after all and has just finished it
+
+    def _running(self, own: int | None = None) -> list[FrozenTrial]:
+        """Trials of other workers that show signs of life; the others are put back."""
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        written = (
-            {r.number: r for r in read(self.path) if isinstance(r, Trial)} if running and self.path.exists() else {}
-        )
-        for trial in running:
-            whole = trial.params.keys() == self.space.knobs.keys()  # the run may have been killed while asking
-            record, config = written.get(trial.number), self.space.build(trial.params) if whole else None
-            if record and record.config == config and record.recipe == self.recipe.model_dump(mode="json"):
-                self._tell(trial.number, record.state, record.accuracy_validation)
-                continue
-            self._put_back(trial.number, trial.params if config is not None else None)
+        running = [trial for trial in running if trial.number != own]
+        if self.storage.waited != self._waited:
+            self._waited = self.storage.waited
+            self.watch.forget()
+        stale = self.watch.stale(running)
+        for trial in stale:
+            self._put_back(trial)
+        return [trial for trial in running if trial not in stale]
 
-    def _put_back(self, number: int, params: dict | None) -> None:
-        """End an unfinished trial and enqueue its configuration again; its checkpoint lets that one go on."""
-        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        if params is not None:
-            self.study.enqueue_trial(params, skip_if_exists=False)
-
-    def _tell(self, number: int, state: str, accuracy: float | None) -> None:
-        states = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
-        value = accuracy if state == "complete" else None
-        self.study.tell(number, value, state=states.get(state, TrialState.PRUNED), skip_if_finished=True)
+    def obey(self) -> None:
+        """Raises Unfinished where `wavemix stop` has stopped the study, UserError where other code goes on with it."""
+        attributes = self.storage.get_study_user_attrs(self._id)
+        if attributes.get("stop"):
+            self.stopped = True
+            raise Unfinished(f"the study {self.name} was stopped: `wavemix search` with its options goes on with it")
+        if attributes.get("code") != code():
+            raise UserError(f"the study {self.name} is gone on with by another version of this program: use that one")
 
     def _candidates(self, below: float) -> list[Candidate]:
         """Candidates below a cost: others after every tenth trial, or when few are left of the last ones."""
@@ -211,29 +221,38 @@ class Search:
         best = self.sampler.incumbent(self.study)
         return best.user_attrs["parameters"] if best else self.ceiling
 
+    def reopen(self) -> None:
+        """Take back what `wavemix stop` has asked for."""
+        if self.study.user_attrs.get("stop"):
+            self.study.set_user_attr("stop", None)
+
     # --- running -----------------------------------------------------------------------------------------------
 
     def run(self, *, trials: int | None = None, seconds: float | None = None, confirmation_seeds: int = 3) -> None:
         """Run trials until their number or the time is used up, less the time that confirming the best takes.
 
         The first trial of a study is finished whatever the time; a later one that can't be is left for the next run.
+        While other workers' trials run, it waits for what becomes of them before it says that nothing is left.
         """
-        start, ran = time.monotonic(), 0
-        while trials is None or ran < trials:
+        start, before = time.monotonic(), self.ended
+        while trials is None or self.ended - before < trials:
             deadline = None
             if seconds is not None:
                 deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)
                 left = deadline - time.monotonic()
-                if left <= 0 or (ran and left < 0.5 * self._typical_seconds()):
+                if left <= 0 or (self.ended > before and left < 0.5 * self._typical_seconds()):
                     break
             try:
+                self.obey()
+                others = self._running()
                 if not self._one(deadline if self.best() else None):
-                    self.listen(Event("note", "every configuration below the incumbent has been tried"))
-                    break
-            except OutOfTime as reason:
+                    if not others:
+                        self.listen(Event("note", "every configuration below the incumbent has been tried"))
+                        break
+                    time.sleep(POLL)  # one of them may die and leave its trial
+            except Unfinished as reason:
                 self.listen(Event("note", str(reason)))
                 break
-            ran += 1
 
     def confirmation_seconds(self, seeds: int) -> float:
         """Expected seconds of confirming the best trial so far, from the trial's own time and sizes."""
@@ -259,152 +278,52 @@ class Search:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not waiting and not self.sampler.unseen(self.study):
             return False
-        trial = self.study.ask(distributions)
-        config = self.space.build(trial.params)
-        incumbent = self.incumbent
-        if config is None or config.parameters() >= incumbent:
-            self.study.tell(trial, state=TrialState.PRUNED)
-            if config is not None:
-                self._record(config, trial.number, [], "refused", f"not below the incumbent's {incumbent:,}", 0.0)
-                self.listen(Event("done", config=config, number=trial.number, state="refused"))
-            return True
-        trial.set_user_attr("parameters", config.parameters())
-        trial.set_user_attr("config", config.model_dump(mode="json"))
-        self.listen(Event("trial", config=config, number=trial.number, epochs=self.recipe.epochs))
-        checkpoint = self.folder / f"{config.name}.checkpoint"
-        start, first, curve = time.monotonic(), 0, []
-
-        def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
-            nonlocal first
-            first = first or epoch - 1  # epochs that an earlier run had done
-            accuracy = sum(e.accuracy for e in latest) / len(latest)
-            curve.append(accuracy)
-            trial.report(accuracy, epoch)
-            self.listen(Event("epoch", "", config, trial.number, epoch, self.recipe.epochs, curve, accuracy=accuracy))
-            if trial.should_prune():
-                return True
-            if deadline is not None and epoch < self.recipe.epochs:
-                now = time.monotonic()
-                end = now + (now - start) / (epoch - first) * (self.recipe.epochs - epoch)
-                if end > deadline + 0.1 * (end - start):
-                    raise OutOfTime(
-                        f"trial {trial.number} needs {end - now:.0f} s more and the budget leaves "
-                        f"{max(0, deadline - now):.0f}: the next run of the same command goes on with it"
-                    )
-            return False
-
         try:
-            results = train(
-                config,
-                self.recipe,
-                self.train,
-                self.seeds,
-                validation=self.validation,
-                on_epoch=on_epoch,
-                checkpoint=checkpoint,
-            )
-        except (KeyboardInterrupt, OutOfTime):
-            self._put_back(trial.number, trial.params)
-            raise
-        except OSError as error:
-            self._put_back(trial.number, trial.params)
-            raise UserError(f"trial {trial.number} could not go on: {error.strerror or error}") from error
-        except (RuntimeError, MemoryError) as error:
-            self._broken(trial, config, error, time.monotonic() - start)
+            trial = self.study.ask(distributions)
+        except UpdateFinishedTrialError:
+            return True  # it took so long that the others thought this worker dead
+        attempt = Attempt(self, trial.number, trial.params)
+        incumbent = self.incumbent
+        if attempt.config is None:
+            attempt.drop()
+        elif (twin := self._twin(trial.number, trial.params)) is not None:
+            attempt.drop(twin=twin)
+        elif attempt.config.parameters() >= incumbent:
+            attempt.refuse(f"not below the incumbent's {incumbent:,}")
         else:
-            self.broken = 0
-            self._finish(trial, config, results, time.monotonic() - start)
-        checkpoint.unlink(missing_ok=True)
+            attempt.run(deadline)
         return True
 
-    def _broken(self, trial: optuna.Trial, config: LiteConfig, error: Exception, seconds: float) -> None:
-        """A training that broke (out of memory, say) is one failed trial; several in a row are no accident."""
+    def _twin(self, number: int, params: dict) -> int | None:
+        """The earlier trial with the same configuration, which another worker asked for at the same moment.
+
+        The lower number keeps it, so the lower ones that are still choosing are waited for: the bakery algorithm
+        (Lamport, "A new solution of Dijkstra's concurrent programming problem", 1974).
+        """
+        while True:
+            self._running(number)  # one that was killed while choosing is not waited for
+            trials = self.study.get_trials(deepcopy=False)
+            lower = [t for t in trials if t.number < number and t.state != TrialState.FAIL]
+            for trial in lower:
+                if (trial.params or trial.system_attrs.get("fixed_params")) == params:
+                    return trial.number
+            choosing = [t for t in lower if t.state == TrialState.RUNNING and t.params.keys() != params.keys()]
+            if not choosing:
+                return None
+            time.sleep(0.05)
+
+    def broke(self, reason: str, error: Exception) -> None:
+        """Count a training that broke. Raises UserError after BROKEN in a row."""
         self.broken += 1
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        self._record(config, trial.number, [], "failed", reason, seconds)
-        self._tell(trial.number, "failed", None)
-        self.listen(Event("done", reason, config, trial.number, state="failed"))
         if self.broken == BROKEN:
             raise UserError(f"{BROKEN} trials in a row broke, the last with {reason}") from error
 
-    def _finish(self, trial: optuna.Trial, config: LiteConfig, results: list[Trained], seconds: float) -> None:
-        stopped = results[0].stopped
-        mean = sum(r.accuracy for r in results) / len(results)
-        curve = [sum(e.accuracy for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
-        trial.set_user_attr("seconds", results[0].seconds)
-        trial.set_user_attr("curve", [round(value, 5) for value in curve])
-        state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
-        feasible = state == "complete" and mean >= self.threshold
-        if state == "complete":
-            trial.set_user_attr("feasible", feasible)
-            self.curves.add(curve)
-        elif state == "pruned":
-            trial.set_user_attr("expected", self.curves.extrapolated(len(curve), curve[-1]))
-        # the record comes first: a run killed before the next line tells the trial from it when it goes on
-        self._record(config, trial.number, results, state, stopped, seconds)
-        self._tell(trial.number, state, mean)
-        self.listen(
-            Event(
-                "done",
-                stopped or "",
-                config,
-                trial.number,
-                len(curve),
-                self.recipe.epochs,
-                curve,
-                state,
-                mean,
-                feasible,
-            )
-        )
 
-    def _record(
-        self,
-        config: LiteConfig,
-        number: int,
-        results: Sequence[Trained],
-        state: str,
-        reason: str | None,
-        seconds: float,
-    ) -> None:
-        accuracies = [r.accuracy for r in results]
-        append(
-            self.path,
-            Trial(
-                study=self.name,
-                number=number,
-                config=config,
-                recipe=self.recipe,
-                dataset=dataset_of(self.train, self.validation, self.seed),
-                target=self.target,
-                family=self.family,
-                seeds=self.seeds,
-                parameters=config.parameters(),
-                parameters_counted=sum(
-                    v.numel() for k, v in results[0].state.items() if "running_" not in k and "num_batches" not in k
-                )
-                if results
-                else None,
-                curves=[r.curve for r in results],
-                accuracies=accuracies,
-                accuracy_validation=sum(accuracies) / len(accuracies) if accuracies else None,
-                state=state,
-                reason=reason,
-                wall_seconds=seconds,
-                device_seconds=results[0].seconds if results else 0.0,
-            ),
-        )
+def embedded(results: Path, name: str) -> str:
+    """URL of the storage that a study has where none is named."""
+    return f"sqlite:///{results / 'studies' / name}.db"
 
 
-def dataset_of(train_split: Split, validation: Split | None, split_seed: int | None, test: Split | None = None) -> Data:
-    return Data(
-        name=train_split.name,
-        label=train_split.label,
-        variant=train_split.variant,
-        digest=train_split.digest,
-        train_count=len(train_split),
-        validation_count=len(validation) if validation else 0,
-        split_seed=split_seed,
-        test_digest=test.digest if test else None,
-        test_count=len(test) if test else None,
-    )
+def checked_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise UserError(f"{name!r} cannot name a study: use letters, digits and the signs . _ + -")

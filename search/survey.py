@@ -81,7 +81,7 @@ class History:
             self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
             if trial.value >= self.sampler.target and cost < self.sampler.ceiling:
                 self.passed.append((cost, trial))
-        elif not trial.intermediate_values and "expected" not in trial.user_attrs:
+        elif not trial.intermediate_values:
             return
         self.finished.append((cost, trial))
 
@@ -110,8 +110,6 @@ class Survey:
             value, noise = relative_error(trial.value, target), NOISE
         elif trial.intermediate_values and self.sampler.epochs:
             value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), target)
-        elif "expected" in trial.user_attrs:
-            value, noise = relative_error(trial.user_attrs["expected"], target), GUESSED
         if value is not None:
             self.observed.append(Observation(trial.params, cost, value, noise))
         return value is not None

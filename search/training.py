@@ -237,12 +237,12 @@ def train(
         if bad:
             stopped = f"nan: the loss of seed {bad[0]} was not finite in epoch {epoch + 1}"
             break
-        if on_epoch and on_epoch(epoch + 1, [curve[-1] for curve in curves]):
-            stopped = "pruned" if epoch + 1 < recipe.epochs else None
-            break
         if checkpoint and (time.perf_counter() - saved > CHECKPOINT_SECONDS or epoch + 1 == recipe.epochs):
             _save(checkpoint, identity, stack, optimizer, average, curves, spent + time.perf_counter() - start)
             saved = time.perf_counter()
+        if on_epoch and on_epoch(epoch + 1, [curve[-1] for curve in curves]):
+            stopped = "pruned" if epoch + 1 < recipe.epochs else None
+            break
     seconds = spent + time.perf_counter() - start
     statistics = recalibrate(stack, average, images)
     results = []

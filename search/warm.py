@@ -21,13 +21,12 @@ def warm_start(
     trials hardly move the model's level; many would, so theirs is moved to where the sampler's prior mean has it.
     """
     groups: dict[tuple, list[Observation]] = defaultdict(list)
-    plan = recipe.model_dump(mode="json")
     for trial in trials:
         config = trial.config.model_copy(update={"in_channels": space.image[0], "num_classes": space.classes})
         knobs = space.knobs_of(config)
         if knobs is None or trial.accuracy_validation is None:
             continue
-        ours, same = trial.dataset.label == label, trial.recipe == plan
+        ours, same = trial.dataset.label == label, Recipe.model_validate(trial.recipe) == recipe
         value = relative_error(trial.accuracy_validation, threshold if ours else trial.target)
         noise = 0.4 if not ours else 0.1 if same else 0.3
         kind = () if ours and same else (trial.dataset.label, trial.study)

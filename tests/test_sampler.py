@@ -115,19 +115,6 @@ def test_failed_and_pruned_trials_are_not_proposed_again(state):
     assert ours.ask(distributions()).params != first.params
 
 
-def test_pruned_trials_teach_by_what_was_expected_of_them():
-    def after(expected):
-        ours = study()
-        trial = create_trial(
-            state=TrialState.PRUNED, params=ALL[150], distributions=distributions(), user_attrs={"expected": expected}
-        )
-        ours.add_trial(trial)
-        return Survey(sampler().history(ours)).predict([Candidate(ALL[150], cost(ALL[150]), 1)])[0][0]
-
-    assert after(0.5) > after(0.89) > after(0.95)
-    assert after(0.5) == pytest.approx(relative_error(0.5, TARGET), abs=0.6)
-
-
 def test_without_cost_the_user_attribute_counts():
     ours = study(FrontierSampler(KNOBS, candidates, TARGET, 4000))
     trial = create_trial(value=0.95, params=ALL[150], distributions=distributions(), user_attrs={"parameters": 300})
@@ -230,7 +217,6 @@ def test_curves_give_the_mean_gain_and_its_spread():
     assert mean == pytest.approx(math.log(4), abs=0.05) and deviation < 0.25
     end, _ = curves.end(2, 0.9, 0.95)
     assert end == pytest.approx(relative_error(0.9, 0.95) - math.log(2), abs=0.05)
-    assert curves.hopeless(1, 0.5, 0.95) and not curves.hopeless(1, 0.85, 0.95)
 
 
 def test_process_is_gaussian_regression():

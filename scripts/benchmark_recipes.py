@@ -1,0 +1,183 @@
+"""How much training a fixed network needs to reach its threshold: a plain recipe beside ours.
+
+    python scripts/benchmark_recipes.py mnist [--recipes ours plain ...] [--epochs N ...] [--most N] [--data-dir DIR]
+
+The networks are the published ones. A length of training is tried with three seeds on the training part; it reaches the
+threshold when the mean accuracy on the validation part at the last epoch does. Lengths go up until one does or
+--most epochs are passed. FLOPs are three forward passes' multiply-accumulates for each image (forward, and two products
+backward); those of smaller images count as smaller. Each training is a `Trial` of the study `recipes-DATASET`, and one
+that the records hold is not repeated, so that a run that was cut off goes on. Nothing here sees the test part.
+
+`--recipes` other than ours and plain change one thing of ours; with --epochs they show what each thing is worth.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from side_by_side import ROOT, print_table, record
+
+from search import datasets
+from search.datasets import split_validation
+from search.protocol import VALIDATION
+from search.recipe import Recipe, default_recipe
+from search.records import Trial, append, read, repair
+from search.space import multiply_accumulates
+from search.study import dataset_of
+from search.training import reduced, train
+from wavemix.config import LiteConfig
+
+HALF = {"stride": (2, 1)}  # feature maps of half the images' height and width
+TASKS = {
+    "mnist": (LiteConfig(in_channels=1, final_dim=8, depth=10, ff_channel=8, upsampling="bilinear", **HALF), 0.99),
+    "fashion-mnist": (LiteConfig(in_channels=1, final_dim=8, depth=5, ff_channel=8, upsampling="deconv", **HALF), 0.9),
+    "cifar10-jpeg": (LiteConfig(final_dim=32, depth=7, ff_channel=32, upsampling="bilinear", **HALF), 0.8),
+}
+LENGTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # epochs
+SEEDS = [0, 1, 2]
+PLAIN = Recipe(optimizer="adamw", lr=0.01, weight_decay=0.01, beta2=0.999, warmup=0.3, anneal="cosine", average=0)
+CHANGES = {
+    "ours": {},
+    "adamw": {"optimizer": "adamw"},
+    "sgd": {"optimizer": "sgd", "lr": 0.5},
+    "cosine": {"anneal": "cosine"},
+    "no average": {"average": 0.0},
+    "longer average": {"average": 0.06},
+    "label smoothing": {"label_smoothing": 0.1},
+    "progressive": {"progressive": 0.5},
+    "scaled branches": {"branch": 0.5},
+    "no augmentation": {"shift": 0.0, "rotate": 0.0, "scale": 0.0, "flip": False},
+    "no decay": {"weight_decay": 0.0},
+    "warmup 0.25": {"warmup": 0.25},
+}
+
+
+def recipe_of(name: str, data: str, pixels: int, epochs: int) -> Recipe:
+    if name == "plain":
+        return PLAIN.model_copy(update={"epochs": epochs})
+    return default_recipe(data, pixels, epochs).model_copy(update=CHANGES[name])
+
+
+def flops(config: LiteConfig, recipe: Recipe, split, small) -> float:
+    """Of one seed's training."""
+    low = round(recipe.progressive * recipe.epochs)
+    images = len(split) // recipe.batch_size * recipe.batch_size
+    each = [multiply_accumulates(config, *part.images.shape[2:]) for part in (split, small)]
+    return 3.0 * images * (each[0] * (recipe.epochs - low) + each[1] * low)
+
+
+class Course:
+    """The trainings of one network, remembered in the records."""
+
+    def __init__(self, data: str, data_dir: Path | None, results: Path):
+        self.data, (self.config, self.target) = data, TASKS[data]
+        split = datasets.load(data, "train", data_dir)
+        self.training, self.validation = split_validation(split, VALIDATION[data], 0)
+        self.small = reduced(self.training, self.config)
+        self.path = results / f"recipes-{data}.jsonl"
+        repair(self.path)
+        self.done = [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
+
+    def run(self, name: str, epochs: int) -> Trial:
+        recipe = recipe_of(name, self.data, self.training.images.shape[-1], epochs)
+        plan = recipe.model_dump(mode="json")
+        for earlier in self.done:
+            if (earlier.config, earlier.recipe, earlier.seeds) == (self.config, plan, SEEDS):
+                return earlier
+        start = time.monotonic()
+        results = train(self.config, recipe, self.training, SEEDS, validation=self.validation)
+        accuracies = [result.accuracy for result in results]
+        trial = Trial(
+            study=self.path.stem,
+            number=len(self.done),
+            config=self.config,
+            recipe=recipe,
+            dataset=dataset_of(self.training, self.validation, 0),
+            target=self.target,
+            family=self.config.family,
+            seeds=SEEDS,
+            parameters=self.config.parameters(),
+            curves=[result.curve for result in results],
+            accuracies=accuracies,
+            accuracy_validation=sum(accuracies) / len(accuracies),
+            state="complete" if results[0].stopped is None else "failed",
+            reason=results[0].stopped,
+            wall_seconds=time.monotonic() - start,
+            device_seconds=results[0].seconds,
+        )
+        append(self.path, trial)
+        self.done.append(trial)
+        print(f"{name}, {epochs} epochs: {trial.accuracy_validation:.2%}, {trial.device_seconds:.0f} s", flush=True)
+        return trial
+
+    def work(self, trial: Trial) -> float:
+        return flops(self.config, Recipe.model_validate(trial.recipe), self.training, self.small)
+
+    def shortest(self, name: str, lengths: list[int]) -> tuple[Trial, bool]:
+        """The first length that reaches the threshold, or the last one tried and False."""
+        for epochs in lengths:
+            trial = self.run(name, epochs)
+            if trial.accuracy_validation >= self.target:
+                return trial, True
+        return trial, False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=TASKS)
+    parser.add_argument("--recipes", nargs="+", choices=["plain", *CHANGES], default=["ours", "plain"])
+    parser.add_argument("--epochs", type=int, nargs="+", help="these lengths, all of them")
+    parser.add_argument("--most", type=int, default=48, help="epochs after which a recipe is given up")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    options = parser.parse_args()
+    course = Course(options.data, options.data_dir, options.results)
+    rows = []
+    if options.epochs:
+        for name in options.recipes:
+            for epochs in options.epochs:
+                trial = course.run(name, epochs)
+                low, high = min(trial.accuracies), max(trial.accuracies)
+                rows.append(
+                    [name, epochs, f"{trial.accuracy_validation:.2%}", f"{low:.2%}", f"{high:.2%}",
+                     f"{course.work(trial) / 1e12:.2f}", f"{trial.device_seconds:.0f}"]
+                )  # fmt: skip
+        print_table(
+            f"{course.config.name}, 3 seeds: accuracy on validation images at the last epoch",
+            ["recipe", "epochs", "mean", "lowest", "highest", "TFLOP a seed", "seconds, 3 seeds"],
+            rows,
+        )
+        return 0
+    lengths = [epochs for epochs in LENGTHS if epochs <= options.most]
+    found = {name: course.shortest(name, lengths) for name in options.recipes}
+    for name, (trial, reached) in found.items():
+        rows.append(
+            [name, ("" if reached else "> ") + str(trial.recipe["epochs"]), f"{trial.accuracy_validation:.2%}",
+             f"{course.work(trial) / 1e12:.2f}", f"{trial.device_seconds:.0f}"]
+        )  # fmt: skip
+    print_table(
+        f"{course.config.name} to {course.target:.0%} on validation images, 3 seeds",
+        ["recipe", "epochs", "mean", "TFLOP a seed", "seconds, 3 seeds"],
+        rows,
+    )
+    if {"ours", "plain"} <= found.keys() and found["ours"][1]:
+        ours, plain = found["ours"][0], found["plain"][0]
+        details = {
+            name: {"epochs": trial.recipe["epochs"], "accuracy": trial.accuracy_validation, "reached": reached}
+            for name, (trial, reached) in found.items()
+        }
+        named = f"{course.config.parameters():,} parameters to {course.target:.0%} on {options.data}"
+        for what, unit, values in [
+            ("FLOPs", "TFLOP", [course.work(trial) / 1e12 for trial in (ours, plain)]),
+            ("seconds", "s", [trial.device_seconds for trial in (ours, plain)]),
+        ]:
+            record(
+                options.results / "benchmarks.jsonl", "cpu", details, name=f"{what} of training {named}", unit=unit,
+                ours=values[0], peers={"plain (AdamW, one cycle)": values[1]}, better="lower", repetitions=len(SEEDS),
+            )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

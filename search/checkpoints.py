@@ -1,0 +1,108 @@
+"""Checkpoints of a study's trials: in a directory, which machines may share, or under any URL that fsspec knows.
+
+A checkpoint's name follows from all that the training depends on, so that whoever takes over a trial finds it.
+"""
+
+import hashlib
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from wavemix.config import LiteConfig
+
+from .environment import mask
+from .errors import UserError
+from .recipe import Recipe
+from .storage import writable
+
+ABANDONED = 3600.0  # seconds after which a half-written checkpoint is nobody's any more
+
+
+def checkpoint_name(config: LiteConfig, recipe: Recipe, seeds: list[int], digest: str) -> str:
+    """The file name of the checkpoint of a training: of this configuration, recipe, seeds and data (their digest)."""
+    identity = [config.model_dump(mode="json"), recipe.model_dump(mode="json"), seeds, digest]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{config.name}-{key[:16]}.checkpoint"
+
+
+class Checkpoints:
+    """Where checkpoints are kept.
+
+    Args:
+        place: a directory, or an fsspec URL (`s3://bucket/folder`); None keeps them in `folder`.
+        folder: where a training reads and writes them on this machine when `place` is a URL.
+
+    Raises UserError where nothing can be written at `place`.
+    """
+
+    def __init__(self, place: str | None, folder: Path):
+        self.remote, self.root, self.place = None, "", place
+        self.folder = Path(place) if place and "://" not in place else folder
+        try:
+            writable(self.folder)
+        except UserError as error:
+            raise UserError(str(error).replace("--results", "--checkpoints")) if place else error from None
+        if place and "://" in place:
+            try:
+                from fsspec.core import url_to_fs
+
+                self.remote, self.root = url_to_fs(place)
+                self.remote.makedirs(self.root, exist_ok=True)
+            except Exception as error:  # every protocol raises its own
+                raise UserError(f"--checkpoints {mask(place)} cannot be used: {mask(str(error))[:200]}") from error
+
+    def open(self, name: str) -> "Checkpoint":
+        """The checkpoint of this name, brought to this machine where there is one."""
+        return Checkpoint(self, name)
+
+
+class Checkpoint:
+    """One trial's checkpoint. `path` is the file that a training reads and writes; `problem` is what last went wrong.
+
+    A URL that can't be reached costs a trial its checkpoint, never its result.
+    """
+
+    def __init__(self, home: Checkpoints, name: str):
+        self.home, self.path, self.problem = home, home.folder / name, ""
+        self.url = f"{home.root.rstrip('/')}/{name}"
+        if home.remote is not None:
+            self._try(self._download)
+        self.kept = self._time()
+
+    def keep(self) -> None:
+        """Copy what the training has written since the last call to the URL, as one whole object."""
+        if self.home.remote is not None and self._time() != self.kept:
+            self.kept = self._time()
+            self._try(self._upload)
+
+    def remove(self) -> None:
+        """The trial is done: delete the checkpoint, and what killed trainings of it left behind."""
+        self.path.unlink(missing_ok=True)
+        for part in self.path.parent.glob(f"{self.path.name}.*.tmp"):
+            with suppress(FileNotFoundError):  # a young one may be of a worker that trains this trial as well
+                if time.time() - part.stat().st_mtime > ABANDONED:
+                    part.unlink()
+        if self.home.remote is not None:
+            self._try(lambda: self.home.remote.exists(self.url) and self.home.remote.rm_file(self.url))
+
+    def _time(self) -> int:
+        return self.path.stat().st_mtime_ns if self.path.exists() else 0
+
+    def _download(self) -> None:
+        self.home.remote.invalidate_cache()
+        if self.home.remote.exists(self.url):
+            part = self.path.with_name(self.path.name + ".part")
+            self.home.remote.get_file(self.url, str(part))
+            part.replace(self.path)
+
+    def _upload(self) -> None:
+        part = f"{self.url}.{self.home.folder.stat().st_ino}.part"
+        self.home.remote.put_file(str(self.path), part)
+        self.home.remote.mv(part, self.url)
+
+    def _try(self, what) -> None:
+        try:
+            what()
+        except Exception as error:  # every protocol raises its own
+            self.problem = f"checkpoints at {mask(self.home.place)}: {mask(str(error))[:200] or type(error).__name__}"

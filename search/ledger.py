@@ -1,0 +1,79 @@
+"""The records of one study in one results directory: who writes them, and that none is missing or stands twice.
+
+A trial's record is kept with the trial in the storage, in the same step that ends it; the file under the results
+directory is written from there. A process that is killed between the two leaves a line to be written by the next one
+that works in this directory. Machines with directories of their own write the records of their own trials.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+
+from .errors import UserError
+from .records import Trial, append, read, repair
+from .storage import writable
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes that start at the same moment may write a missing record twice
+    fcntl = None
+
+
+class Ledger:
+    """`path` is the file of the records, `folder` the study's own directory, `id` the same for all who write here.
+
+    Raises UserError where nothing can be written.
+    """
+
+    def __init__(self, results: Path, name: str):
+        self.path, self.folder = results / f"{name}.jsonl", results / "studies" / name
+        writable(self.folder)
+        repair(self.path)  # a killed run may have left half a line
+        mark = self.folder / "id"
+        with self.locked():
+            if not mark.exists():
+                part = mark.with_suffix(".part")
+                part.write_text(secrets.token_hex(4))
+                part.replace(mark)
+            self.id = mark.read_text()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process of this directory at a time; freed with the process, however that ends."""
+        with open(self.folder / "lock", "w") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """One `wavemix search` at a time: two would confirm the same network twice. Raises UserError for the second."""
+        with open(self.folder / "search", "w") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"`wavemix search` works on the study {self.folder.name} already: `wavemix worker --study "
+                    f"{self.folder.name}` helps it, another --name starts another"
+                ) from None
+            yield
+
+    def complete(self, trials: Sequence[FrozenTrial]) -> int:
+        """Write the records of finished trials of this directory that are missing from its file; their number."""
+        with self.locked():
+            written = set()
+            if self.path.exists():
+                written = {(r.number, r.created) for r in read(self.path) if isinstance(r, Trial)}
+            count = 0
+            for trial in trials:
+                mine = str(trial.user_attrs.get("worker", "")).startswith(self.id)
+                if mine and trial.state.is_finished() and "record" in trial.user_attrs:
+                    record = Trial.model_validate_json(trial.user_attrs["record"])
+                    if (record.number, record.created) not in written:
+                        append(self.path, record)
+                        count += 1
+            return count

@@ -1,0 +1,77 @@
+"""The commands of a study that many processes or machines work on: worker, stop, status."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import DataDir, Results
+from .conclusion import resumable, wide
+
+Storage = Annotated[
+    str | None, typer.Option(help="Optuna storage URL, or grpc://host:port; default: the file under --results.")
+]
+Name = Annotated[str, typer.Option("--study", help="Name of the study.")]
+
+
+def worker(
+    study: Name,
+    storage: Storage = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials.")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Directory or fsspec URL of checkpoints that all machines share.")
+    ] = None,
+    data_dir: DataDir = None,
+    results: Results = Path("results"),
+) -> None:
+    """Run trials of a study that `wavemix search --storage` has started, until none are left or it is stopped.
+
+    Everything else is taken from the study. Any number of workers may run, on any number of machines; the trial of one
+    that is killed goes on from its last checkpoint on another. A stopped study is refused until `wavemix search` goes
+    on with it, and so are other images or another version of this program.
+    """
+    from rich.console import Console
+
+    from .display import Display
+    from .study import embedded
+    from .worker import Study
+
+    found = Study(storage or embedded(results, study), study)
+    target, ceiling = found.identity["target"], found.identity["ceiling"]
+    display = Display(Console(), f"{study}, worker", target, ceiling, None)
+    with resumable(), found.join(data_dir, results, checkpoints, listen=display) as search, display:
+        display.say(f"worker {search.worker} of study {study}: {len(found.trials())} trials so far")
+        search.run(trials=trials)
+
+
+def stop(study: Name, storage: Storage = None, results: Results = Path("results")) -> None:
+    """Stop a study: its workers, `wavemix search` among them, end after the epoch they are in.
+
+    Their trials are put back with their checkpoints. `wavemix search` with the study's options opens it again.
+    """
+    from .study import embedded
+    from .worker import Study
+
+    Study(storage or embedded(results, study), study).stop()
+    typer.echo(f"the workers of study {study} end after the epoch they are in")
+
+
+def status(
+    study: Annotated[str | None, typer.Option(help="A study that is running: its trials and workers.")] = None,
+    storage: Storage = None,
+    results: Results = Path("results"),
+) -> None:
+    """What the records hold, study by study; with --study, how that one is getting on."""
+    from .errors import UserError
+
+    if study:
+        from .study import embedded
+        from .worker import Study
+
+        return wide(Study(storage or embedded(results, study), study))
+    if storage:
+        raise UserError("--storage goes with the --study in it")
+    from .display import studies
+    from .records import read_all
+
+    wide(studies(read_all(results)))
