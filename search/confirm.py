@@ -93,7 +93,8 @@ def confirm_smallest(
             r
             for r in past
             if (r.study, r.config, r.target) == (study, config, target)
-            and r.recipe == recipe.model_dump(mode="json")
+            # a record made before the recipe had all its knobs lacks those, which then are at their defaults
+            and Recipe().model_dump(mode="json") | r.recipe == recipe.model_dump(mode="json")
             and r.dataset.digest == data.digest
             and r.seeds == list(seeds[: len(r.seeds)])
             and (r.looks == planned or len(r.seeds) == len(seeds))

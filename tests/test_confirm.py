@@ -255,6 +255,13 @@ def test_attempt_that_ended_early_is_not_repeated(lab, by_seed, tmp_path):
     assert confirm_all(tmp_path, (1,)) == first and len(lab.trained) == 2
 
 
+def test_attempt_from_before_a_recipe_had_all_its_knobs_is_not_repeated(lab, by_seed, tmp_path):
+    by_seed[1] = [0.95, 0.951, 0.952, 0.953, 0.954]
+    (record,) = confirm_all(tmp_path, (1,))
+    older = record.model_copy(update={"recipe": {k: v for k, v in record.recipe.items() if k != "flip"}})
+    assert confirm_all(tmp_path, (1,), records=[older]) == [older] and len(lab.trained) == 2
+
+
 def test_attempts_of_other_studies_at_the_threshold_count(lab, by_seed, tmp_path):
     by_seed[1], by_seed[2] = [0.5, 0.501, 0.502], [0.95, 0.951, 0.952, 0.953, 0.954]
     confirm_all(tmp_path, (1,), study="other")
