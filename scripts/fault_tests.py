@@ -81,7 +81,7 @@ class Fleet:
             return pid
         code = 0
         try:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             before()
             worker.datasets.load = lambda *_: self.data
             kept = self.options()["checkpoints"]
@@ -290,6 +290,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, however this is
     torch.set_num_threads(1)
     kernels.library()  # compiled once, before workers are forked
     root = Path(tempfile.mkdtemp(prefix="wavemix-faults-"))

@@ -60,17 +60,14 @@ def search(
     recipe: Annotated[str | None, typer.Option(help="Training recipe, JSON or a file of it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
-    checkpoints: Annotated[
-        str | None, typer.Option(help="Directory or fsspec URL of checkpoints; default: under --results.")
-    ] = None,
+    checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
     """Search the smallest network that reaches TARGET on DATA, confirm it on the test set, print the table.
 
-    The same command goes on where an earlier run of it stopped, also after `wavemix stop`. With --storage, workers on
-    other machines may take part: `wavemix worker`.
+    The same command goes on where an earlier run stopped, also after `wavemix stop`; `wavemix worker` helps it.
     """
     checked(target, family)
     seconds = None if trials else seconds_of(budget)
