@@ -19,12 +19,12 @@ from pathlib import Path
 from side_by_side import ROOT, print_table, record
 
 from search import datasets
+from search.attempt import dataset_of
 from search.datasets import split_validation
 from search.protocol import VALIDATION
 from search.recipe import Recipe, default_recipe
 from search.records import Trial, append, read, repair
 from search.space import multiply_accumulates
-from search.study import dataset_of
 from search.training import reduced, train
 from wavemix.config import LiteConfig
 
