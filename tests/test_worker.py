@@ -380,8 +380,13 @@ def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, 
     killed.communicate()
     assert list((tmp_path / "kept").glob("*.checkpoint"))
     # a process that is alone on an SQLite file knows at once that the other has died; elsewhere it has to watch
-    count = 1 if kind == "sqlite" else 2
-    others = [wavemix(*options, tmp_path / place, "--trials", count) for place in places]
+    limit = ["--trials", 1] if kind == "sqlite" else []
+    others = [wavemix(*options, tmp_path / place, *limit) for place in places]
+    if kind == "postgresql":
+        watched, end = Study(url, name), time.monotonic() + 60
+        while not watched.trials()[0].state.is_finished() and time.monotonic() < end:
+            time.sleep(0.1)
+        watched.stop()
     outputs = [ended(other) for other in others]
     told = connect(url).get_all_trials(Study(url, name).id)
     assert told[0].state.is_finished() and "record" in told[0].user_attrs
@@ -390,7 +395,7 @@ def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, 
     assert all("epoch 10/" not in epochs and "epoch 30/" in epochs for epochs in resumed), "it went on"
     records = recorded(tmp_path)
     done = [t.number for t in told if "record" in t.user_attrs]
-    assert sorted(r.number for r in records) == done and len(done) <= 2
+    assert sorted(r.number for r in records) == done and len(done) >= 1
     assert not any("se%3Acr" in path.read_text() or "se:cr" in path.read_text() for path in tmp_path.glob("a/*.jsonl"))
 
 
