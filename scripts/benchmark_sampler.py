@@ -55,7 +55,7 @@ from search.style import style
 from wavemix.config import LiteConfig
 
 # the published network's count, and about the accuracy it has after six epochs
-TASKS = {"mnist": ("MNIST", 0.98, 3566), "fashion-mnist": ("Fashion-MNIST", 0.87, 3566)}
+TASKS = {"mnist": ("MNIST", 0.98, 3566), "fashion-mnist": ("Fashion-MNIST", 0.86, 3566)}
 LEAST, WORK = 500, 350_000  # of the recorded configurations: parameters at least, training work at most
 REFERENCE = LiteConfig(in_channels=1, final_dim=8, depth=10, upsampling="bilinear", stride=(2, 1))
 UNIT = training_work(REFERENCE, 28, 28)
