@@ -42,7 +42,8 @@ def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
 
     Found by trainings on MNIST's training images alone: orthogonalised momentum (Muon) with decoupled weight decay
     beats AdamW at every length tried, and networks of a few thousand parameters want little augmentation (a pixel, six
-    degrees, five per cent): more costs them accuracy, none leaves a gap between training and validation.
+    degrees, five per cent): more costs them accuracy, none leaves a gap between training and validation. Half of the
+    epochs at a reduced size cost no accuracy and save a quarter of the work (results/recipes-*.jsonl).
     """
     grey = data in ("mnist", "fashion-mnist") or data.startswith("emnist")
     digits = grey and data != "fashion-mnist"
@@ -51,6 +52,8 @@ def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
         optimizer="muon",
         lr=0.03,
         weight_decay=0.03,
+        anneal="cosine",
+        progressive=0.5,
         shift=1.0 if grey else pixels / 16,
         rotate=6.0 if digits else 0.0,
         scale=0.05 if digits else 0.0,

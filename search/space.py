@@ -98,9 +98,12 @@ class Space:
         return knobs
 
     def near_published(self, dim: int, upsampling: str) -> dict | None:
-        """Choices for a published width, as deep as fits below the ceiling, on half-size maps; None where none does."""
+        """Choices for a published width, as deep as fits below the ceiling, on half-size maps; None where none does.
+
+        Of recorded curves (results/curves-*.jsonl) the deep ones with mult 1 lie lowest for their parameters.
+        """
         knobs = {name: values[0] for name, values in self.knobs.items()}
-        knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 2, "stride": "2,1"}
+        knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 1, "stride": "2,1"}
         knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
         built = (self.build(knobs | {"depth": depth}, self.ceiling) for depth in reversed(self.knobs["depth"]))
         config = next((config for config in built if config is not None), None)
