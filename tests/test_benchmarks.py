@@ -183,3 +183,24 @@ def test_storage(tmp_path):
     assert result.returncode == 0, result.stderr
     (found,) = read(output)
     assert found.name == "one trial's turn after 5 finished trials, sqlite" and 0 < found.ours < 5
+
+
+def test_recipes(scripts, tmp_path, monkeypatch):
+    import benchmark_recipes as module
+    from test_training import CONFIG, bars
+
+    from search.space import multiply_accumulates
+
+    monkeypatch.setitem(module.TASKS, "mnist", (CONFIG, 0.5))
+    monkeypatch.setitem(module.VALIDATION, "mnist", 128)
+    monkeypatch.setattr(module.datasets, "load", lambda name, part, folder: bars(640))
+    course = module.Course("mnist", None, tmp_path)
+    trial, reached = course.shortest("ours", [1, 8, 16])
+    assert reached and trial.accuracy_validation >= 0.5 and trial.seeds == [0, 1, 2]
+    recorded = read(tmp_path / "recipes-mnist.jsonl")
+    assert [r.recipe["epochs"] for r in recorded] == [1, 8, 16][: len(recorded)] and recorded[-1].config == CONFIG
+    # again from the records, without training
+    monkeypatch.setattr(module, "train", None)
+    assert module.Course("mnist", None, tmp_path).shortest("ours", [1, 8, 16])[0] == trial
+    # images of 8 pixels have no reduced size: three forward passes of 512 images an epoch
+    assert course.work(trial) == 3 * 512 * multiply_accumulates(CONFIG, 8, 8) * trial.recipe["epochs"]
