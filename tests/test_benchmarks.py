@@ -195,12 +195,19 @@ def test_recipes(scripts, tmp_path, monkeypatch):
     monkeypatch.setitem(module.VALIDATION, "mnist", 128)
     monkeypatch.setattr(module.datasets, "load", lambda name, part, folder: bars(640))
     course = module.Course("mnist", None, tmp_path)
-    trial, reached = course.shortest("ours", [1, 8, 16])
+    trial, reached = course.shortest([1, 8, 16])
     assert reached and trial.accuracy_validation >= 0.5 and trial.seeds == [0, 1, 2]
     recorded = read(tmp_path / "recipes-mnist.jsonl")
     assert [r.recipe["epochs"] for r in recorded] == [1, 8, 16][: len(recorded)] and recorded[-1].config == CONFIG
     # again from the records, without training
     monkeypatch.setattr(module, "train", None)
-    assert module.Course("mnist", None, tmp_path).shortest("ours", [1, 8, 16])[0] == trial
+    assert module.Course("mnist", None, tmp_path).shortest([1, 8, 16])[0] == trial
+    # plain at five times the length, then at shorter ones until one misses
+    lengths = {10: 0.6, 4: 0.55, 2: 0.4}
+    monkeypatch.setattr(course, "run", lambda name, epochs: trial.model_copy(
+        update={"accuracy_validation": lengths[epochs], "recipe": {**trial.recipe, "epochs": epochs}}))  # fmt: skip
+    assert (course.plain(2)[0].recipe["epochs"], course.plain(2)[1]) == (4, True)
+    lengths[10] = 0.45
+    assert (course.plain(2)[0].recipe["epochs"], course.plain(2)[1]) == (10, False)
     # images of 8 pixels have no reduced size: three forward passes of 512 images an epoch
     assert course.work(trial) == 3 * 512 * multiply_accumulates(CONFIG, 8, 8) * trial.recipe["epochs"]
