@@ -40,7 +40,7 @@ class Recipe(BaseModel):
 def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:
     """The recipe a search starts from for a data set of images `pixels` high.
 
-    Found by trainings on the training images of MNIST and Fashion-MNIST alone (results/recipes-*.jsonl and earlier ones):
+    Found by trainings on training images of MNIST and Fashion-MNIST alone (results/recipes-*.jsonl and earlier ones):
     orthogonalised momentum (Muon) with decoupled weight decay beats AdamW at every length tried. Networks of a few
     thousand parameters want little augmentation, on digits (a pixel, six degrees, five per cent), or none, on clothes.
     Half of the epochs at a reduced size cost digits no accuracy and save a quarter of the work; photographs lose by it.
