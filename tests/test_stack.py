@@ -112,3 +112,24 @@ def test_chain_keeps_less_than_a_third_of_what_a_module_keeps():
     images = torch.randn(1, 64, 1, 28, 28)
     module, stack, lanes = WaveMixLite(config), Stack(config, [0]), to_lanes(images)
     assert kept(lambda: stack(lanes)[0]) < kept(lambda: module(images[0])) / 3
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("level", [1, 2])
+def test_bfloat16_agrees_with_single_precision(upsampling, level):
+    """The kernels know single precision alone: other types take the plain form, which agrees up to their rounding."""
+    config = LiteConfig(in_channels=1, final_dim=8, depth=3, level=level, upsampling=upsampling)
+    images = torch.randn(1, 64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        stack = Stack(config, [0])
+        stack.flat = stack.flat.detach().to(dtype).requires_grad_()
+        logits, statistics = stack(to_lanes(images.to(dtype)))
+        F.cross_entropy(logits[0].float(), torch.arange(64) % 10).backward()
+        with torch.no_grad():
+            evaluated, _ = stack(to_lanes(images.to(dtype)), given=statistics)
+        assert logits.dtype == evaluated.dtype == dtype
+        results.append((logits.detach().float(), evaluated.float(), stack.flat.grad.float()))
+    single, half = results
+    for ours, other in zip(single, half):
+        assert (ours - other).norm() < 0.2 * ours.norm()
