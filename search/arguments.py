@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,15 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from .errors import UserError
+from .recipe import Recipe, default_recipe
 
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches lie below
 DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
+DataName = Annotated[
+    str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
+]
+Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
+Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
 Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
 
@@ -38,6 +45,25 @@ def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
         return kind.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"{option}: {first_line(error)}") from error
+
+
+def recipe_of(text: str | None, data: str, pixels: int, epochs: int | None = None) -> Recipe:
+    """The recipe given on the command line, or the data set's default; `epochs` go before its own."""
+    recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels)
+    return recipe.model_copy(update={"epochs": epochs}) if epochs else recipe
+
+
+def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:
+    """'lr=0.02,0.03' as a knob of the recipe and its values, unread. Raises UserError for anything else."""
+    found: dict[str, list[str]] = {}
+    for text in texts or ():
+        name, equals, values = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"--tune is a knob of the recipe and its values, such as lr=0.02,0.03, not {text!r}")
+        if name in found:
+            raise UserError(f"--tune {name} is given twice: name all its values in one, {name}=A,B")
+        found[name] = values.split(",")
+    return found
 
 
 def first_line(error: ValidationError) -> str:

@@ -33,7 +33,7 @@ class Taken(Exception):
 
 @dataclass
 class Event:
-    """What a search tells a display: kind 'trial', 'epoch', 'done' or 'note'."""
+    """What a search tells a display: kind 'trial', 'epoch' (text: the recipe's choices), 'done' or 'note'."""
 
     kind: str
     text: str = ""
@@ -52,7 +52,8 @@ class Attempt:
 
     def __init__(self, search: "Search", number: int, params: dict):
         self.search, self.number, self.params = search, number, params
-        self.config = search.space.build(params)
+        self.config, self.recipe = search.plan(params)
+        self.choices = search.tuning.text(params)
         self.id = search.trial_id(number)
 
     # --- its end -----------------------------------------------------------------------------------------------
@@ -139,8 +140,8 @@ class Attempt:
                 storage.set_trial_user_attr(self.id, key, value)
         except UpdateFinishedTrialError:
             return self._taken()
-        search.listen(Event("trial", config=config, number=self.number, epochs=search.recipe.epochs))
-        name = checkpoint_name(config, search.recipe, search.seeds, search.data.digest)
+        search.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
+        name = checkpoint_name(config, self.recipe, search.seeds, search.data.digest)
         checkpoint = search.checkpoints.open(name)
         start = time.monotonic()
 
@@ -153,7 +154,7 @@ class Attempt:
             try:
                 results = train(
                     config,
-                    search.recipe,
+                    self.recipe,
                     search.train,
                     search.seeds,
                     validation=search.validation,
@@ -180,7 +181,7 @@ class Attempt:
             search.listen(Event("note", checkpoint.problem))
 
     def _epoch(self, epoch: int, latest: list[Epoch], start: float, deadline: float | None) -> bool:
-        search, epochs = self.search, self.search.recipe.epochs
+        search, epochs = self.search, self.recipe.epochs
         self.first = self.first or epoch - 1  # epochs that an earlier run had done
         accuracy = sum(e.accuracy for e in latest) / len(latest)
         self.curve.append(accuracy)
@@ -188,7 +189,9 @@ class Attempt:
             search.storage.set_trial_intermediate_value(self.id, epoch, accuracy)
         except UpdateFinishedTrialError:
             raise Taken from None
-        search.listen(Event("epoch", "", self.config, self.number, epoch, epochs, self.curve, accuracy=accuracy))
+        search.listen(
+            Event("epoch", self.choices, self.config, self.number, epoch, epochs, self.curve, accuracy=accuracy)
+        )
         if search.study.pruner.prune(search.study, search.storage.get_trial(self.id)):
             return True
         if epoch < epochs:
@@ -220,7 +223,7 @@ class Attempt:
         if state == "complete":
             attributes["feasible"] = feasible
         if self.end(state, results, stopped, seconds, **attributes):
-            epochs = search.recipe.epochs
+            epochs = self.recipe.epochs
             done = Event(
                 "done", stopped or "", self.config, self.number, len(curve), epochs, curve, state, mean, feasible
             )
@@ -233,7 +236,7 @@ class Attempt:
             study=search.name,
             number=self.number,
             config=self.config,
-            recipe=search.recipe,
+            recipe=self.recipe,
             dataset=dataset_of(search.train, search.validation, search.seed),
             target=search.target,
             family=search.family,

@@ -13,14 +13,19 @@ from pydantic import ValidationError
 from . import machines
 from .arguments import (
     DataDir,
+    DataName,
+    Family,
     Results,
+    Tune,
     checked,
     first_line,
     fresh_seeds,
+    recipe_of,
     seconds_of,
     seeds_of,
     shape_of,
     study_name,
+    tune_of,
     validated,
 )
 from .conclusion import conclude, resumable, wide
@@ -35,10 +40,6 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, and fetching them.")
 app.add_typer(data_app, name="data")
 
-DataName = Annotated[
-    str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
-]
-Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
 app.command()(machines.worker)
 app.command()(machines.stop)
 app.command()(machines.status)
@@ -59,6 +60,7 @@ def search(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Training recipe, JSON or a file of it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
+    tune: Tune = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
     checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
@@ -70,7 +72,7 @@ def search(
     The same command goes on where an earlier run stopped, also after `wavemix stop`; `wavemix worker` helps it.
     """
     checked(target, family)
-    seconds = None if trials else seconds_of(budget)
+    seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
     import time
 
     from optuna.trial import TrialState
@@ -80,15 +82,12 @@ def search(
     from .confirm import Finalist, confirm_smallest
     from .display import Display, summary
     from .protocol import CEILINGS, VALIDATION
-    from .recipe import Recipe, default_recipe
     from .records import read_all
     from .study import Search
 
     start = time.monotonic()
     split = datasets.load(data, "train", data_dir)
-    plan = validated(Recipe, recipe, "--recipe") if recipe else default_recipe(split.name, split.images.shape[-1])
-    if epochs:
-        plan = plan.model_copy(update={"epochs": epochs})
+    plan = recipe_of(recipe, split.name, split.images.shape[-1], epochs)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
     study = study_name(data, target, family, name)
     console = Console()
@@ -100,6 +99,7 @@ def search(
             split,
             target,
             plan,
+            tune=choices,
             family=family,
             name=study,
             results=results,
@@ -124,7 +124,7 @@ def search(
             if engine.stopped:
                 return
             finalists = [
-                Finalist(engine.space.build(t.params), plan, t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
+                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
                 for t in engine.best()
             ]
             attempts = confirm_smallest(
@@ -215,11 +215,10 @@ def train(
 
     from . import datasets
     from .confirm import confirm, verdict
-    from .recipe import Recipe, default_recipe
 
     network = validated(LiteConfig, config, "--config")
     split = datasets.load(data, "train", data_dir)
-    plan = validated(Recipe, recipe, "--recipe") if recipe else default_recipe(split.name, split.images.shape[-1])
+    plan = recipe_of(recipe, split.name, split.images.shape[-1])
     numbers = seeds_of(seeds)
     typer.echo(f"{network.name}: {network.parameters():,} parameters, {len(numbers)} seeds, {plan.epochs} epochs")
 

@@ -23,6 +23,7 @@ from wavemix.lite import WaveMixLite
 
 from . import datasets
 from .attempt import dataset_of
+from .checkpoints import checkpoint_name
 from .cost import cost
 from .datasets import Split
 from .errors import UserError
@@ -116,6 +117,7 @@ def confirm_smallest(
                     say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
 
             before += 1
+            name = checkpoint_name(config, recipe, list(seeds), data.digest)
             record = confirm(
                 config,
                 recipe,
@@ -127,7 +129,7 @@ def confirm_smallest(
                 results=results,
                 data_dir=data_dir,
                 on_epoch=on_epoch,
-                checkpoint=results / "studies" / study / f"confirm-{config.name}-{seeds[0]}-{len(seeds)}.checkpoint",
+                checkpoint=results / "studies" / study / f"confirm-{name}",
                 planned=planned,
                 attempt=before,
                 say=say,

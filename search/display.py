@@ -37,6 +37,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def named(config: LiteConfig, choices: str) -> str:
+    """A configuration's name and the choices of its recipe, where it has any."""
+    return f"{config.name}, {choices}" if choices else config.name
+
+
 class Display:
     """Listens to a search's events. `seconds` is the time budget, `ceiling` the parameter count to beat."""
 
@@ -71,7 +76,8 @@ class Display:
         elif event.kind == "trial":
             self.now = event
             if not self.live:
-                self.say(f"trial {event.number}: {event.config.name}, {event.config.parameters():,} parameters")
+                name = named(event.config, event.text)
+                self.say(f"trial {event.number}: {name}, {event.config.parameters():,} parameters")
         elif event.kind == "epoch":
             self.now = event
             quarter = max(1, event.epochs // 4)
@@ -99,7 +105,8 @@ class Display:
         )
         table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
         if self.now:
-            progress = f"trial {self.now.number}  {self.now.config.parameters():,} parameters  {self.now.config.name}"
+            name = named(self.now.config, self.now.text)
+            progress = f"trial {self.now.number}  {self.now.config.parameters():,} parameters  {name}"
             table.add_row("running", progress)
             if self.now.curve:
                 line = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
@@ -120,9 +127,10 @@ def summary(search: Search) -> Table:
     done = [t for t in search.study.get_trials(deepcopy=False) if t.value is not None and "feasible" in t.user_attrs]
     misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -t.value)
     for trial in sorted(search.feasible()[:10] + misses[:10], key=lambda t: t.user_attrs["parameters"]):
-        config = search.space.build(trial.params)
+        config, choices = search.plan(trial.params)[0], search.tuning.text(trial.params)
         outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
-        table.add_row(str(trial.number), config.name, f"{config.parameters():,}", f"{trial.value:.2%}", outcome)
+        name = named(config, choices)
+        table.add_row(str(trial.number), name, f"{config.parameters():,}", f"{trial.value:.2%}", outcome)
     return table
 
 

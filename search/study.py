@@ -6,14 +6,18 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only `confirm` ever loads the test part of a data set.
 """
 
+import random
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
+
+from wavemix.config import LiteConfig
 
 from .attempt import Attempt, Event, Unfinished
 from .checkpoints import Checkpoints
@@ -28,10 +32,12 @@ from .records import Trial, read
 from .sampler import Candidate, FrontierPruner, FrontierSampler
 from .space import Space, training_work
 from .storage import Presence, connect, open_study, sqlite_file
+from .tuning import Tuning
 from .warm import warm_start
 
 SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
 BROKEN = 3  # trainings in a row that may break before the search gives up
+POOL = 4000  # candidates for which every recipe is listed; of more configurations each comes with two
 POLL = 1.0  # seconds between two looks at what other workers do
 
 
@@ -40,6 +46,8 @@ class Search:
 
     Args:
         data: the training part; `validation_count` images of it are split off by `split_seed`.
+        recipe: what every trial is trained with, but for the knobs that `tune` has choices for.
+        tune: knob of the recipe -> choices, which are searched together with the architecture's (see `Tuning`).
         results: directory of the records; the embedded storage lies under it (`studies/NAME.db`).
         storage: an Optuna storage URL instead of the embedded one.
         source: what a worker on another machine loads the data by; left out, the data set's name.
@@ -56,6 +64,7 @@ class Search:
         target: float,
         recipe: Recipe,
         *,
+        tune: Mapping[str, Sequence] | None = None,
         family: str = "extended",
         name: str,
         results: Path,
@@ -71,11 +80,13 @@ class Search:
         if not 0 < target < 1:
             raise UserError(f"the target accuracy is a fraction between 0 and 1, not {target}: 0.99 means 99 %")
         checked_name(name)
-        self.data, self.target, self.recipe, self.family, self.name = data, target, recipe, family, name
+        self.data, self.target, self.family, self.name = data, target, family, name
+        self.tuning = Tuning(recipe, tune)
         self.results, self.seed, self.ceiling, self.listen = Path(results), seed, ceiling, listen
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
         self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)
+        self.knobs = self.space.knobs | self.tuning.knobs
         self.threshold = target + margin(target, validation_count)
         self.ledger = Ledger(self.results, name)
         self.path = self.ledger.path
@@ -110,7 +121,7 @@ class Search:
         if not trials:
             start = STARTS.get(self.data.name) or STARTS.get((self.data.name.removesuffix("-jpeg"), self.target))
             if start and (knobs := self.space.near_published(*start)):
-                self.study.enqueue_trial(knobs)
+                self.study.enqueue_trial(knobs | self.tuning.first)
 
     def __enter__(self) -> "Search":
         return self
@@ -133,24 +144,30 @@ class Search:
             "seed": self.seed,
             "members": len(self.seeds),
             "validation": len(self.validation),
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.tuning.base.model_dump(mode="json"),
             "ceiling": self.ceiling,
         }
+        if self.tuning.choices:  # studies without are as they were before there was this
+            identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
         records = (r for path in sorted(self.results.glob("*.jsonl")) if path != self.path for r in read(path))
         trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
-        earlier = warm_start(trials, self.space, self.data.label, self.recipe, self.threshold)
+        earlier = warm_start(trials, self.space, self.data.label, self.tuning, self.threshold)
         self.sampler = FrontierSampler(
-            self.space.knobs,
+            self.knobs,
             self._candidates,
             self.threshold,
             self.ceiling,
-            epochs=self.recipe.epochs,
+            epochs=self.tuning.base.epochs,
             seed=self.seed,
             earlier=earlier,
         )
         study = open_study(self.storage, self.name, identity, self.sampler)
         study.pruner = FrontierPruner(self.sampler)
         return study
+
+    def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
+        """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
+        return self.space.build({name: params[name] for name in self.space.knobs}), self.tuning.recipe(params)
 
     def trial_id(self, number: int) -> int:
         """The storage's own number of a trial."""
@@ -161,7 +178,7 @@ class Search:
 
         One that was killed while it was being asked for has nothing to go on with, and is ended.
         """
-        whole = trial.params.keys() == self.space.knobs.keys() or "fixed_params" in trial.system_attrs
+        whole = trial.params.keys() == self.knobs.keys() or "fixed_params" in trial.system_attrs
         try:
             state = TrialState.WAITING if whole else TrialState.FAIL
             self.storage.set_trial_state_values(self.trial_id(trial.number), state)
@@ -196,10 +213,14 @@ class Search:
         pool = [c for c in pool if c.cost < below]
         if made < 0 or finished >= made + 10 or (finished > made and len(pool) < 300):
             height, width = self.data.images.shape[2:]
+            seed = self.seed + finished
+            configs, rng = self.space.configurations(seed, int(below)), random.Random(seed)
+            recipes = max(2, POOL // max(1, len(configs)))
             pool = [
-                Candidate(knobs, config.parameters(), training_work(config, height, width))
-                for config in self.space.configurations(self.seed + finished, int(below))
+                Candidate(knobs | chosen, config.parameters(), training_work(config, height, width))
+                for config in configs
                 if (knobs := self.space.knobs_of(config)) is not None
+                for chosen in self.tuning.drawn(rng, recipes)
             ]
             made = finished
         self._pool = (made, pool)
@@ -273,7 +294,7 @@ class Search:
     def _one(self, deadline: float | None = None) -> bool:
         """Ask for one configuration, train it and tell; False when there is nothing left to try."""
         distributions = {
-            name: optuna.distributions.CategoricalDistribution(values) for name, values in self.space.knobs.items()
+            name: optuna.distributions.CategoricalDistribution(values) for name, values in self.knobs.items()
         }
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not waiting and not self.sampler.unseen(self.study):
@@ -295,7 +316,7 @@ class Search:
         return True
 
     def _twin(self, number: int, params: dict) -> int | None:
-        """The earlier trial with the same configuration, which another worker asked for at the same moment.
+        """The earlier trial with the same configuration and recipe, which another worker asked for at the same moment.
 
         The lower number keeps it, so the lower ones that are still choosing are waited for: the bakery algorithm
         (Lamport, "A new solution of Dijkstra's concurrent programming problem", 1974).

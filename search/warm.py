@@ -8,12 +8,13 @@ from .recipe import Recipe
 from .records import Trial
 from .space import Space
 from .survey import Observation, expected
+from .tuning import Tuning
 
 MANY = 10  # measurements of one kind from which their common level is taken out
 
 
 def warm_start(
-    trials: Sequence[Trial], space: Space, label: str, recipe: Recipe, threshold: float
+    trials: Sequence[Trial], space: Space, label: str, tuning: Tuning, threshold: float
 ) -> list[Observation]:
     """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones.
 
@@ -26,11 +27,13 @@ def warm_start(
         knobs = space.knobs_of(config)
         if knobs is None or trial.accuracy_validation is None:
             continue
-        ours, same = trial.dataset.label == label, Recipe.model_validate(trial.recipe) == recipe
+        recipe = Recipe.model_validate(trial.recipe)
+        chosen = tuning.knobs_of(recipe)
+        ours, same = trial.dataset.label == label, tuning.recipe(chosen) == recipe
         value = relative_error(trial.accuracy_validation, threshold if ours else trial.target)
         noise = 0.4 if not ours else 0.1 if same else 0.3
         kind = () if ours and same else (trial.dataset.label, trial.study)
-        groups[kind].append(Observation(knobs, config.parameters(), value, noise))
+        groups[kind].append(Observation(knobs | chosen, config.parameters(), value, noise))
     for kind, group in groups.items():
         if kind and len(group) >= MANY:
             level = sum(o.value - float(expected(space.ceiling, o.cost)) for o in group) / len(group)

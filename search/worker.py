@@ -70,6 +70,7 @@ class Study:
             split,
             identity["target"],
             Recipe.model_validate(identity["recipe"]),
+            tune=identity.get("tune"),
             family=identity["family"],
             name=self.name,
             results=results,

@@ -15,6 +15,7 @@ from search.records import Data, Trial
 from search.sampler import Candidate, FrontierPruner, FrontierSampler, Observation
 from search.space import Space, training_work
 from search.survey import Survey
+from search.tuning import Tuning
 from search.warm import warm_start
 
 KNOBS = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
@@ -318,7 +319,7 @@ def test_warm_start_reads_other_studies():
         ],
         space,
         "MNIST",
-        recipe,
+        Tuning(recipe),
         0.99,
     )
     assert [o.knobs for o in found] == [space.knobs_of(inside)] * 3
@@ -339,7 +340,7 @@ def test_a_warm_start_with_many_trials_of_another_level_keeps_only_their_trend()
         if value > 0.1
     ]  # fmt: skip
     assert len(trials) > 10
-    found = warm_start(trials, space, "MNIST", recipe.model_copy(update={"epochs": 9}), 0.99)
+    found = warm_start(trials, space, "MNIST", Tuning(recipe.model_copy(update={"epochs": 9})), 0.99)
     assert [o.value for o in found] == pytest.approx([0.8 * math.log(3566 / o.cost) for o in found])
-    as_they_are = warm_start(trials, space, "MNIST", recipe, 0.99)
+    as_they_are = warm_start(trials, space, "MNIST", Tuning(recipe), 0.99)
     assert min(o.value for o in as_they_are) > 3
