@@ -1,7 +1,7 @@
 """Gaussian-process regression over knobs, for a few hundred noisy measurements."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,18 @@ CENTRES, WIDTHS = (0.5, math.log(0.05), math.log(0.02), math.log(0.003)), (0.7, 
 
 
 class Features:
-    """Knobs as numbers of about unit spread: logarithms of positive numbers, an indicator for every other choice."""
+    """Knobs as numbers of about unit spread: logarithms of positive numbers, an indicator for every other choice.
 
-    def __init__(self, knobs: dict[str, Sequence]):
-        self.numeric = [
-            name
+    The linear kernel lets a number matter the more the farther it is from 1, as the parts of a network do. The numbers
+    of the `centred` knobs have no such zero: they are counted from the middle of their choices.
+    """
+
+    def __init__(self, knobs: dict[str, Sequence], centred: Collection[str] = ()):
+        self.numeric = {
+            name: 0.5 * (math.log(min(values)) + math.log(max(values))) if name in centred else 0.0
             for name, values in knobs.items()
             if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and min(values) > 0
-        ]
+        }
         self.choices = [(name, value) for name, values in knobs.items() if name not in self.numeric for value in values]
 
     def __len__(self) -> int:
@@ -31,7 +35,7 @@ class Features:
     def __call__(self, knobs: list[dict[str, Any]], costs: list[float]) -> np.ndarray:
         rows = [
             [math.log(cost) - 8]
-            + [math.log(k[name]) for name in self.numeric]
+            + [math.log(k[name]) - middle for name, middle in self.numeric.items()]
             + [INDICATOR * (k[name] == value) for name, value in self.choices]
             for k, cost in zip(knobs, costs)
         ]

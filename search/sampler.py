@@ -28,7 +28,7 @@ With any Optuna objective that knows its cost and reports an accuracy after ever
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ class FrontierSampler(BaseSampler):
         cost: of a configuration; left out, a trial's user attribute 'parameters' is its cost.
         epochs: steps of a whole training, where trials report an accuracy after each.
         earlier: measurements of other studies, as a warm start.
+        centred: knobs that no network is made of, such as learning rates (see `Features`).
     """
 
     def __init__(
@@ -76,11 +77,12 @@ class FrontierSampler(BaseSampler):
         epochs: int | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
+        centred: Collection[str] = (),
     ):
         self.knobs, self.candidates, self.target, self.ceiling = knobs, candidates, target, ceiling
         self.cost, self.epochs = cost, epochs
         self.earlier = list(earlier)
-        self.features = Features(knobs)
+        self.features = Features(knobs, centred)
         self.kernel = Kernel(len(self.features))
         self._history: tuple[str, History] | None = None
         self._priors: dict[int, tuple[float, float]] = {}  # by trial, for pruning

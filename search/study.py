@@ -160,6 +160,7 @@ class Search:
             epochs=self.tuning.base.epochs,
             seed=self.seed,
             earlier=earlier,
+            centred=self.tuning.knobs,
         )
         study = open_study(self.storage, self.name, identity, self.sampler)
         study.pruner = FrontierPruner(self.sampler)

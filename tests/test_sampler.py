@@ -251,7 +251,7 @@ def test_a_fit_finds_the_feature_that_matters():
 
 def test_features_are_logarithms_and_indicators():
     features = Features(KNOBS)
-    assert features.numeric == ["width", "depth"]
+    assert list(features.numeric) == ["width", "depth"]
     row = features([{"width": 8, "depth": 2, "kind": "dense", "flag": False}], [256])[0]
     assert row == pytest.approx([math.log(256) - 8, math.log(8), math.log(2), 0, 0.7, 0.7, 0])
     assert len(row) == len(features)
