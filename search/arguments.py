@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -12,12 +12,16 @@ from pydantic import BaseModel, ValidationError
 from .errors import UserError
 from .recipe import Recipe, default_recipe
 
+if TYPE_CHECKING:
+    from wavemix.config import LiteConfig
+
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches lie below
 DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
 Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
+Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
 Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
 Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
@@ -45,6 +49,13 @@ def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
         return kind.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"{option}: {first_line(error)}") from error
+
+
+def network_of(text: str, option: str) -> "LiteConfig":
+    """A configuration given on the command line, JSON or a file of it."""
+    from wavemix.config import LiteConfig  # with it comes torch, which takes seconds
+
+    return validated(LiteConfig, text, option)
 
 
 def recipe_of(text: str | None, data: str, pixels: int, epochs: int | None = None) -> Recipe:

@@ -16,17 +16,18 @@ from .arguments import (
     DataName,
     Family,
     Results,
+    Start,
     Tune,
     checked,
     first_line,
     fresh_seeds,
+    network_of,
     recipe_of,
     seconds_of,
     seeds_of,
     shape_of,
     study_name,
     tune_of,
-    validated,
 )
 from .conclusion import conclude, resumable, wide
 from .errors import UserError
@@ -61,6 +62,7 @@ def search(
     recipe: Annotated[str | None, typer.Option(help="Training recipe, JSON or a file of it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
     tune: Tune = None,
+    start: Start = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
     checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
@@ -85,7 +87,7 @@ def search(
     from .records import read_all
     from .study import Search
 
-    start = time.monotonic()
+    began = time.monotonic()
     split = datasets.load(data, "train", data_dir)
     plan = recipe_of(recipe, split.name, split.images.shape[-1], epochs)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
@@ -100,6 +102,7 @@ def search(
             target,
             plan,
             tune=choices,
+            start=network_of(start, "--start") if start else None,
             family=family,
             name=study,
             results=results,
@@ -119,7 +122,7 @@ def search(
         with resumable(), display:
             if count:
                 display.say(f"going on with study {study}: {count} trials so far")
-            left = None if seconds is None else seconds - (time.monotonic() - start)
+            left = None if seconds is None else seconds - (time.monotonic() - began)
             engine.run(trials=trials, seconds=left, confirmation_seeds=seeds)
             if engine.stopped:
                 return
@@ -137,7 +140,7 @@ def search(
                 family=family,
                 results=results,
                 data_dir=data_dir,
-                seconds=None if seconds is None else seconds - (time.monotonic() - start),
+                seconds=None if seconds is None else seconds - (time.monotonic() - began),
                 say=display.say,
             )
         wide(summary(engine))
@@ -211,12 +214,10 @@ def train(
     study = study_name(data, target, "extended", name)
     import hashlib
 
-    from wavemix.config import LiteConfig
-
     from . import datasets
     from .confirm import confirm, verdict
 
-    network = validated(LiteConfig, config, "--config")
+    network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)
     plan = recipe_of(recipe, split.name, split.images.shape[-1])
     numbers = seeds_of(seeds)

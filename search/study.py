@@ -50,6 +50,7 @@ class Search:
         tune: knob of the recipe -> choices, which are searched together with the architecture's (see `Tuning`).
         results: directory of the records; the embedded storage lies under it (`studies/NAME.db`).
         storage: an Optuna storage URL instead of the embedded one.
+        start: configuration that a new study tries first; left out, one near the published network.
         source: what a worker on another machine loads the data by; left out, the data set's name.
         checkpoints: directory or fsspec URL of the checkpoints, shared by machines that shall go on with each other's
             trials; left out, `studies/NAME` under `results`.
@@ -73,6 +74,7 @@ class Search:
         members: int = 2,
         ceiling: int,
         validation_count: int,
+        start: LiteConfig | None = None,
         source: str | None = None,
         checkpoints: str | None = None,
         listen=lambda event: None,
@@ -101,12 +103,12 @@ class Search:
             self.storage = connect(url)
             self.study = self._open()
             self._id = self.storage.get_study_id_from_name(name)
-            self._start(source or data.name)
+            self._start(source or data.name, start)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, source: str) -> None:
+    def _start(self, source: str, start: LiteConfig | None) -> None:
         """What every worker does first: see to what killed ones left, and say what others need to join."""
         trials = self.study.get_trials(deepcopy=False)
         if self.presence.alone:
@@ -118,10 +120,21 @@ class Search:
         for key, value in {"source": source, "code": code()}.items():
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
-        if not trials:
-            start = STARTS.get(self.data.name) or STARTS.get((self.data.name.removesuffix("-jpeg"), self.target))
-            if start and (knobs := self.space.near_published(*start)):
-                self.study.enqueue_trial(knobs | self.tuning.first)
+        if not trials and (knobs := self._first(start)):
+            self.study.enqueue_trial(knobs | self.tuning.first)
+
+    def _first(self, start: LiteConfig | None) -> dict | None:
+        """Knobs of the configuration tried first: the given one, or one of the published width. Raises UserError."""
+        if start is None:
+            guess = STARTS.get(self.data.name) or STARTS.get((self.data.name.removesuffix("-jpeg"), self.target))
+            return self.space.near_published(*guess) if guess else None
+        knobs = self.space.knobs_of(start)
+        if knobs is None or start.parameters() >= self.ceiling:
+            raise UserError(
+                f"{start.name}, {start.parameters():,} parameters, can't be tried first: it is none of the "
+                f"{self.family} family's configurations below {self.ceiling:,} parameters"
+            )
+        return knobs
 
     def __enter__(self) -> "Search":
         return self
