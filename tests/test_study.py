@@ -339,10 +339,11 @@ def test_margin_is_a_quarter_of_the_standard_error():
 
 def test_a_given_configuration_is_tried_first(tmp_path, monkeypatch):
     Training(monkeypatch)
-    first = engine(tmp_path).space.configurations(3, 2000)[5]
-    search = engine(tmp_path, name="started", start=first)
-    search.run(trials=1)
-    assert trials(tmp_path, "started")[0].config == first
+    with engine(tmp_path / "other") as search:
+        first = search.space.configurations(3, 2000)[5]
+    with engine(tmp_path, start=first) as search:
+        search.run(trials=1)
+    assert trials(tmp_path)[0].config == first
     outside = first.model_copy(update={"final_dim": 1024, "ff_channel": 1024})
     with pytest.raises(UserError, match="can't be tried first"):
-        engine(tmp_path, name="outside", start=outside)
+        engine(tmp_path / "outside", start=outside)
