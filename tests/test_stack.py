@@ -45,7 +45,8 @@ def compare(config: LiteConfig) -> None:
         F.cross_entropy(plain, target, reduction="sum").backward()
         gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
         error = (stack.flat.grad[member].double() - gradient).norm() / gradient.norm()
-        assert error < 2e-3, error
+        # a hidden value within rounding of zero may fall on the other side of relu's kink
+        assert error < (0.05 if config.activation == "relu" else 2e-3), error
         # evaluation: the exported state in an ordinary module equals the stack with given statistics
         network.float().load_state_dict(stack.state(member, stack.flat, statistics))
         network.eval()
@@ -133,3 +134,17 @@ def test_bfloat16_agrees_with_single_precision(upsampling, level):
     single, half = results
     for ours, other in zip(single, half):
         assert (ours - other).norm() < 0.2 * ours.norm()
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "bior2.2"])
+@pytest.mark.parametrize("level", [1, 4])
+def test_double_precision_is_exact(wavelet, level):
+    config = LiteConfig(in_channels=1, final_dim=12, depth=1, level=level, activation="relu", wavelet=wavelet)
+    stack = Stack(config, [3, 4])
+    stack.flat = stack.flat.detach().double().requires_grad_()
+    images = torch.randn(2, LANES, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    stack(to_lanes(images))[0].square().sum().backward()
+    for member, network in enumerate(networks(stack)):
+        network.train()(images[member]).square().sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
+        torch.testing.assert_close(stack.flat.grad[member], gradient, atol=1e-9, rtol=1e-9)
