@@ -142,7 +142,8 @@ def test_double_precision_is_exact(wavelet, level):
     config = LiteConfig(in_channels=1, final_dim=12, depth=1, level=level, activation="relu", wavelet=wavelet)
     stack = Stack(config, [3, 4])
     stack.flat = stack.flat.detach().double().requires_grad_()
-    images = torch.randn(2, LANES, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    size = image_size(config)
+    images = torch.randn(2, LANES, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     stack(to_lanes(images))[0].square().sum().backward()
     for member, network in enumerate(networks(stack)):
         network.train()(images[member]).square().sum().backward()
