@@ -22,7 +22,7 @@ from pathlib import Path
 from side_by_side import ROOT, print_table, record
 
 from search import datasets
-from search.attempt import dataset_of
+from search.attempt import dataset_of, trial_of
 from search.datasets import split_validation
 from search.protocol import VALIDATION
 from search.recipe import Recipe, default_recipe
@@ -92,24 +92,19 @@ class Course:
                 return earlier
         start = time.monotonic()
         results = train(self.config, recipe, self.training, SEEDS, validation=self.validation)
-        accuracies = [result.accuracy for result in results]
-        trial = Trial(
+        trial = trial_of(
+            self.config,
+            recipe,
+            results,
             study=self.path.stem,
             number=len(self.done),
-            config=self.config,
-            recipe=recipe,
             dataset=dataset_of(self.training, self.validation, 0),
             target=self.target,
             family=self.config.family,
             seeds=SEEDS,
-            parameters=self.config.parameters(),
-            curves=[result.curve for result in results],
-            accuracies=accuracies,
-            accuracy_validation=sum(accuracies) / len(accuracies),
             state="complete" if results[0].stopped is None else "failed",
             reason=results[0].stopped,
             wall_seconds=time.monotonic() - start,
-            device_seconds=results[0].seconds,
         )
         append(self.path, trial)
         self.done.append(trial)

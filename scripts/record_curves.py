@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from search import datasets
-from search.attempt import dataset_of
+from search.attempt import dataset_of, trial_of
 from search.datasets import split_validation
 from search.protocol import CEILINGS, VALIDATION
 from search.recipe import default_recipe
@@ -74,23 +74,19 @@ def main() -> None:
         [result] = train(config, recipe, training, [0], validation=validation)
         append(
             path,
-            Trial(
+            trial_of(
+                config,
+                recipe,
+                [result],
                 study=name,
                 number=number,
-                config=config,
-                recipe=recipe,
                 dataset=dataset_of(training, validation, 0),
                 target=target,
                 family=config.family,
                 seeds=[0],
-                parameters=config.parameters(),
-                curves=[result.curve],
-                accuracies=[result.accuracy],
-                accuracy_validation=result.accuracy,
                 state="complete" if result.stopped is None else "failed",
                 reason=result.stopped,
                 wall_seconds=time.monotonic() - start,
-                device_seconds=result.seconds,
             ),
         )
         print(

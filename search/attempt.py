@@ -14,6 +14,7 @@ from .checkpoints import checkpoint_name
 from .datasets import Split
 from .errors import UserError
 from .heartbeat import Heartbeat, now
+from .recipe import Recipe
 from .records import Data, Trial, append
 from .training import Epoch, Trained, train
 
@@ -219,7 +220,7 @@ class Attempt:
         curve = [sum(e.accuracy for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
         state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
         feasible = state == "complete" and mean >= search.threshold
-        attributes = {"seconds": results[0].seconds, "curve": [round(value, 5) for value in curve]}
+        attributes = {"seconds": results[0].seconds}
         if state == "complete":
             attributes["feasible"] = feasible
         if self.end(state, results, stopped, seconds, **attributes):
@@ -230,27 +231,38 @@ class Attempt:
             search.listen(done)
 
     def _record(self, results: list[Trained], state: str, reason: str | None, seconds: float) -> Trial:
-        search, accuracies = self.search, [r.accuracy for r in results]
+        search = self.search
         weights = [v.numel() for k, v in results[0].state.items() if not is_buffer(k)] if results else None
-        return Trial(
+        return trial_of(
+            self.config,
+            self.recipe,
+            results,
             study=search.name,
             number=self.number,
-            config=self.config,
-            recipe=self.recipe,
             dataset=dataset_of(search.train, search.validation, search.seed),
             target=search.target,
             family=search.family,
             seeds=search.seeds,
-            parameters=self.config.parameters(),
             parameters_counted=sum(weights) if weights else None,
-            curves=[r.curve for r in results],
-            accuracies=accuracies,
-            accuracy_validation=sum(accuracies) / len(accuracies) if accuracies else None,
             state=state,
             reason=reason,
             wall_seconds=seconds,
-            device_seconds=results[0].seconds if results else 0.0,
         )
+
+
+def trial_of(config: LiteConfig, recipe: Recipe, results: list[Trained], **fields) -> Trial:
+    """The record of a configuration trained with one result a seed (none: untrained); `fields` are the others."""
+    accuracies = [r.accuracy for r in results]
+    return Trial(
+        config=config,
+        recipe=recipe,
+        parameters=config.parameters(),
+        curves=[r.curve for r in results],
+        accuracies=accuracies,
+        accuracy_validation=sum(accuracies) / len(accuracies) if accuracies else None,
+        device_seconds=results[0].seconds if results else 0.0,
+        **fields,
+    )
 
 
 def is_buffer(key: str) -> bool:

@@ -110,12 +110,6 @@ def confirm_smallest(
             most = "up to " * (len(planned) > 1)
             count = f"{most}{len(seeds)} fresh seed" + "s" * (len(seeds) > 1)
             say(f"confirming {config.name}, {config.parameters():,} parameters: {count}, all training data")
-
-            def on_epoch(epoch: int, latest: list[Epoch], epochs: int = recipe.epochs) -> None:
-                if epoch % max(1, epochs // 4) == 0 or epoch == epochs:
-                    loss = sum(e.train_loss for e in latest) / len(latest)
-                    say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
-
             before += 1
             name = checkpoint_name(config, recipe, list(seeds), data.digest)
             record = confirm(
@@ -128,7 +122,7 @@ def confirm_smallest(
                 family=family,
                 results=results,
                 data_dir=data_dir,
-                on_epoch=on_epoch,
+                on_epoch=quarterly(recipe.epochs, say),
                 checkpoint=results / "studies" / study / f"confirm-{name}",
                 planned=planned,
                 attempt=before,
@@ -139,6 +133,17 @@ def confirm_smallest(
         if record.confirmed:
             break
     return attempts
+
+
+def quarterly(epochs: int, say: Callable[[str], None]) -> Callable[[int, list[Epoch]], None]:
+    """An `on_epoch` that says the training loss after each quarter of the epochs."""
+
+    def on_epoch(epoch: int, latest: list[Epoch]) -> None:
+        if epoch % max(1, epochs // 4) == 0 or epoch == epochs:
+            loss = sum(e.train_loss for e in latest) / len(latest)
+            say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
+
+    return on_epoch
 
 
 def confirm(

@@ -1,12 +1,15 @@
 """The commands of a study that many processes or machines work on: worker, stop, status."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .arguments import DataDir, Results
 from .conclusion import resumable, wide
+
+if TYPE_CHECKING:
+    from .worker import Study
 
 Storage = Annotated[
     str | None, typer.Option(help="Optuna storage URL, or grpc://host:port; default: the file under --results.")
@@ -33,10 +36,8 @@ def worker(
     from rich.console import Console
 
     from .display import Display
-    from .study import embedded
-    from .worker import Study
 
-    found = Study(storage or embedded(results, study), study)
+    found = found_study(study, storage, results)
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     with resumable(), found.join(data_dir, results, checkpoints, listen=display) as search, display:
@@ -49,10 +50,7 @@ def stop(study: Name, storage: Storage = None, results: Results = Path("results"
 
     Their trials are put back with their checkpoints. `wavemix search` with the study's options opens it again.
     """
-    from .study import embedded
-    from .worker import Study
-
-    Study(storage or embedded(results, study), study).stop()
+    found_study(study, storage, results).stop()
     typer.echo(f"the workers of study {study} end after the epoch they are in")
 
 
@@ -65,13 +63,18 @@ def status(
     from .errors import UserError
 
     if study:
-        from .study import embedded
-        from .worker import Study
-
-        return wide(Study(storage or embedded(results, study), study))
+        return wide(found_study(study, storage, results))
     if storage:
         raise UserError("--storage goes with the --study in it")
     from .display import studies
     from .records import read_all
 
     wide(studies(read_all(results)))
+
+
+def found_study(name: str, storage: str | None, results: Path) -> "Study":
+    """The study of this name in the storage, or in the file that it has under `results` where none is named."""
+    from .study import embedded
+    from .worker import Study
+
+    return Study(storage or embedded(results, name), name)

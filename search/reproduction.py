@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import datasets
-from .confirm import retrain
+from .confirm import quarterly, retrain
 from .errors import UserError
 from .recipe import Recipe
 from .records import Confirmation, Record, Reproduction, append
@@ -50,11 +50,8 @@ def reproduce(
         f"{row}: {original.config.name}, {original.parameters:,} parameters, {len(seeds)} seeds, {recipe.epochs} epochs"
     )
 
-    def on_epoch(epoch: int, latest: list) -> None:
-        if epoch % max(1, recipe.epochs // 4) == 0 or epoch == recipe.epochs:
-            say(f"  epoch {epoch}/{recipe.epochs}: training loss {sum(e.train_loss for e in latest) / len(latest):.4f}")
-
     checkpoint = results / "studies" / f"reproduce-{row}.checkpoint"
+    on_epoch = quarterly(recipe.epochs, say)
     ran = retrain(
         original.config, recipe, data, original.target, seeds, [len(seeds)], 1, data_dir, on_epoch, checkpoint, say
     )

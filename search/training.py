@@ -5,7 +5,6 @@ alone, so that its result does not depend on its neighbours (up to the order of 
 that was cut off goes on from its last checkpoint as if nothing had happened.
 """
 
-import ctypes
 import dataclasses
 import functools
 import json
@@ -81,11 +80,8 @@ class Images:
             shape = (members * count // LANES, *self.images.shape[1:])
             out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
             index = index.contiguous()
-            pointers = [
-                ctypes.c_void_p(None if t is None else t.data_ptr())
-                for t in (self.images, index, move, self.mean, self.deviation, out)
-            ]
-            kernels.library().load_batch(*pointers, *shape)
+            tensors = (self.images, index, move, self.mean, self.deviation, out)
+            kernels.library().load_batch(*map(kernels.pointer, tensors), *shape)
             return out
         x = self.images[index.flatten()].float() / 255
         if move is not None:

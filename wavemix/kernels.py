@@ -50,7 +50,7 @@ def library() -> ctypes.CDLL | None:
 
 def _keep_memory() -> None:
     """Have glibc keep freed memory instead of giving it back: a step frees and takes the same feature maps again, and
-    the page faults of fresh memory cost a tiny network's training up to half of its time (results/benchmarks.md)."""
+    fresh memory costs a page fault every four kilobytes."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
