@@ -67,7 +67,7 @@ class Images:
     def __init__(self, split: Split, device: torch.device, like: "Images | None" = None):
         self.images, self.labels = split.images.contiguous().to(device), split.labels.to(device)
         if like is None:
-            sample = split.images[:10000].float() / 255
+            sample = split.images[spread(len(split), 10000)].float() / 255
             self.mean = sample.mean((0, 2, 3)).to(device)
             self.deviation = sample.std((0, 2, 3)).clamp_min(1e-3).to(device)
         else:
@@ -88,6 +88,12 @@ class Images:
             x = affine(x, move.flatten(0, 1))
         x = (x - self.mean[:, None, None]) / self.deviation[:, None, None]
         return to_lanes(x.unflatten(0, (members, count)))
+
+
+def spread(total: int, most: int) -> Tensor:
+    """Up to `most` of the numbers below `total`, evenly spaced: images that come from folders are sorted by class."""
+    count = min(most, total)
+    return torch.arange(count) * total // count
 
 
 def affine(x: Tensor, move: Tensor) -> Tensor:
@@ -277,8 +283,9 @@ def schedule(progress: float, warmup: float, anneal: str = "linear") -> float:
 @torch.no_grad()
 def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
     """BatchNorm statistics under the weights `flat`, of one large batch of unmoved training images."""
-    count = min(RECALIBRATION, len(images.labels) // LANES * LANES)
-    index = torch.arange(count, device=images.labels.device)[None].expand(len(flat), -1)
+    total = len(images.labels)
+    index = spread(total, min(RECALIBRATION, total // LANES * LANES)).to(images.labels.device)
+    index = index[None].expand(len(flat), -1)
     _, statistics = stack(images.batch(index), flat)
     return statistics
 
