@@ -9,7 +9,7 @@ from search.datasets import Split
 from search.errors import UserError
 from search.optimizer import Optimizer, orthogonal
 from search.recipe import Recipe, default_recipe
-from search.training import Images, affine, evaluate, moves, reduced, schedule, train
+from search.training import RECALIBRATION, Images, affine, evaluate, moves, recalibrate, reduced, schedule, train
 from wavemix import LiteConfig, WaveMixLite, kernels
 from wavemix.stack import Stack
 
@@ -47,6 +47,23 @@ def test_learns_and_the_exported_network_agrees():
     x = (HELD_OUT.images.float() / 255 - images.mean[:, None, None]) / images.deviation[:, None, None]
     accuracy = (network(x).argmax(1) == HELD_OUT.labels).float().mean().item()
     assert accuracy == pytest.approx(trained[0].accuracy, abs=1e-6)
+
+
+def test_images_sorted_by_class_are_normalised_as_shuffled_ones():
+    """Folders of classes come sorted: a sample of the first images would be of one class."""
+    count = 3 * RECALIBRATION
+    labels = torch.arange(count) * 4 // count
+    images = (40 * labels[:, None, None, None] + torch.randint(0, 60, (count, 1, 8, 8))).byte()
+    split, order = Split("s", "S", "train", images, labels, ("a", "b", "c", "d"), "folder"), torch.randperm(count)
+    shuffled = dataclasses.replace(split, images=images[order], labels=labels[order])
+    ordered, mixed = (Images(s, torch.device("cpu")) for s in (split, shuffled))
+    assert ordered.mean.item() == pytest.approx(mixed.mean.item(), abs=0.02)
+    assert ordered.deviation.item() == pytest.approx(mixed.deviation.item(), rel=0.05)
+    stack = Stack(CONFIG, [0])
+    again = recalibrate(stack, stack.flat, mixed)
+    for name, (mean, variance) in recalibrate(stack, stack.flat, ordered).items():
+        assert ((mean - again[name][0]).abs() < 0.1 * variance.sqrt()).all()
+        torch.testing.assert_close(variance, again[name][1], atol=0, rtol=0.2)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
