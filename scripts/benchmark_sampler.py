@@ -47,11 +47,14 @@ from surrogate import Problem, Surrogate
 from search.axes import count_axis
 from search.errors import UserError
 from search.plots import rendered, replace
+from search.pool import Pool
 from search.protocol import margin
+from search.recipe import Recipe
 from search.records import Trial, read
-from search.sampler import Candidate, FrontierPruner, FrontierSampler
+from search.sampler import FrontierPruner, FrontierSampler
 from search.space import Space, training_work
 from search.style import style
+from search.tuning import Tuning
 from wavemix.config import LiteConfig
 
 # the published network's count, and about the accuracy it has after six epochs
@@ -72,6 +75,7 @@ class Task:
     target: float
     ceiling: int
     space: Space = field(init=False)
+    known: set[LiteConfig] = field(default_factory=set)  # trained
 
     def __post_init__(self):
         self.space = Space("extended", (1, 28, 28), 10, self.ceiling + 1)
@@ -99,13 +103,13 @@ class Task:
                 row += [0.5 * (index == other) for other in range(len(values))]
         return row
 
-    def nearest(self, knobs: dict, below: int, known: dict) -> LiteConfig:
+    def nearest(self, knobs: dict, below: int) -> LiteConfig:
         """What these knobs build, or the nearest configuration of the table that is inside, new and below a count."""
         config = self.space.build(knobs)
-        if self.inside(config) and config.parameters() < below and config not in known:
+        if self.inside(config) and config.parameters() < below and config not in self.known:
             return config
         distance = np.abs(self.places - self.place(knobs)).sum(1) + np.where(self.counts < below, 0, 1e6)
-        return next(self.table[i] for i in np.argsort(distance, kind="stable") if self.table[i] not in known)
+        return next(self.table[i] for i in np.argsort(distance, kind="stable") if self.table[i] not in self.known)
 
     def optimum(self) -> int:
         """Fewest parameters that reach the target among the table's configurations."""
@@ -140,28 +144,11 @@ class Contender:
 
 
 def frontier(task: Task, seed: int) -> FrontierSampler:
+    pool = Pool(task.space, Tuning(Recipe()), seed, lambda: len(task.known), task.inside)
     return FrontierSampler(
-        task.space.knobs, Pool(task, seed), task.threshold, task.ceiling, epochs=task.problem.epochs, seed=seed
-    )
-
-
-class Pool:
-    """Candidates below a cost, drawn anew whenever few are left, as a search does it."""
-
-    def __init__(self, task: Task, seed: int):
-        self.task, self.seed, self.left = task, seed, []
-
-    def __call__(self, below: float) -> list[Candidate]:
-        self.left = [c for c in self.left if c.cost < below]
-        if len(self.left) < 300:
-            self.seed += 1
-            configs = self.task.space.configurations(self.seed, int(below))
-            self.left = [
-                Candidate(self.task.space.knobs_of(c), c.parameters(), training_work(c, 28, 28))
-                for c in configs
-                if self.task.inside(c)
-            ]
-        return self.left
+        task.space.knobs, pool.below, task.threshold, task.ceiling,
+        near=pool.near, epochs=task.problem.epochs, seed=seed,
+    )  # fmt: skip
 
 
 CONTENDERS = {
@@ -189,16 +176,16 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
         name: optuna.distributions.CategoricalDistribution(values) for name, values in task.space.knobs.items()
     }
     rng, shown = np.random.default_rng((seed, 1)), None
-    result, known, below = Play([(0.0, task.ceiling)]), set(), task.ceiling + 1
+    result, below = Play([(0.0, task.ceiling)]), task.ceiling + 1
     while result.compute < min(budget, contender.most):
         start = time.perf_counter()
         trial = study.ask(distributions)
         result.seconds += time.perf_counter() - start
-        config = task.nearest(trial.params, below if contender.below else task.ceiling + 1, known)
+        config = task.nearest(trial.params, below if contender.below else task.ceiling + 1)
         for name, value in task.space.knobs_of(config).items():  # no public way to change what was suggested
             distribution = distributions[name]
             study._storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
-        known.add(config)
+        task.known.add(config)
         cost, curve, stopped = config.parameters(), task.problem.curve(config, rng), False
         result.trained += 1
         trial.set_user_attr("parameters", cost)

@@ -32,6 +32,7 @@ NETWORKS = {
     "MNIST Lite-8/10": (dict(in_channels=1, final_dim=8, depth=10, mult=2, ff_channel=8), 28),
     "small": (dict(in_channels=1, final_dim=8, depth=1, mult=1, ff_channel=8, upsampling="deconv"), 8),
 }
+ROOT = Path(__file__).resolve().parents[1]
 UPSTREAM, PLAIN, STACK = "upstream 0.2.4", "plain WaveMixLite", "Stack"
 
 # ------------------------------------------------------------------------------------------- in a process of its own
@@ -79,6 +80,37 @@ def upstream_network(config: dict) -> nn.Module:
     return Lite()
 
 
+def module(contender: str, config: dict, state: dict[str, Tensor], device: str) -> nn.Module:
+    if contender == UPSTREAM:
+        network = upstream_network(config)
+    else:
+        from wavemix.lite import WaveMixLite
+
+        network = WaveMixLite(**config)
+    network.load_state_dict(state)
+    return network.to(device)
+
+
+def inference(contender: str, config: dict, state: dict[str, Tensor], images: Tensor, device: str):
+    """A call that classifies the batch; a network of ours in a stack where sixteen images or more come at once."""
+    network = module(contender, config, state, device).eval()
+    if contender == STACK:
+        from wavemix.config import LiteConfig
+        from wavemix.stack import Stack, to_lanes
+
+        stack, x = Stack(LiteConfig(**config), [0], device), to_lanes(images[None])
+        flat = torch.cat([state[name].flatten() for name in stack.shapes])[None].to(device)
+        given = {
+            name.removesuffix(".running_mean"): tuple(
+                state[name.replace("running_mean", part)][None].to(device) for part in ("running_mean", "running_var")
+            )
+            for name in state
+            if name.endswith("running_mean")
+        }
+        return torch.no_grad()(lambda: stack(x, flat, given)[0][0])
+    return torch.no_grad()(lambda: network(images))
+
+
 def training(contender: str, config: dict, state: dict[str, Tensor], images: Tensor, labels: Tensor, device: str):
     """(loss of a forward pass, optimizer step, tensors that are no activations) of one contender on one batch."""
     if contender == STACK:
@@ -97,14 +129,7 @@ def training(contender: str, config: dict, state: dict[str, Tensor], images: Ten
             return F.cross_entropy(stack(x)[0][0], labels)
 
         return forward, lambda: adamw.step(1e-3), [stack.flat]
-    if contender == UPSTREAM:
-        network = upstream_network(config)
-    else:
-        from wavemix.lite import WaveMixLite
-
-        network = WaveMixLite(**config)
-    network.load_state_dict(state)
-    network.to(device).train()
+    network = module(contender, config, state, device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
 
     def forward() -> Tensor:
@@ -140,7 +165,7 @@ def resident(field: str) -> int:
 
 
 def work(task: dict) -> None:
-    """A contender's process: its facts as one line, then for every line N on stdin the seconds of a step, over N."""
+    """A contender's process: its facts as one line, then `timed`."""
     from safetensors.torch import load_file
 
     device = task["device"]
@@ -148,6 +173,10 @@ def work(task: dict) -> None:
     torch.set_num_threads(task["threads"])
     given = load_file(task["given"])
     images, labels = given.pop("images").to(device), given.pop("labels").to(device)
+    if task.get("what") == "inference":
+        classify = inference(task["contender"], task["config"], given, images, device)
+        print(json.dumps({"logits": float(classify().abs().mean())}), flush=True)
+        return timed(classify, wait)
     forward, update, own = training(task["contender"], task["config"], given, images, labels, device)
 
     def step() -> float:
@@ -171,6 +200,11 @@ def work(task: dict) -> None:
     growth = (torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")) - before
     facts = {"loss": first, "gradient": gradient, "peak_bytes": growth, "saved_bytes": saved_bytes(forward, own)}
     print(json.dumps(facts), flush=True)
+    timed(step, wait)
+
+
+def timed(step: Callable[[], object], wait: Callable[[], None]) -> None:
+    """For every line N on stdin the seconds of a step, over N."""
     for line in sys.stdin:
         count = int(line)
         wait()
@@ -310,6 +344,6 @@ if __name__ == "__main__":
         sys.exit(0)
     # not in a contender's process: upstream's must not find our packages
     from compare_upstream import REQUIREMENT, Unavailable, prepare, unpack
-    from side_by_side import ROOT, alternate, arguments, devices, medians, print_table, record, spread
+    from side_by_side import alternate, arguments, devices, medians, print_table, record, spread
 
     sys.exit(main())

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import block_diag, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 LEVEL = 0.09  # prior variance of the level
@@ -67,8 +67,11 @@ class Kernel:
     def noise(self) -> float:
         return math.exp(self.theta[-1])
 
-    def fit(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray) -> None:
-        """Maximum a posteriori (Rasmussen & Williams, 2006, 5.4.1), from where the last fit ended."""
+    def fit(self, x: np.ndarray, y: np.ndarray, errors: np.ndarray) -> None:
+        """Maximum a posteriori (Rasmussen & Williams, 2006, 5.4.1), from where the last fit ended.
+
+        `errors` is the covariance of what is known of the measurements' errors.
+        """
         count = x.shape[1]
         centres = np.repeat(CENTRES, (count, 1, 1, 1))
         widths = np.repeat(WIDTHS, (count, 1, 1, 1))
@@ -77,7 +80,7 @@ class Kernel:
             self.theta = theta
             scales, (_, linear, extra) = np.exp(theta[:count]), np.exp(theta[count:])
             covariance, bent = self._parts(x, x)
-            lower = cholesky(covariance + LEVEL + np.diag(noise**2 + extra), lower=True)
+            lower = cholesky(covariance + LEVEL + errors + extra * np.eye(len(y)), lower=True)
             inverse = cho_solve((lower, True), np.eye(len(y)))
             weights = inverse @ y
             outer = inverse - np.outer(weights, weights)  # twice the loss's derivative by the covariance
@@ -96,12 +99,12 @@ class Kernel:
 
 
 class Process:
-    """The posterior given measurements `y` at `x` with standard deviations `noise`."""
+    """The posterior given measurements `y` at `x` whose errors have the covariance `errors`."""
 
-    def __init__(self, kernel: Kernel, x: np.ndarray, y: np.ndarray, noise: np.ndarray):
-        self.kernel, self.x, self.y, self.noise = kernel, x, y, noise
+    def __init__(self, kernel: Kernel, x: np.ndarray, y: np.ndarray, errors: np.ndarray):
+        self.kernel, self.x, self.y, self.errors = kernel, x, y, errors
         if len(y):
-            self.lower = cholesky(kernel(x, x) + np.diag(noise**2 + kernel.noise), lower=True)
+            self.lower = cholesky(kernel(x, x) + errors + kernel.noise * np.eye(len(y)), lower=True)
             self.weights = cho_solve((self.lower, True), y)
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,6 +117,6 @@ class Process:
         return cross.T @ self.weights, np.sqrt((variance - (solved**2).sum(0)).clip(min=1e-6))
 
     def extended(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray) -> "Process":
-        return Process(
-            self.kernel, np.vstack([self.x, x]), np.concatenate([self.y, y]), np.concatenate([self.noise, noise])
-        )
+        """With more measurements, whose errors of standard deviations `noise` are independent."""
+        errors = block_diag(self.errors, np.diag(noise**2))
+        return Process(self.kernel, np.vstack([self.x, x]), np.concatenate([self.y, y]), errors)

@@ -44,6 +44,9 @@ from .process import Features, Kernel
 from .survey import Candidate, History, Observation, Survey
 
 CUT = 0.1  # probability of reaching the target below which a training is pruned
+CLIMBERS, ROUNDS = 6, 4  # candidates whose neighbours are looked at, and how often
+# of a typical training: what trying anything costs, so that what trains fastest is not tried in every variation
+OVERHEAD = 0.1
 EARLY = 0.1  # share of a whole training that one which fails takes before it is pruned
 
 
@@ -60,6 +63,8 @@ class FrontierSampler(BaseSampler):
         candidates: gives configurations that cost less than its argument (all, or some of very many).
         target: accuracy that makes a configuration feasible, in (0, 1).
         ceiling: the cost to beat; the first incumbent.
+        near: gives configurations that differ little from given ones and cost less than its second argument; with it,
+            the search for the next proposal goes on in the neighbourhood of the best candidates.
         cost: of a configuration; left out, a trial's user attribute 'parameters' is its cost.
         epochs: steps of a whole training, where trials report an accuracy after each.
         earlier: measurements of other studies, as a warm start.
@@ -73,6 +78,7 @@ class FrontierSampler(BaseSampler):
         target: float,
         ceiling: float,
         *,
+        near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
         cost: Callable[[dict[str, Any]], float] | None = None,
         epochs: int | None = None,
         seed: int = 0,
@@ -80,11 +86,12 @@ class FrontierSampler(BaseSampler):
         centred: Collection[str] = (),
     ):
         self.knobs, self.candidates, self.target, self.ceiling = knobs, candidates, target, ceiling
-        self.cost, self.epochs = cost, epochs
+        self.near, self.cost, self.epochs = near, cost, epochs
         self.earlier = list(earlier)
         self.features = Features(knobs, centred)
         self.kernel = Kernel(len(self.features))
         self._history: tuple[str, History] | None = None
+        self._last: tuple[tuple, Survey] | None = None
         self._priors: dict[int, tuple[float, float]] = {}  # by trial, for pruning
         self._fallback = RandomSampler(seed=seed)
 
@@ -97,27 +104,42 @@ class FrontierSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        survey = Survey(self.history(study), trial.number)
+        survey = self._survey(study, trial.number)
         pool = survey.pool()
         if not pool:
             return {}
+        utility = self._utility(survey, pool)
+        for _ in range(ROUNDS if self.near else 0):
+            best = [pool[i] for i in np.argsort(-utility)[:CLIMBERS]]
+            known = {candidate.key for candidate in pool}
+            added = [c for c in survey.new(self.near([c.knobs for c in best], survey.below)) if c.key not in known]
+            if not added:
+                break
+            gained = self._utility(survey, added)
+            climbed = gained.max() > utility.max()
+            pool, utility = pool + added, np.concatenate([utility, gained])
+            if not climbed:
+                break
+        return dict(pool[int(np.argmax(utility))].knobs)
+
+    def _utility(self, survey: Survey, pool: list[Candidate]) -> np.ndarray:
+        """Expected saving per expected training time of each candidate."""
         mean, deviation = survey.predict(pool)
         cost = np.array([c.cost for c in pool])
         work = np.array([c.work for c in pool])
         reach = ndtr(-mean / deviation)
-        training = work * (EARLY + (1 - EARLY) * reach)
+        training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * np.median(work)
         # before anything has reached the target, first find something that does
         saving = np.log(survey.below / cost) if survey.incumbent else 1.0
-        utility = reach * saving / training
-        return dict(pool[int(np.argmax(utility))].knobs)
+        return reach * saving / training
 
     def unseen(self, study: Study) -> list[Candidate]:
         """Candidates below the incumbent's cost that no trial has had: what is left to propose."""
-        return Survey(self.history(study)).pool()
+        return self._survey(study).pool()
 
     def incumbent(self, study: Study) -> FrozenTrial | None:
         """The cheapest trial that was measured feasible and is believed to be, given all measurements; or None."""
-        return Survey(self.history(study)).incumbent
+        return self._survey(study).incumbent
 
     def reach(self, study: Study, trial: FrozenTrial) -> float:
         """P(accuracy after the last epoch >= target), given the trial's configuration and what it reported so far."""
@@ -125,7 +147,7 @@ class FrontierSampler(BaseSampler):
         if cost is None:
             return 1.0
         if trial.number not in self._priors:
-            mean, deviation = Survey(self.history(study), trial.number).predict([Candidate(trial.params, cost, 1.0)])
+            mean, deviation = self._survey(study, trial.number).predict([Candidate(trial.params, cost, 1.0)])
             self._priors = {trial.number: (float(mean[0]), float(deviation[0]))}
         mean, deviation = self._priors[trial.number]
         if trial.intermediate_values and self.epochs:
@@ -149,6 +171,15 @@ class FrontierSampler(BaseSampler):
         if self._history is None or self._history[0] != study.study_name:
             self._history, self._priors = (study.study_name, History(self)), {}
         return self._history[1].updated(study.get_trials(deepcopy=False))
+
+    def _survey(self, study: Study, number: int | None = None) -> Survey:
+        """The posterior as of now, without trial `number`; the last one where nothing has been reported since."""
+        history = self.history(study)
+        running = tuple((t.number, len(t.intermediate_values)) for t in history.running if t.number != number)
+        moment = study.study_name, history.ended, running
+        if self._last is None or self._last[0] != moment:
+            self._last = moment, Survey(history, number)
+        return self._last[1]
 
     def cost_of(self, trial: FrozenTrial) -> float | None:
         cost = trial.user_attrs.get("parameters")

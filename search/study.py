@@ -6,7 +6,6 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only `confirm` ever loads the test part of a data set.
 """
 
-import random
 import re
 import secrets
 import time
@@ -26,18 +25,18 @@ from .environment import code
 from .errors import UserError
 from .heartbeat import Watch
 from .ledger import Ledger
+from .pool import Pool
 from .protocol import STARTS, margin
 from .recipe import Recipe
 from .records import Trial, read
-from .sampler import Candidate, FrontierPruner, FrontierSampler
-from .space import Space, training_work
+from .sampler import FrontierPruner, FrontierSampler
+from .space import Space
 from .storage import Presence, connect, open_study, sqlite_file
 from .tuning import Tuning
 from .warm import warm_start
 
 SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
 BROKEN = 3  # trainings in a row that may break before the search gives up
-POOL = 4000  # candidates for which every recipe is listed; of more configurations each comes with two
 POLL = 1.0  # seconds between two looks at what other workers do
 
 
@@ -96,7 +95,7 @@ class Search:
         self.worker = f"{self.ledger.id}-{secrets.token_hex(2)}"
         self.broken, self.ended, self.stopped, self.watch = 0, 0, False, Watch()
         self._waited = 0
-        self._pool: tuple[int, list[Candidate]] = (-1, [])
+        self.pool = Pool(self.space, self.tuning, seed, self._finished)
         url = storage or embedded(self.results, name)
         self.presence = Presence(sqlite_file(url))
         try:
@@ -167,9 +166,10 @@ class Search:
         earlier = warm_start(trials, self.space, self.data.label, self.tuning, self.threshold)
         self.sampler = FrontierSampler(
             self.knobs,
-            self._candidates,
+            self.pool.below,
             self.threshold,
             self.ceiling,
+            near=self.pool.near,
             epochs=self.tuning.base.epochs,
             seed=self.seed,
             earlier=earlier,
@@ -220,25 +220,8 @@ class Search:
         if attributes.get("code") != code():
             raise UserError(f"the study {self.name} is gone on with by another version of this program: use that one")
 
-    def _candidates(self, below: float) -> list[Candidate]:
-        """Candidates below a cost: others after every tenth trial, or when few are left of the last ones."""
-        finished = sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
-        made, pool = self._pool
-        pool = [c for c in pool if c.cost < below]
-        if made < 0 or finished >= made + 10 or (finished > made and len(pool) < 300):
-            height, width = self.data.images.shape[2:]
-            seed = self.seed + finished
-            configs, rng = self.space.configurations(seed, int(below)), random.Random(seed)
-            recipes = max(2, POOL // max(1, len(configs)))
-            pool = [
-                Candidate(knobs | chosen, config.parameters(), training_work(config, height, width))
-                for config in configs
-                if (knobs := self.space.knobs_of(config)) is not None
-                for chosen in self.tuning.drawn(rng, recipes)
-            ]
-            made = finished
-        self._pool = (made, pool)
-        return pool
+    def _finished(self) -> int:
+        return sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
 
     def feasible(self) -> list[FrozenTrial]:
         """Trials that reached the threshold, fewest parameters first."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
 FITTED = 400  # observations in a fit: the cheapest way to keep a suggestion below a second after 10,000 trials
 NOISE, GUESSED = 0.05, 0.2  # deviations of a measured and of a guessed log error
+# of an extrapolation's deviation: if one curve gains more than those before it did, others will too, and a hundred
+# pruned trainings are not a hundred independent proofs
+SHARED = 0.8
 SURE = 0.5  # probability from which a configuration measured feasible counts as it
 
 
@@ -32,19 +35,20 @@ class Candidate:
 
 
 class Observation:
-    """A measured candidate: its relative log error and the standard deviation of that measurement."""
+    """A measured candidate: its relative log error, the standard deviation of that measurement, and of that what all
+    observations of this kind have in common."""
 
-    __slots__ = ("knobs", "cost", "value", "noise")
+    __slots__ = ("knobs", "cost", "value", "noise", "shared")
 
-    def __init__(self, knobs: dict[str, Any], cost: float, value: float, noise: float):
-        self.knobs, self.cost, self.value, self.noise = knobs, cost, value, noise
+    def __init__(self, knobs: dict[str, Any], cost: float, value: float, noise: float, shared: float = 0.0):
+        self.knobs, self.cost, self.value, self.noise, self.shared = knobs, cost, value, noise, shared
 
 
 class History:
     """A study's trials, finished ones read once: reading 10,000 of them would take longer than a suggestion.
 
     Attributes: curves (of complete trials), finished (those with an accuracy) and passed (those measured feasible) as
-    (cost, trial), running (trials), seen (keys of all configurations that were finished).
+    (cost, trial), running (trials), seen (keys of all configurations that were finished), ended (how many have).
     """
 
     def __init__(self, sampler: FrontierSampler):
@@ -54,6 +58,7 @@ class History:
         self.passed: list[tuple[float, FrozenTrial]] = []
         self.running: list[FrozenTrial] = []
         self.seen: set[tuple] = set()
+        self.ended = 0
         self._read, self._open = 0, []
 
     def updated(self, trials: list[FrozenTrial]) -> History:
@@ -63,6 +68,7 @@ class History:
         for number in waiting:
             trial = trials[number]
             if trial.state.is_finished():
+                self.ended += 1
                 self._finish(trial)
                 continue
             self._open.append(number)
@@ -105,13 +111,14 @@ class Survey:
         self.incumbent, self.below = self._incumbent()
 
     def _observe(self, trial: FrozenTrial, cost: float) -> bool:
-        target, value = self.sampler.target, None
+        target, value, shared = self.sampler.target, None, 0.0
         if trial.state == TrialState.COMPLETE:
             value, noise = relative_error(trial.value, target), NOISE
         elif trial.intermediate_values and self.sampler.epochs:
             value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), target)
+            shared = SHARED * noise
         if value is not None:
-            self.observed.append(Observation(trial.params, cost, value, noise))
+            self.observed.append(Observation(trial.params, cost, value, noise, shared))
         return value is not None
 
     def _model(self, silent: list[tuple[dict, float]]) -> Process:
@@ -119,10 +126,11 @@ class Survey:
         observed = self.observed[-FITTED:]
         x = features([o.knobs for o in observed], [o.cost for o in observed])
         y = np.array([o.value for o in observed]) - self._prior([o.cost for o in observed])
-        noise = np.array([o.noise for o in observed])
+        noise, shared = (np.array([getattr(o, name) for o in observed]) for name in ("noise", "shared"))
+        errors = np.diag(noise**2 - shared**2) + np.outer(shared, shared)
         if len(y) >= 1.1 * kernel.fitted + 1:
-            kernel.fit(x, y, noise)
-        model = Process(kernel, x, y, noise)
+            kernel.fit(x, y, errors)
+        model = Process(kernel, x, y, errors)
         if silent:
             places = features([knobs for knobs, _ in silent], [cost for _, cost in silent])
             model = model.extended(places, model(places)[0], np.full(len(places), GUESSED))
@@ -139,12 +147,12 @@ class Survey:
 
     def pool(self) -> list[Candidate]:
         """Candidates below the incumbent that no trial has had."""
+        return self.new(self.sampler.candidates(self.below))
+
+    def new(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those of `candidates` that cost less than the incumbent and that no trial has had."""
         seen = self.history.seen
-        return [
-            c
-            for c in self.sampler.candidates(self.below)
-            if c.cost < self.below and c.key not in seen and c.key not in self.seen
-        ]
+        return [c for c in candidates if c.cost < self.below and c.key not in seen and c.key not in self.seen]
 
     def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of the relative log error of each candidate in `pool`."""

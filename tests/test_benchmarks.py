@@ -18,6 +18,13 @@ from wavemix import kernels
 
 ROOT = Path(__file__).parents[1]
 # no GPU part: a test of the scripts, the same on every machine
+STAND_IN = """
+from .blocks import Level1Waveblock
+from .dwt import haar
+def xf1(x):
+    low, details = haar(x)
+    return low, (details.unflatten(1, (-1, 3)),)
+"""
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -80,6 +87,39 @@ def test_training_beside_a_stand_in_for_upstream(tmp_path):
     result = run("benchmark_training", output, *arguments)
     assert result.returncode == 1 and "not the same networks" in result.stderr
     assert not output.exists()
+
+
+def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path):
+    folder = tmp_path / "wheel"
+    shutil.copytree(ROOT / "wavemix", folder / "wavemix", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "wavemix" / "__init__.py").write_text(STAND_IN)
+    output = tmp_path / "benchmarks.jsonl"
+    arguments = ["--upstream", folder, "--rows", "mnist-99-extended", "--results", ROOT / "results", "--batch", 16]
+    result = run("benchmark_networks", output, *arguments)
+    assert result.returncode == 0, result.stderr
+    training, memory, inference, latency = read(output)
+    assert [r.unit for r in (training, memory, inference, latency)] == ["images/s", "bytes", "images/s", "ms"]
+    assert {tuple(r.peers) for r in (training, latency)} == {("WaveMix Lite-8/10, upstream 0.2.4",)}
+    assert training.details["peer_parameters"] == 3566 > training.details["parameters"]
+    low, high = training.details["spread_seconds"]["ours"]
+    assert 16 / high <= training.ours <= 16 / low
+    result = run("benchmark_networks", output, *arguments[:2], "--rows", "nothing", *arguments[4:])
+    assert result.returncode == 2 and "there is no row nothing, only mnist-99" in result.stderr
+
+
+def test_explore_records_what_it_trains_once(tmp_path, data_dir):
+    network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 2]})
+    command = [sys.executable, ROOT / "scripts" / "explore.py", "fashion-mnist", 1, network]
+    command = [*map(str, command), "--data-dir", str(data_dir), "--results", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    (trial,) = read(tmp_path / "explored-fashion-mnist.jsonl")
+    assert trial.state == "complete" and trial.recipe["epochs"] == 1 and len(trial.curves) == 1
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and "already recorded" in again.stdout
+    assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
+    bad = subprocess.run([*command[:4], '{"depth": 0}', *command[5:]], capture_output=True, text=True)
+    assert bad.returncode == 2 and bad.stderr.startswith("error: CONFIGURATION: depth")
 
 
 def test_upstream_that_is_not_there_is_one_line(tmp_path):

@@ -14,7 +14,7 @@ from search.recipe import Recipe
 from search.records import Data, Trial
 from search.sampler import Candidate, FrontierPruner, FrontierSampler, Observation
 from search.space import Space, training_work
-from search.survey import Survey
+from search.survey import SHARED, Survey
 from search.tuning import Tuning
 from search.warm import warm_start
 
@@ -105,6 +105,44 @@ def test_unfinished_trials_teach_by_what_they_reported():
         return Survey(chosen.history(ours)).predict([Candidate(ALL[150], cost(ALL[150]), 1)])[0][0]
 
     assert after(0.5) > after(0.8) > after(0.9)
+
+
+def test_neighbours_of_the_best_are_proposed_where_few_are_drawn():
+    """With every hundredth configuration drawn, only the way over neighbours leads to the cheapest one."""
+
+    def few(below):
+        return candidates(below)[::100]
+
+    def near(places, below):
+        return [c for c in candidates(below) for p in places if sum(c.knobs[name] != p[name] for name in p) <= 1]
+
+    best = min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    alone, climbing = (FrontierSampler(KNOBS, few, TARGET, 4000, cost=cost, near=n) for n in (None, near))
+    found = []
+    for chosen in (alone, climbing):
+        ours = study(chosen)
+        while len(ours.trials) < 40 and chosen.unseen(ours):
+            ours.optimize(objective, n_trials=1)
+        found.append(cheapest(ours))
+    assert found[1] == best < found[0]
+
+
+def test_many_extrapolations_do_not_make_certain_what_one_curve_of_this_kind_is_off():
+    def deviation(count):
+        chosen = sampler(epochs=4)
+        ours = study(chosen)
+        for knobs in [k for k in ALL if k["flag"] and k["kind"] == "plain"][:count]:
+            ours.add_trial(
+                create_trial(
+                    params=knobs, distributions=distributions(), state=TrialState.PRUNED,
+                    intermediate_values={1: accuracy(knobs) - 0.1},
+                )
+            )  # fmt: skip
+        unseen = dict(ALL[0], flag=True, width=24, depth=10)
+        return Survey(chosen.history(ours)).predict([Candidate(unseen, cost(unseen), 1)])[1][0]
+
+    _, spread = Curves(4).end(1, 0.8, TARGET)
+    assert deviation(45) > 0.6 * SHARED * spread
 
 
 @pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.PRUNED])
@@ -224,8 +262,8 @@ def test_process_is_gaussian_regression():
     rng = np.random.default_rng(0)
     x, y, noise = rng.normal(size=(12, 3)), rng.normal(size=12), np.full(12, 0.1)
     kernel = Kernel(3)
-    kernel.fit(x, y, noise)
-    model = Process(kernel, x, y, noise)
+    kernel.fit(x, y, np.diag(noise**2))
+    model = Process(kernel, x, y, np.diag(noise**2))
     points = rng.normal(size=(5, 3))
     mean, deviation = model(points)
     inverse = np.linalg.inv(kernel(x, x) + (0.01 + kernel.noise) * np.eye(12))
@@ -233,7 +271,7 @@ def test_process_is_gaussian_regression():
     assert mean == pytest.approx(cross @ inverse @ y)
     variance = np.diag(kernel(points, points) - cross @ inverse @ cross.T)
     assert deviation == pytest.approx(np.sqrt(variance))
-    halves = Process(kernel, x[:6], y[:6], noise[:6]).extended(x[6:], y[6:], noise[6:])
+    halves = Process(kernel, x[:6], y[:6], np.diag(noise[:6] ** 2)).extended(x[6:], y[6:], noise[6:])
     assert halves(points)[0] == pytest.approx(mean)
 
 
@@ -242,10 +280,10 @@ def test_a_fit_finds_the_feature_that_matters():
     x, noise = rng.uniform(-2, 2, (60, 3)), np.full(60, 0.01)
     y = np.sin(2 * x[:, 1])
     kernel = Kernel(3)
-    plain = np.abs(Process(kernel, x, y, noise)(x + 0.2)[0] - np.sin(2 * (x[:, 1] + 0.2))).mean()
-    kernel.fit(x, y, noise)
+    plain = np.abs(Process(kernel, x, y, np.diag(noise**2))(x + 0.2)[0] - np.sin(2 * (x[:, 1] + 0.2))).mean()
+    kernel.fit(x, y, np.diag(noise**2))
     assert kernel.theta[1] < min(kernel.theta[0], kernel.theta[2])
-    fitted = np.abs(Process(kernel, x, y, noise)(x + 0.2)[0] - np.sin(2 * (x[:, 1] + 0.2))).mean()
+    fitted = np.abs(Process(kernel, x, y, np.diag(noise**2))(x + 0.2)[0] - np.sin(2 * (x[:, 1] + 0.2))).mean()
     assert fitted < 0.5 * plain
 
 
