@@ -91,6 +91,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except UserError as error:
+    except (UserError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -108,7 +108,7 @@ def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path):
 
 
 def test_explore_records_what_it_trains_once(tmp_path, data_dir):
-    network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 2]})
+    network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 1]})
     command = [sys.executable, ROOT / "scripts" / "explore.py", "fashion-mnist", 1, network]
     command = [*map(str, command), "--data-dir", str(data_dir), "--results", str(tmp_path)]
     first = subprocess.run(command, capture_output=True, text=True)
@@ -118,8 +118,10 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and "already recorded" in again.stdout
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
-    bad = subprocess.run([*command[:4], '{"depth": 0}', *command[5:]], capture_output=True, text=True)
-    assert bad.returncode == 2 and bad.stderr.startswith("error: CONFIGURATION: depth")
+    bad = subprocess.run(
+        [*command[:4], network.replace("[2, 1]", "[2, 2]"), *command[5:]], capture_output=True, text=True
+    )
+    assert bad.returncode == 2 and bad.stderr.startswith("error: level 1 needs a feature map")
 
 
 def test_upstream_that_is_not_there_is_one_line(tmp_path):
