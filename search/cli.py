@@ -145,7 +145,7 @@ def search(
             )
         wide(summary(engine))
     if not attempts:
-        typer.echo("nothing to confirm: no trial was completed; give it more time with a larger --budget")
+        typer.echo("nothing to confirm: every trial was pruned or cut off; a larger --budget or more --epochs may help")
     conclude(attempts, data, results, data_dir)
 
 

@@ -9,7 +9,7 @@ import optuna
 
 from .environment import mask
 from .errors import UserError
-from .storage import _first_line
+from .storage import first_line
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -69,7 +69,7 @@ def server(url: str, name: str | None, host: str, port: int) -> tuple[WSGIServer
         storage = optuna.storages.get_storage(url)
         studies = {study.study_name: study._study_id for study in storage.get_all_studies()}
     except Exception as error:  # SQLAlchemy's, the driver's and Optuna's own, according to the URL
-        raise UserError(f"the storage {mask(url)} cannot be opened: {_first_line(error)}") from error
+        raise UserError(f"the storage {mask(url)} cannot be opened: {first_line(error)}") from error
     if name is not None and name not in studies:
         raise UserError(f"no study {name} in {mask(url)}: it holds {', '.join(sorted(studies)) or 'none'}")
     try:

@@ -94,7 +94,7 @@ class Patient:
                     raise
                 if time.monotonic() > end:
                     raise UserError(
-                        f"the storage {mask(self.url)} has not answered for {PATIENCE:.0f} s ({_first_line(error)}): "
+                        f"the storage {mask(self.url)} has not answered for {PATIENCE:.0f} s ({first_line(error)}): "
                         "the same command goes on from here"
                     ) from error
                 self.waited += 1
@@ -130,7 +130,7 @@ def connect(url: str, create: bool = True) -> Patient:
             raise FileNotFoundError(f"there is no file {file}")
         return Patient(_grpc(url) if url.startswith("grpc://") else _database(url), url)
     except Exception as error:  # SQLAlchemy's, the driver's and Optuna's own, according to the URL
-        raise UserError(f"the storage {mask(url)} cannot be opened: {_first_line(error)}") from error
+        raise UserError(f"the storage {mask(url)} cannot be opened: {first_line(error)}") from error
 
 
 def _grpc(url: str) -> optuna.storages.BaseStorage:
@@ -190,7 +190,7 @@ def open_study(storage: Patient, name: str, identity: dict, sampler: optuna.samp
     except UserError:
         raise
     except Exception as error:  # a database that is no Optuna storage, or one of another version
-        raise UserError(f"the storage {url} cannot be opened: {_first_line(error)}") from error
+        raise UserError(f"the storage {url} cannot be opened: {first_line(error)}") from error
     if stored is None and trials:
         raise UserError(f"the study {name} in {url} was not made by this program: give --name for a new one")
     if stored is None:
@@ -205,7 +205,7 @@ def open_study(storage: Patient, name: str, identity: dict, sampler: optuna.samp
     return study
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return mask(lines[0])[:200]
