@@ -22,8 +22,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from side_by_side import print_table, record
 
 from search.environment import mask
-from search.sampler import Candidate, FrontierPruner, FrontierSampler
-from search.space import Space, training_work
+from search.pool import Pool
+from search.recipe import Recipe
+from search.sampler import FrontierPruner, FrontierSampler
+from search.space import Space
+from search.tuning import Tuning
 
 EPOCHS, TARGET, CEILING = 6, 0.98, 7156
 
@@ -50,14 +53,10 @@ def trials(space: Space, count: int) -> list[FrozenTrial]:
     return made
 
 
-def frontier(space: Space) -> FrontierSampler:
-    pool = [
-        Candidate(space.knobs_of(config), config.parameters(), training_work(config, 28, 28))
-        for config in space.configurations(2, CEILING)
-    ]
-    return FrontierSampler(
-        space.knobs, lambda below: [c for c in pool if c.cost < below], TARGET, CEILING, epochs=EPOCHS
-    )
+def frontier(space: Space, count: int) -> FrontierSampler:
+    """As a search has it."""
+    pool = Pool(space, Tuning(Recipe()), 0, lambda: count)
+    return FrontierSampler(space.knobs, pool.below, TARGET, CEILING, near=pool.near, epochs=EPOCHS)
 
 
 def turn(study: optuna.Study, space: Space) -> dict[str, float]:
@@ -82,7 +81,7 @@ def measure(url: str, count: int, repetitions: int) -> dict[str, float]:
     study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
     have = len(study.get_trials(deepcopy=False))
     study.add_trials(trials(space, count)[have:])
-    sampler = frontier(space)
+    sampler = frontier(space, count)
     start = time.perf_counter()
     study = optuna.load_study(storage=url, study_name=name, sampler=sampler, pruner=FrontierPruner(sampler))
     study.get_trials(deepcopy=False)
