@@ -85,18 +85,21 @@ def measure(
         found = {(name, unit): {n: batch / s if unit == "images/s" else 1000 * s for n, s in seconds.items()}}
         if what == "training":
             found["peak memory of training", "bytes"] = {n: fact["peak_bytes"] for n, fact in facts.items()}
-        for (title, unit), values in found.items():
+        for (title, kind), values in found.items():
+            timed = kind != "bytes"
             details = {
                 "row": row, "config": run.config.model_dump(mode="json"), "batch": batch, "peer": peer.model,
-                "parameters": run.parameters, "peer_parameters": peer.parameters, "spread_seconds": spread(samples),
+                "parameters": run.parameters, "peer_parameters": peer.parameters,
             }  # fmt: skip
+            details |= {"spread_seconds": spread(samples)} if timed else {}
             record(
-                options.output, device, details, name=f"{title}, {row}", unit=unit, ours=values[OURS],
+                options.output, device, details, name=f"{title}, {row}", unit=kind, ours=values[OURS],
                 peers={f"{peer.model}, upstream 0.2.4": values[UPSTREAM]},
-                better="higher" if unit == "images/s" else "lower", repetitions=options.repetitions,
+                better="higher" if kind == "images/s" else "lower",
+                repetitions=options.repetitions if timed else 1,
             )  # fmt: skip
-            shown = [f"{values[n]:,.2f}" if unit == "ms" else f"{values[n]:,.0f}" for n in (OURS, UPSTREAM)]
-            lines.append([f"{title}, {unit}", *shown, f"{values[OURS] / values[UPSTREAM]:.2f}x"])
+            shown = [f"{values[n]:,.2f}" if kind == "ms" else f"{values[n]:,.0f}" for n in (OURS, UPSTREAM)]
+            lines.append([f"{title}, {kind}", *shown, f"{values[OURS] / values[UPSTREAM]:.2f}x"])
     print_table(
         f"{row}: {run.config.name}, {run.parameters:,} parameters; {device}, {options.threads} threads",
         ["", OURS, f"{peer.model}, {peer.parameters:,} (upstream's)", "ratio"],
@@ -112,6 +115,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=128, help="of a training step, a multiple of 16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.batch % 16:
+        parser.error("--batch must be a multiple of 16")
     rows = {row: run for row, run in winners(read_all(options.results)).items() if run.mean is not None}
     if unknown := set(options.rows or ()) - rows.keys():
         print(f"error: there is no row {', '.join(sorted(unknown))}, only {', '.join(rows)}", file=sys.stderr)

@@ -12,7 +12,7 @@ from .tuning import Tuning
 
 LISTED = 4000  # candidates for which every recipe is listed; of more configurations each comes with two
 TURNS = 20  # finished trials after which others are drawn
-FEW = 300  # candidates left, at which others are drawn before
+FEW = 300  # with fewer left, others are drawn after the next trial
 PAIRS = 60  # neighbours in two knobs that are drawn for each configuration
 
 
@@ -21,7 +21,7 @@ class Pool:
 
     Args:
         space: of the architectures; `tuning`: of the recipe.
-        seed: what is drawn follows from it and the number of finished trials alone.
+        seed: what is drawn follows from it, the number of finished trials and the cost asked for.
         finished: how many trials have ended so far.
         accept: which configurations may be proposed.
     """
@@ -35,40 +35,40 @@ class Pool:
         accept: Callable[[LiteConfig], bool] = lambda config: True,
     ):
         self.space, self.tuning, self.seed, self.finished, self.accept = space, tuning, seed, finished, accept
-        self._drawn: tuple[int, list[Candidate]] | None = None
+        self._drawn: tuple[int, float, list[Candidate]] = (-TURNS, 0.0, [])
         self._built: dict[tuple, Candidate | None] = {}  # by choices: neighbours are asked for again and again
 
     def below(self, cost: float) -> list[Candidate]:
         """Some with fewer parameters, from the whole space: others every few trials, or when few are left."""
-        finished = self.finished()
-        made, pool = self._drawn or (-TURNS, [])
-        pool = [candidate for candidate in pool if candidate.cost < cost]
-        if self._drawn is None or finished >= made + TURNS or (finished > made and len(pool) < FEW):
-            made, seed = finished, self.seed + finished
+        finished, (made, ceiling, drawn) = self.finished(), self._drawn
+        left = [candidate for candidate in drawn if candidate.cost < cost]
+        # an incumbent that is no longer believed in makes room above what was drawn
+        if cost > ceiling or finished >= made + TURNS or (finished > made and len(left) < FEW):
+            seed = self.seed + finished
             configs, rng = self.space.configurations(seed, int(cost)), random.Random(seed)
             recipes = max(2, LISTED // max(1, len(configs)))
-            pool = [
-                self._candidate(config, knobs | chosen)
+            left = [
+                self._candidate(config, chosen)
                 for config in configs
-                if self.accept(config) and (knobs := self.space.knobs_of(config)) is not None
+                if self.accept(config)
                 for chosen in self.tuning.drawn(rng, recipes)
             ]
-        self._drawn = (made, pool)
-        return pool
+            self._drawn = (finished, cost, left)
+            self._built.clear()
+        return left
 
     def near(self, places: Sequence[dict[str, Any]], cost: float) -> list[Candidate]:
         """Those with fewer parameters that differ from one of `places` in one knob, and some that differ in two.
 
         Two, because a deeper network has room below the cost only where it is narrower as well.
         """
-        rng = random.Random(self.seed + self.finished())
+        rng = random.Random(repr((self.seed, self.finished(), places)))
         knobs = self.space.knobs | self.tuning.knobs
-        names = [name for name, values in knobs.items() if len(values) > 1]
         found: dict[tuple, Candidate] = {}
         for place in places:
-            moves = [{name: value} for name in names for value in knobs[name] if value != place[name]]
-            pairs = [rng.sample(names, 2) for _ in range(PAIRS)]
-            for move in moves + [{name: rng.choice(knobs[name]) for name in pair} for pair in pairs]:
+            moves = [{name: value} for name in knobs for value in knobs[name] if value != place[name]]
+            pairs = [one | other for one, other in (rng.sample(moves, 2) for _ in range(PAIRS))]
+            for move in moves + pairs:
                 choices = tuple((place | move)[name] for name in knobs)
                 if choices not in self._built:
                     self._built[choices] = self._build(dict(zip(knobs, choices)))
@@ -81,8 +81,9 @@ class Pool:
         config = self.space.build({name: knobs[name] for name in self.space.knobs}, self.space.ceiling)
         if config is None or not self.accept(config):
             return None
-        # several choices can build the same configuration: the ones that a record of it has
-        return self._candidate(config, self.space.knobs_of(config) | {name: knobs[name] for name in self.tuning.knobs})
+        return self._candidate(config, {name: knobs[name] for name in self.tuning.knobs})
 
-    def _candidate(self, config: LiteConfig, knobs: dict[str, Any]) -> Candidate:
+    def _candidate(self, config: LiteConfig, chosen: dict[str, Any]) -> Candidate:
+        """With the knobs that a record of `config` has: several choices can build the same configuration."""
+        knobs = self.space.knobs_of(config) | chosen
         return Candidate(knobs, config.parameters(), training_work(config, *self.space.image[1:]))

@@ -4,7 +4,8 @@ A Gaussian process models the logarithm of the error relative to the target, log
 constraint holds below zero, and a study on another data set or with another target speaks the same language. The prior
 mean says that a configuration at the ceiling just reaches the target and how fast the error falls with the cost. The
 next configuration is the one with the greatest expected saving per expected training time, P(feasible) * log(incumbent
-/ cost) / time: a training that fails is pruned, and costs a fraction of one that succeeds.
+/ cost) / time: a training that fails is pruned, and costs a fraction of one that succeeds, but no trial costs nothing.
+It is looked for among configurations drawn from the whole space, then among the neighbours of the best of them.
 
 Learning curves enter as measurements of their extrapolated ends, with the deviation of that extrapolation; the same
 posterior, P(accuracy after the last epoch >= target | configuration, curve so far), decides what is pruned, and
@@ -45,7 +46,7 @@ from .survey import Candidate, History, Observation, Survey
 
 CUT = 0.1  # probability of reaching the target below which a training is pruned
 CLIMBERS, ROUNDS = 6, 4  # candidates whose neighbours are looked at, and how often
-# of a typical training: what trying anything costs, so that what trains fastest is not tried in every variation
+# share of a typical training that any trial costs: otherwise what trains fastest is tried in every variation
 OVERHEAD = 0.1
 EARLY = 0.1  # share of a whole training that one which fails takes before it is pruned
 
@@ -108,27 +109,28 @@ class FrontierSampler(BaseSampler):
         pool = survey.pool()
         if not pool:
             return {}
-        utility = self._utility(survey, pool)
+        typical = float(np.median([candidate.work for candidate in pool]))
+        utility = self._utility(survey, pool, typical)
         for _ in range(ROUNDS if self.near else 0):
             best = [pool[i] for i in np.argsort(-utility)[:CLIMBERS]]
             known = {candidate.key for candidate in pool}
             added = [c for c in survey.new(self.near([c.knobs for c in best], survey.below)) if c.key not in known]
             if not added:
                 break
-            gained = self._utility(survey, added)
+            gained = self._utility(survey, added, typical)
             climbed = gained.max() > utility.max()
             pool, utility = pool + added, np.concatenate([utility, gained])
             if not climbed:
                 break
         return dict(pool[int(np.argmax(utility))].knobs)
 
-    def _utility(self, survey: Survey, pool: list[Candidate]) -> np.ndarray:
-        """Expected saving per expected training time of each candidate."""
+    def _utility(self, survey: Survey, pool: list[Candidate], typical: float) -> np.ndarray:
+        """Expected saving per expected training time of each candidate; `typical` is a whole training's work."""
         mean, deviation = survey.predict(pool)
         cost = np.array([c.cost for c in pool])
         work = np.array([c.work for c in pool])
         reach = ndtr(-mean / deviation)
-        training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * np.median(work)
+        training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
         # before anything has reached the target, first find something that does
         saving = np.log(survey.below / cost) if survey.incumbent else 1.0
         return reach * saving / training

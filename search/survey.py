@@ -35,8 +35,8 @@ class Candidate:
 
 
 class Observation:
-    """A measured candidate: its relative log error, the standard deviation of that measurement, and of that what all
-    observations of this kind have in common."""
+    """A measured candidate: its relative log error, `noise`, the standard deviation of that measurement's error, and
+    `shared`, the part of it that all extrapolations have in common."""
 
     __slots__ = ("knobs", "cost", "value", "noise", "shared")
 
@@ -72,7 +72,7 @@ class History:
                 self._finish(trial)
                 continue
             self._open.append(number)
-            if trial.params:
+            if len(trial.params) == len(self.sampler.knobs):  # not one that is just being asked for
                 self.running.append(trial)
         return self
 
