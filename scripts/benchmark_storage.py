@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -53,18 +54,20 @@ def trials(space: Space, count: int) -> list[FrozenTrial]:
     return made
 
 
-def frontier(space: Space, count: int) -> FrontierSampler:
+def frontier(space: Space, finished: Callable[[], int]) -> FrontierSampler:
     """As a search has it."""
-    pool = Pool(space, Tuning(Recipe()), 0, lambda: count)
+    pool = Pool(space, Tuning(Recipe()), 0, finished)
     return FrontierSampler(space.knobs, pool.below, TARGET, CEILING, near=pool.near, epochs=EPOCHS)
 
 
 def turn(study: optuna.Study, space: Space) -> dict[str, float]:
     """Seconds of the parts of one worker's turn."""
     times = [time.perf_counter()]
+    study.sampler.unseen(study)
     trial = study.ask({name: CategoricalDistribution(values) for name, values in space.knobs.items()})
     times.append(time.perf_counter())
     trial.set_user_attr("parameters", space.build(trial.params).parameters())
+    study.sampler.incumbent(study)
     for epoch in range(1, EPOCHS + 1):
         trial.report(0.9 + 0.01 * epoch, epoch)
         trial.should_prune()
@@ -81,12 +84,16 @@ def measure(url: str, count: int, repetitions: int) -> dict[str, float]:
     study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
     have = len(study.get_trials(deepcopy=False))
     study.add_trials(trials(space, count)[have:])
-    sampler = frontier(space, count)
+    ended = [count]
+    sampler = frontier(space, lambda: ended[0])
     start = time.perf_counter()
     study = optuna.load_study(storage=url, study_name=name, sampler=sampler, pruner=FrontierPruner(sampler))
     study.get_trials(deepcopy=False)
     opened = time.perf_counter() - start
-    turns = [turn(study, space) for _ in range(repetitions)]
+    turns = []
+    for _ in range(repetitions):
+        turns.append(turn(study, space))
+        ended[0] += 1
     found = {part: statistics.median(t[part] for t in turns) for part in turns[0]}
     return {"open": opened, "first": sum(turns[0].values()), **found, "turn": sum(found.values())}
 

@@ -17,14 +17,15 @@ from search.training import Epoch
 from wavemix import kernels
 
 ROOT = Path(__file__).parents[1]
-# no GPU part: a test of the scripts, the same on every machine
+
 STAND_IN = """
 from .blocks import Level1Waveblock
 from .dwt import haar
 def xf1(x):
     low, details = haar(x)
     return low, (details.unflatten(1, (-1, 3)),)
-"""
+"""  # our parts under the names of upstream's
+# no GPU part: a test of the scripts, the same on every machine
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
