@@ -10,22 +10,18 @@ memory is the allocator's peak.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
-from benchmark_training import PLAIN, STACK, UPSTREAM, Worker
-from compare_upstream import REQUIREMENT, Unavailable, prepare, unpack
-from safetensors.torch import save_file
-from side_by_side import ROOT, Samples, alternate, arguments, devices, medians, print_table, record, spread
+from benchmark_training import PLAIN, STACK, UPSTREAM, time_workers, working, write_given
+from compare_upstream import Unavailable, obtain
+from side_by_side import ROOT, arguments, devices, medians, print_table, record, spread
 
 from search.records import Confirmation, read_all
 from search.tables import winners
 from search.upstream import PUBLISHED, Published
-from wavemix.config import LiteConfig
-from wavemix.lite import WaveMixLite
 
 OURS = "ours"
 INFERENCE = 256  # images of a batch that is classified
@@ -36,43 +32,8 @@ def published_of(run: Confirmation) -> Published | None:
     return next((p for p in PUBLISHED if run.dataset.label.startswith(p.label) and p.target == run.target), None)
 
 
-def given(config: LiteConfig, size: int, batch: int, path: Path) -> dict:
-    """Weights and a random batch in a file, as `Worker` wants them; a network's speed does not depend on them."""
-    torch.manual_seed(0)
-    state = {key: value.contiguous() for key, value in WaveMixLite(config).state_dict().items()}
-    images = torch.randn(batch, config.in_channels, size, size)
-    save_file({**state, "images": images, "labels": torch.randint(config.num_classes, (batch,))}, path)
-    return {"config": json.loads(config.model_dump_json()), "given": str(path)}
-
-
-def timings(
-    networks: dict[str, LiteConfig],
-    size: int,
-    batch: int,
-    what: str,
-    options: argparse.Namespace,
-    device: str,
-    folder: Path,
-) -> tuple[Samples, dict[str, dict]]:
-    """Seconds of a step of each network, alternating, and the facts each worker stated; `what` as in `work`."""
-    workers: dict[str, Worker] = {}
-    try:
-        for name, config in networks.items():
-            task = given(config, size, batch, folder / f"{name}.safetensors")
-            task |= {"device": device, "threads": options.threads, "what": what}
-            stacked = device == "cpu" and batch > 1
-            contender = UPSTREAM if name == UPSTREAM else STACK if stacked else PLAIN
-            workers[name] = Worker(contender, task, folder / "package")
-        counts = {n: max(1, round(options.seconds / min(w.seconds(1), w.seconds(1)))) for n, w in workers.items()}
-        steps = {n: lambda n=n: workers[n].seconds(counts[n]) for n in workers}
-        return alternate(steps, options.repetitions), {n: worker.facts for n, worker in workers.items()}
-    finally:
-        for worker in workers.values():
-            worker.close()
-
-
 def measure(
-    row: str, run: Confirmation, peer: Published, options: argparse.Namespace, device: str, folder: Path
+    row: str, run: Confirmation, peer: Published, options: argparse.Namespace, device: str, package: Path
 ) -> None:
     networks, lines = {UPSTREAM: peer.config, OURS: run.config}, []
     for name, what, batch, unit in [
@@ -80,11 +41,20 @@ def measure(
         ("inference throughput", "inference", INFERENCE, "images/s"),
         ("latency of one image", "inference", 1, "ms"),
     ]:
-        samples, facts = timings(networks, peer.size, batch, what, options, device, folder)
+        tasks = {}
+        for contender, config in networks.items():
+            ours = STACK if device == "cpu" and batch > 1 else PLAIN
+            tasks[contender] = {
+                "contender": UPSTREAM if contender == UPSTREAM else ours, "what": what,
+                "config": config.model_dump(mode="json"), "device": device, "threads": options.threads,
+                "given": write_given(config, peer.size, batch, package.parent / f"{contender}.safetensors"),
+            }  # fmt: skip
+        with working(tasks, package) as workers:
+            samples = time_workers(workers, options)
         seconds = medians(samples)
         found = {(name, unit): {n: batch / s if unit == "images/s" else 1000 * s for n, s in seconds.items()}}
         if what == "training":
-            found["peak memory of training", "bytes"] = {n: fact["peak_bytes"] for n, fact in facts.items()}
+            found["peak memory of training", "bytes"] = {n: worker.facts["peak_bytes"] for n, worker in workers.items()}
         for (title, kind), values in found.items():
             timed = kind != "bytes"
             details = {
@@ -122,13 +92,8 @@ def main() -> int:
         print(f"error: there is no row {', '.join(sorted(unknown))}, only {', '.join(rows)}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         try:
-            source = options.upstream
-            if source is None:
-                source = folder / "wheel"
-                unpack(REQUIREMENT, source)
-            prepare(source, folder / "package")
+            package = obtain(options.upstream, Path(name))
         except Unavailable as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -136,7 +101,7 @@ def main() -> int:
             for row, run in rows.items():
                 peer = published_of(run)
                 if peer is not None and (not options.rows or row in options.rows):
-                    measure(row, run, peer, options, device, folder)
+                    measure(row, run, peer, options, device, package)
     return 0
 
 

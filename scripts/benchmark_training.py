@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -92,8 +93,7 @@ def module(contender: str, config: dict, state: dict[str, Tensor], device: str) 
 
 
 def inference(contender: str, config: dict, state: dict[str, Tensor], images: Tensor, device: str):
-    """A call that classifies the batch; a network of ours in a stack where sixteen images or more come at once."""
-    network = module(contender, config, state, device).eval()
+    """A call that classifies the batch."""
     if contender == STACK:
         from wavemix.config import LiteConfig
         from wavemix.stack import Stack, to_lanes
@@ -108,6 +108,7 @@ def inference(contender: str, config: dict, state: dict[str, Tensor], images: Te
             if name.endswith("running_mean")
         }
         return torch.no_grad()(lambda: stack(x, flat, given)[0][0])
+    network = module(contender, config, state, device).eval()
     return torch.no_grad()(lambda: network(images))
 
 
@@ -250,34 +251,53 @@ class Worker:
         self.process.wait()
 
 
-def measure(name: str, options: argparse.Namespace, device: str, scratch: Path, package: Path) -> None:
+@contextmanager
+def working(tasks: dict[str, dict], package: Path) -> Iterator[dict[str, Worker]]:
+    """A process for each named task, which says its contender; all end with the block."""
+    workers: dict[str, Worker] = {}
+    try:
+        for name, task in tasks.items():
+            workers[name] = Worker(task["contender"], task, package)
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def time_workers(workers: dict[str, Worker], options: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of a step of each, alternating."""
+    from side_by_side import alternate
+
+    counts = {n: max(1, round(options.seconds / min(w.seconds(1), w.seconds(1)))) for n, w in workers.items()}
+    return alternate({n: lambda n=n: workers[n].seconds(counts[n]) for n in workers}, options.repetitions)
+
+
+def write_given(config, size: int, batch: int, path: Path) -> str:
+    """Weights of a `LiteConfig` and a random batch in a file, as `Worker` wants them; its path."""
     from safetensors.torch import save_file
 
-    from wavemix.config import LiteConfig
     from wavemix.lite import WaveMixLite
+
+    torch.manual_seed(0)
+    state = {key: value.contiguous() for key, value in WaveMixLite(config).state_dict().items()}
+    images = torch.randn(batch, config.in_channels, size, size)
+    save_file({**state, "images": images, "labels": torch.randint(config.num_classes, (batch,))}, path)
+    return str(path)
+
+
+def measure(name: str, options: argparse.Namespace, device: str, scratch: Path, package: Path) -> None:
+    from wavemix.config import LiteConfig
 
     knobs, size = NETWORKS[name]
     config = LiteConfig(**knobs)
-    torch.manual_seed(0)
-    state = {key: value.contiguous() for key, value in WaveMixLite(config).state_dict().items()}
-    images = torch.randn(options.batch, config.in_channels, size, size)
-    labels = torch.randint(config.num_classes, (options.batch,))
-    given = scratch / "given.safetensors"
-    save_file({**state, "images": images, "labels": labels}, given)
-    task = {"config": knobs, "device": device, "threads": options.threads, "given": str(given)}
-    workers: dict[str, Worker] = {}
-    try:
-        for contender in (UPSTREAM, PLAIN, STACK):
-            workers[contender] = Worker(contender, task, package)
+    given = write_given(config, size, options.batch, scratch / "given.safetensors")
+    task = {"config": knobs, "device": device, "threads": options.threads, "given": given}
+    with working({n: task | {"contender": n} for n in (UPSTREAM, PLAIN, STACK)}, package) as workers:
         for key in ("loss", "gradient"):
             values = [worker.facts[key] for worker in workers.values()]
             if not max(values) - min(values) <= 1e-3 * max(values):
                 raise SystemExit(f"error: not the same networks, their first {key} differs: {values}")
-        counts = {n: max(1, round(options.seconds / min(w.seconds(1), w.seconds(1)))) for n, w in workers.items()}
-        samples = alternate({n: lambda n=n: workers[n].seconds(counts[n]) for n in workers}, options.repetitions)
-    finally:
-        for worker in workers.values():
-            worker.close()
+        samples = time_workers(workers, options)
     rates = {contender: options.batch / seconds for contender, seconds in medians(samples).items()}
     saved, peak = ({n: w.facts[key] for n, w in workers.items()} for key in ("saved_bytes", "peak_bytes"))
     rows = [
@@ -324,17 +344,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         try:
-            source = options.upstream
-            if source is None:
-                source = scratch / "wheel"
-                unpack(REQUIREMENT, source)
-            prepare(source, scratch / "package")
+            package = obtain(options.upstream, scratch)
         except Unavailable as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         for device in devices():
             for network in options.networks:
-                measure(network, options, device, scratch, scratch / "package")
+                measure(network, options, device, scratch, package)
     return 0
 
 
@@ -343,7 +359,7 @@ if __name__ == "__main__":
         work(json.loads(sys.argv[2]))
         sys.exit(0)
     # not in a contender's process: upstream's must not find our packages
-    from compare_upstream import REQUIREMENT, Unavailable, prepare, unpack
-    from side_by_side import alternate, arguments, devices, medians, print_table, record, spread
+    from compare_upstream import Unavailable, obtain
+    from side_by_side import arguments, devices, medians, print_table, record, spread
 
     sys.exit(main())

@@ -123,6 +123,15 @@ def prepare(source: Path, package: Path) -> None:
         unpack("einops", package)
 
 
+def obtain(upstream: Path | None, folder: Path) -> Path:
+    """A package made of the wheel unpacked at `upstream`, or of a download where that is None, in `folder`."""
+    if upstream is None:
+        upstream = folder / "wheel"
+        unpack(REQUIREMENT, upstream)
+    prepare(upstream, folder / "package")
+    return folder / "package"
+
+
 def compare(number: int, case: tuple, exchange: Path) -> dict:
     """Our network against what the upstream process left for this case."""
     from safetensors import safe_open
@@ -189,14 +198,10 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        package, exchange = scratch / "package", scratch / "exchange"
+        exchange = scratch / "exchange"
         exchange.mkdir()
         try:
-            source = arguments.upstream
-            if source is None:
-                source = scratch / "wheel"
-                unpack(REQUIREMENT, source)
-            prepare(source, package)
+            package = obtain(arguments.upstream, scratch)
             # -P: the checkout must not be on the path, or our package would be imported instead
             command(
                 ["-P", str(Path(__file__).resolve()), "--run-upstream", str(exchange)],
