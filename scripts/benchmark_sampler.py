@@ -74,6 +74,7 @@ class Task:
     problem: Problem
     target: float
     ceiling: int
+    epochs: int
     space: Space = field(init=False)
     known: set[LiteConfig] = field(default_factory=set)  # trained
 
@@ -111,6 +112,20 @@ class Task:
         distance = np.abs(self.places - self.place(knobs)).sum(1) + np.where(self.counts < below, 0, 1e6)
         return next(self.table[i] for i in np.argsort(distance, kind="stable") if self.table[i] not in self.known)
 
+    def train(self, config: LiteConfig, rng: np.random.Generator, on_epoch: Callable[[int, float], bool]) -> None:
+        """Call `on_epoch(epoch, accuracy)` after every epoch of a training, until it returns True."""
+        for epoch, accuracy in enumerate(map(float, self.problem.curve(config, rng)), 1):
+            if on_epoch(epoch, accuracy):
+                return
+
+    def charge(self, config: LiteConfig) -> float:
+        """Compute of the epoch that has just ended."""
+        return training_work(config, 28, 28) / UNIT / self.epochs
+
+    def passes(self, config: LiteConfig) -> bool:
+        """Whether a configuration that is shown as feasible truly is."""
+        return bool(self.problem.truths([config])[0] >= self.target)
+
     def optimum(self) -> int:
         """Fewest parameters that reach the target among the table's configurations."""
         return int(min(self.counts[self.problem.truths(self.table) >= self.target], default=self.ceiling))
@@ -125,6 +140,7 @@ class Play:
     seconds: float = 0.0  # in the sampler
     trained: int = 0
     lucky: bool = False  # the last incumbent is below the target
+    shown: LiteConfig | None = None  # the last incumbent
 
     def at(self, compute: float) -> int:
         return next(count for spent, count in reversed(self.steps) if spent <= compute)
@@ -147,7 +163,7 @@ def frontier(task: Task, seed: int) -> FrontierSampler:
     pool = Pool(task.space, Tuning(Recipe()), seed, lambda: len(task.known), task.inside)
     return FrontierSampler(
         task.space.knobs, pool.below, task.threshold, task.ceiling,
-        near=pool.near, epochs=task.problem.epochs, seed=seed,
+        near=pool.near, epochs=task.epochs, seed=seed,
     )  # fmt: skip
 
 
@@ -167,7 +183,7 @@ CONTENDERS = {
 
 def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
     """Let a contender search until its compute is `budget`."""
-    ours, epochs = contender.sampler is frontier, task.problem.epochs
+    ours, epochs = contender.sampler is frontier, task.epochs
     directions = ["maximize"] if ours else ["minimize"] * contender.objectives
     sampler = contender.sampler(task, seed)
     pruner = FrontierPruner(sampler) if ours else contender.pruner(epochs)
@@ -186,34 +202,38 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
             distribution = distributions[name]
             study._storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
         task.known.add(config)
-        cost, curve, stopped = config.parameters(), task.problem.curve(config, rng), False
+        cost, last, stopped = config.parameters(), 0.0, False
         result.trained += 1
         trial.set_user_attr("parameters", cost)
-        for epoch, accuracy in enumerate(map(float, curve), 1):
-            result.compute += training_work(config, 28, 28) / UNIT / epochs
+
+        def on_epoch(epoch: int, accuracy: float, trial: optuna.Trial = trial, config: LiteConfig = config) -> bool:
+            nonlocal last, stopped
+            last = accuracy
+            result.compute += task.charge(config)
             if contender.objectives == 1:
                 start = time.perf_counter()
                 trial.report(accuracy if ours else 1 - accuracy, epoch)
                 stopped = epoch < epochs and trial.should_prune()
                 result.seconds += time.perf_counter() - start
-            if stopped:
-                break
+            return stopped
+
+        task.train(config, rng, on_epoch)
         if not ours:
-            trial.set_constraint("accuracy", task.threshold - accuracy)
+            trial.set_constraint("accuracy", task.threshold - last)
         if stopped:
             study.tell(trial, state=TrialState.PRUNED)
             continue
-        study.tell(trial, accuracy if ours else [cost, 1 - accuracy][: contender.objectives])
+        study.tell(trial, last if ours else [cost, 1 - last][: contender.objectives])
         if ours:
             start = time.perf_counter()
             best = sampler.incumbent(study)
             result.seconds += time.perf_counter() - start
             shown = task.space.build(best.params) if best else None
-        elif accuracy >= task.threshold and cost < below:
+        elif last >= task.threshold and cost < below:
             shown = config
         if shown and shown.parameters() != below:
-            below = shown.parameters()
-            result.lucky = bool(task.problem.truths([shown])[0] < task.target)
+            below, result.shown = shown.parameters(), shown
+            result.lucky = not task.passes(shown)
             result.steps.append((result.compute, task.ceiling if result.lucky else below))
     return result
 
@@ -230,7 +250,8 @@ def job(path: Path, target: float, ceiling: int, name: str, seed: int, budget: f
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    task = Task(surrogate(path).problem(seed), target, ceiling)
+    problem = surrogate(path).problem(seed)
+    task = Task(problem, target, ceiling, problem.epochs)
     return play(task, CONTENDERS[name], seed, budget), task.optimum() if name == OURS else 0
 
 

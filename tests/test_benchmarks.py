@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from search import datasets
 from search.recipe import default_recipe
 from search.records import Data, Trial, append, read
 from search.space import Space
 from search.training import Epoch
 from wavemix import kernels
+from wavemix.config import LiteConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -217,6 +219,23 @@ def test_sampler(tmp_path):
     (tmp_path / "curves-mnist.jsonl").unlink()
     result = subprocess.run([*script, *options], capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, scripts, monkeypatch):
+    import benchmark_search as benchmark
+
+    few, _ = datasets.split_validation(datasets.load("mnist", "train", data_dir), 58_000, 0)
+    monkeypatch.setattr(benchmark.datasets, "load", lambda *arguments: few)
+    monkeypatch.setitem(benchmark.VALIDATION, "mnist", 500)
+    monkeypatch.setitem(benchmark.TASKS, "mnist", ("MNIST", 0.3, 3566))  # so little that the first one reaches it
+    monkeypatch.setattr(benchmark, "EPOCHS", 2)
+    kept = tmp_path / "play.json"
+    result = benchmark.job(kept, "frontier", 0, 0.05, data_dir)
+    assert result["trained"] >= 1 and result["shown"] and len(result["judged"]) == 5
+    assert benchmark.at(result, 0.05) == LiteConfig.model_validate(result["shown"]).parameters() < 3566
+    assert all(earlier[0] < later[0] for earlier, later in zip(result["steps"], result["steps"][1:]))
+    monkeypatch.setattr(benchmark, "play", None)  # what is kept is not searched again
+    assert benchmark.job(kept, "frontier", 0, 0.05, data_dir) == result
 
 
 def test_storage(tmp_path):
