@@ -227,15 +227,15 @@ def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, sc
     few, _ = datasets.split_validation(datasets.load("mnist", "train", data_dir), 58_000, 0)
     monkeypatch.setattr(benchmark.datasets, "load", lambda *arguments: few)
     monkeypatch.setitem(benchmark.VALIDATION, "mnist", 500)
-    monkeypatch.setitem(benchmark.TASKS, "mnist", ("MNIST", 0.3, 3566))  # so little that the first one reaches it
+    monkeypatch.setitem(benchmark.TASKS, "mnist", ("MNIST", 0.12, 3566))  # so little that the first one reaches it
     monkeypatch.setattr(benchmark, "EPOCHS", 2)
     kept = tmp_path / "play.json"
-    result = benchmark.job(kept, "frontier", 0, 0.05, data_dir)
+    result = benchmark.job(kept, "frontier", 0, 0.02, data_dir)
     assert result["trained"] >= 1 and result["shown"] and len(result["judged"]) == 5
-    assert benchmark.at(result, 0.05) == LiteConfig.model_validate(result["shown"]).parameters() < 3566
+    assert benchmark.at(result, 0.02) == LiteConfig.model_validate(result["shown"]).parameters() < 3566
     assert all(earlier[0] < later[0] for earlier, later in zip(result["steps"], result["steps"][1:]))
     monkeypatch.setattr(benchmark, "play", None)  # what is kept is not searched again
-    assert benchmark.job(kept, "frontier", 0, 0.05, data_dir) == result
+    assert benchmark.job(kept, "frontier", 0, 0.02, data_dir) == result
 
 
 def test_storage(tmp_path):
