@@ -16,19 +16,15 @@ With --epochs, recipes are compared at these lengths; those other than ours and 
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
+from course import Course
 from side_by_side import ROOT, print_table, record
 
-from search import datasets
-from search.attempt import dataset_of, trial_of
-from search.datasets import split_validation
-from search.protocol import VALIDATION
 from search.recipe import Recipe, default_recipe
-from search.records import Trial, append, read, repair
+from search.records import Trial
 from search.space import multiply_accumulates
-from search.training import reduced, train
+from search.training import reduced
 from wavemix.config import LiteConfig
 
 HALF = {"stride": (2, 1)}  # feature maps of half the images' height and width
@@ -72,42 +68,17 @@ def flops(config: LiteConfig, recipe: Recipe, split, small) -> float:
     return 3.0 * images * (each[0] * (recipe.epochs - low) + each[1] * low)
 
 
-class Course:
-    """The trainings of one network, remembered in the records."""
+class Recipes(Course):
+    """The trainings of one published network, a recipe and a length each."""
 
     def __init__(self, data: str, data_dir: Path | None, results: Path):
-        self.data, (self.config, self.target) = data, TASKS[data]
-        split = datasets.load(data, "train", data_dir)
-        self.training, self.validation = split_validation(split, VALIDATION[data], 0)
+        self.data, (self.config, target) = data, TASKS[data]
+        super().__init__(f"recipes-{data}", data, target, data_dir, results)
         self.small = reduced(self.training, self.config)
-        self.path = results / f"recipes-{data}.jsonl"
-        repair(self.path)
-        self.done = [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
 
-    def run(self, name: str, epochs: int) -> Trial:
+    def train(self, name: str, epochs: int) -> Trial:
         recipe = recipe_of(name, self.data, self.training.images.shape[-1], epochs)
-        plan = recipe.model_dump(mode="json")
-        for earlier in self.done:
-            if (earlier.config, earlier.recipe, earlier.seeds) == (self.config, plan, SEEDS):
-                return earlier
-        start = time.monotonic()
-        results = train(self.config, recipe, self.training, SEEDS, validation=self.validation)
-        trial = trial_of(
-            self.config,
-            recipe,
-            results,
-            study=self.path.stem,
-            number=len(self.done),
-            dataset=dataset_of(self.training, self.validation, 0),
-            target=self.target,
-            family=self.config.family,
-            seeds=SEEDS,
-            state="complete" if results[0].stopped is None else "failed",
-            reason=results[0].stopped,
-            wall_seconds=time.monotonic() - start,
-        )
-        append(self.path, trial)
-        self.done.append(trial)
+        trial = self.run(self.config, recipe, SEEDS)
         print(f"{name}, {epochs} epochs: {trial.accuracy_validation:.2%}, {trial.device_seconds:.0f} s", flush=True)
         return trial
 
@@ -117,7 +88,7 @@ class Course:
     def shortest(self, lengths: list[int]) -> tuple[Trial, bool]:
         """Ours at the first length that reaches the threshold, or at the last one and False."""
         for epochs in lengths:
-            trial = self.run("ours", epochs)
+            trial = self.train("ours", epochs)
             if trial.accuracy_validation >= self.target:
                 return trial, True
         return trial, False
@@ -126,7 +97,7 @@ class Course:
         """Plain at the least multiple of `epochs` that reaches the threshold, or at the greatest one and False."""
         found = None
         for factor in LONGER:
-            trial = self.run("plain", factor * epochs)
+            trial = self.train("plain", factor * epochs)
             if trial.accuracy_validation < self.target:
                 return found or (trial, False)
             found = trial, True
@@ -142,12 +113,12 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     options = parser.parse_args()
-    course = Course(options.data, options.data_dir, options.results)
+    course = Recipes(options.data, options.data_dir, options.results)
     rows = []
     if options.epochs:
         for name in options.recipes:
             for epochs in options.epochs:
-                trial = course.run(name, epochs)
+                trial = course.train(name, epochs)
                 low, high = min(trial.accuracies), max(trial.accuracies)
                 rows.append(
                     [name, epochs, f"{trial.accuracy_validation:.2%}", f"{low:.2%}", f"{high:.2%}",

@@ -10,22 +10,26 @@ off goes on from its checkpoint. `wavemix search` starts warm from these records
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
+from course import Course
 from side_by_side import ROOT
 
-from search import datasets
-from search.arguments import network_of
-from search.attempt import dataset_of, trial_of
-from search.checkpoints import checkpoint_name
-from search.datasets import split_validation
+from search.arguments import network_of, validated
 from search.errors import UserError
 from search.protocol import CEILINGS, VALIDATION
 from search.recipe import Recipe, default_recipe
-from search.records import Trial, append, read, repair
-from search.training import Epoch, train
+from search.training import Epoch, check_fit
+
+
+def recipe_of(changes: str, data: str, pixels: int, epochs: int) -> Recipe:
+    """The default recipe with these changes, JSON. Raises UserError."""
+    try:
+        changed = default_recipe(data, pixels, epochs).model_dump() | json.loads(changes)
+    except (ValueError, TypeError) as error:
+        raise UserError(f'--recipe is JSON such as {{"lr": 0.02}}, not {changes!r}') from error
+    return validated(Recipe, json.dumps(changed), "--recipe")
 
 
 def main() -> int:
@@ -40,21 +44,17 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    study, seeds = f"explored-{options.data}", list(range(options.seeds))
-    training, validation = split_validation(
-        datasets.load(options.data, "train", options.data_dir), VALIDATION[options.data], 0
-    )
-    default = default_recipe(options.data, training.images.shape[-1], options.epochs)
-    recipe = Recipe.model_validate(default.model_dump() | json.loads(options.recipe))
-    path = options.results / f"{study}.jsonl"
-    repair(path)
-    done = [r for r in read(path) if isinstance(r, Trial)] if path.exists() else []
-    for config in [network_of(text, "CONFIGURATION") for text in options.configurations]:
+    configs = [network_of(text, "CONFIGURATION") for text in options.configurations]
+    target = min(target for name, target in CEILINGS if name == options.data)
+    course = Course(f"explored-{options.data}", options.data, target, options.data_dir, options.results)
+    recipe = recipe_of(options.recipe, options.data, course.training.images.shape[-1], options.epochs)
+    for config in configs:
+        check_fit(config, course.training)
+    seeds = list(range(options.seeds))
+    for config in configs:
         title = f"{config.name}, {config.parameters():,} parameters"
-        plan = recipe.model_dump(mode="json")
-        if any((r.config, r.recipe, r.seeds) == (config, plan, seeds) for r in done):
+        if course.recorded(config, recipe, seeds):
             print(f"{title}: already recorded", flush=True)
-            continue
 
         def on_epoch(epoch: int, latest: list[Epoch], title: str = title) -> None:
             accuracy, loss = (
@@ -62,35 +62,13 @@ def main() -> int:
             )
             print(f"{title}, epoch {epoch}: loss {loss:.4f}, {accuracy:.2%}, {latest[0].seconds:.0f} s", flush=True)
 
-        checkpoint = path.parent / "studies" / checkpoint_name(config, recipe, seeds, training.digest)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic()
-        results = train(
-            config, recipe, training, seeds, validation=validation, on_epoch=on_epoch, checkpoint=checkpoint
-        )
-        trial = trial_of(
-            config,
-            recipe,
-            results,
-            study=study,
-            number=len(done),
-            dataset=dataset_of(training, validation, 0),
-            target=min(target for name, target in CEILINGS if name == options.data),
-            family=config.family,
-            seeds=seeds,
-            state="complete" if results[0].stopped is None else "failed",
-            reason=results[0].stopped,
-            wall_seconds=time.monotonic() - start,
-        )
-        append(path, trial)
-        done.append(trial)
-        checkpoint.unlink(missing_ok=True)
+        course.run(config, recipe, seeds, on_epoch=on_epoch)
     return 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (UserError, ValueError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

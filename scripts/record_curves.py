@@ -12,19 +12,15 @@ the surrogate of `scripts/benchmark_sampler.py`, and what a search warms up with
 import argparse
 import math
 import random
-import time
 from pathlib import Path
 
 import torch
+from course import Course
+from side_by_side import ROOT
 
-from search import datasets
-from search.attempt import dataset_of, trial_of
-from search.datasets import split_validation
-from search.protocol import CEILINGS, VALIDATION
+from search.protocol import CEILINGS
 from search.recipe import default_recipe
-from search.records import Trial, append, read, repair
 from search.space import Space, training_work
-from search.training import train
 from wavemix.config import LiteConfig
 
 TARGETS = {"mnist": 0.99, "fashion-mnist": 0.9}
@@ -53,44 +49,25 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=160)
     parser.add_argument("--part", default="1/1", help="of several processes side by side: 1/2 and 2/2")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    name, target = f"curves-{options.data}", TARGETS[options.data]
-    split = datasets.load(options.data, "train", options.data_dir)
-    training, validation = split_validation(split, VALIDATION[options.data], 0)
+    target = TARGETS[options.data]
+    course = Course(f"curves-{options.data}", options.data, target, options.data_dir, options.results)
+    split = course.training
     height, width = split.images.shape[2:]
     space = Space("extended", tuple(split.images.shape[1:]), len(split.classes), CEILINGS[options.data, target] + MOST)
     recipe = default_recipe(options.data, height, EPOCHS)
-    path = options.results / f"{name}.jsonl"
-    repair(path)
-    done = {r.config for r in read(path) if isinstance(r, Trial)} if path.exists() else set()
+    done = {trial.config for trial in course.done}
     part, parts = (int(number) for number in options.part.split("/"))
     for number, config in enumerate(drawn(space, height, width, options.count)):
         if config in done or number % parts != part - 1:
             continue
-        start = time.monotonic()
-        [result] = train(config, recipe, training, [0], validation=validation)
-        append(
-            path,
-            trial_of(
-                config,
-                recipe,
-                [result],
-                study=name,
-                number=number,
-                dataset=dataset_of(training, validation, 0),
-                target=target,
-                family=config.family,
-                seeds=[0],
-                state="complete" if result.stopped is None else "failed",
-                reason=result.stopped,
-                wall_seconds=time.monotonic() - start,
-            ),
-        )
+        trial = course.run(config, recipe, [0], number=number)
         print(
-            f"{number}: {config.parameters():,} {config.name} {result.accuracy:.2%}, {result.seconds:.0f} s", flush=True
+            f"{number}: {config.parameters():,} {config.name} {trial.accuracies[0]:.2%}, {trial.device_seconds:.0f} s",
+            flush=True,
         )
 
 

@@ -26,13 +26,12 @@ from .attempt import dataset_of
 from .checkpoints import checkpoint_name
 from .cost import cost
 from .datasets import Split
-from .errors import UserError
 from .protocol import margin
 from .recipe import Recipe
 from .records import Confirmation, Record, Trial, append
 from .stopping import confidence, decide, looks
 from .storage import writable
-from .training import Epoch, Trained, evaluate, train
+from .training import Epoch, Trained, check_fit, evaluate, train
 
 
 @dataclass(frozen=True)
@@ -212,10 +211,7 @@ def retrain(
     configuration does not fit the images.
     """
     start = time.monotonic()
-    try:
-        config.check_image_size(*data.images.shape[2:])
-    except ValueError as error:
-        raise UserError(f"the configuration does not fit {data.label}: {error}") from error
+    check_fit(config, data)
     trained: list[Trained] = []
     accuracies: list[float] = []
     checkpoints: list[Path] = []

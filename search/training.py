@@ -161,14 +161,8 @@ def train(
     of another training raises UserError. Accuracies are those of the averaged weights.
     """
     device = torch.device(device)
-    height, width = data.images.shape[-2:]
-    config.check_image_size(height, width)
+    check_fit(config, data)
     stack, images = Stack(config, list(seeds), device), Images(data, device)
-    if data.images.shape[1] != config.in_channels or int(data.labels.max()) >= config.num_classes:
-        raise UserError(
-            f"the network takes {config.in_channels} channels and {config.num_classes} classes, {data.label} has "
-            f"{data.images.shape[1]} and {len(data.classes)}: change the configuration"
-        )
     held_out = Images(validation, device, like=images) if validation else None
     small = Images(reduced(data, config), device, like=images) if recipe.progressive else images
     if recipe.branch != 1:
@@ -255,6 +249,19 @@ def train(
         trained._state = stack.state(member, average, statistics)
         results.append(trained)
     return results
+
+
+def check_fit(config: LiteConfig, data: Split) -> None:
+    """Raise UserError where a network does not take these images, saying what differs."""
+    if data.images.shape[1] != config.in_channels or int(data.labels.max()) >= config.num_classes:
+        raise UserError(
+            f"the network takes {config.in_channels} channels and {config.num_classes} classes, {data.label} has "
+            f"{data.images.shape[1]} and {len(data.classes)}: change the configuration"
+        )
+    try:
+        config.check_image_size(*data.images.shape[-2:])
+    except ValueError as error:
+        raise UserError(f"the configuration does not fit {data.label}: {error}") from error
 
 
 def reduced(data: Split, config: LiteConfig) -> Split:

@@ -121,10 +121,15 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and "already recorded" in again.stdout
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
-    bad = subprocess.run(
-        [*command[:4], network.replace("[2, 1]", "[2, 2]"), *command[5:]], capture_output=True, text=True
-    )
-    assert bad.returncode == 2 and bad.stderr.startswith("error: level 1 needs a feature map")
+    bad = [
+        ([network, network.replace("[2, 1]", "[2, 2]")], "the configuration does not fit Fashion-MNIST: level 1 needs"),
+        ([network, "--recipe", "{"], "--recipe is JSON such as"),
+        ([network, "--recipe", '{"lr": -1}'], "--recipe: lr: "),
+    ]
+    for arguments, message in bad:  # before anything is trained
+        result = subprocess.run([*command[:4], *arguments, *command[5:]], capture_output=True, text=True)
+        assert (result.returncode, result.stdout) == (2, ""), result.stderr
+        assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
 
 
 def test_upstream_that_is_not_there_is_one_line(tmp_path):
@@ -249,24 +254,25 @@ def test_storage(tmp_path):
 
 def test_recipes(scripts, tmp_path, monkeypatch):
     import benchmark_recipes as module
+    import course as courses
     from test_training import CONFIG, bars
 
     from search.space import multiply_accumulates
 
     monkeypatch.setitem(module.TASKS, "mnist", (CONFIG, 0.5))
-    monkeypatch.setitem(module.VALIDATION, "mnist", 128)
-    monkeypatch.setattr(module.datasets, "load", lambda name, part, folder: bars(640))
-    course = module.Course("mnist", None, tmp_path)
+    monkeypatch.setitem(courses.VALIDATION, "mnist", 128)
+    monkeypatch.setattr(courses.datasets, "load", lambda name, part, folder: bars(640))
+    course = module.Recipes("mnist", None, tmp_path)
     trial, reached = course.shortest([1, 8, 16])
     assert reached and trial.accuracy_validation >= 0.5 and trial.seeds == [0, 1, 2]
     recorded = read(tmp_path / "recipes-mnist.jsonl")
     assert [r.recipe["epochs"] for r in recorded] == [1, 8, 16][: len(recorded)] and recorded[-1].config == CONFIG
     # again from the records, without training
-    monkeypatch.setattr(module, "train", None)
-    assert module.Course("mnist", None, tmp_path).shortest([1, 8, 16])[0] == trial
+    monkeypatch.setattr(courses, "train", None)
+    assert module.Recipes("mnist", None, tmp_path).shortest([1, 8, 16])[0] == trial
     # plain at five times the length, then at shorter ones until one misses
     lengths = {10: 0.6, 4: 0.55, 2: 0.4}
-    monkeypatch.setattr(course, "run", lambda name, epochs: trial.model_copy(
+    monkeypatch.setattr(course, "train", lambda name, epochs: trial.model_copy(
         update={"accuracy_validation": lengths[epochs], "recipe": {**trial.recipe, "epochs": epochs}}))  # fmt: skip
     assert (course.plain(2)[0].recipe["epochs"], course.plain(2)[1]) == (4, True)
     lengths[10] = 0.45

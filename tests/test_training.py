@@ -122,7 +122,7 @@ def test_data_that_does_not_fit_is_refused():
     few = dataclasses.replace(DATA, images=DATA.images[:10], labels=DATA.labels[:10])
     with pytest.raises(UserError, match="at least 16"):
         train(CONFIG, RECIPE, few, [0])
-    with pytest.raises(ValueError, match="divisible"):
+    with pytest.raises(UserError, match="does not fit .*divisible"):
         train(CONFIG.model_copy(update={"level": 4, "stride": (2, 1)}), RECIPE, DATA, [0])
 
 

@@ -1,0 +1,78 @@
+"""Trainings that a script plans itself: each is done once, judged on validation images and recorded as a `Trial`."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from side_by_side import ROOT  # noqa: F401, the checkout's packages, installed or not
+
+from search import datasets
+from search.attempt import dataset_of, trial_of
+from search.checkpoints import checkpoint_name
+from search.datasets import split_validation
+from search.protocol import VALIDATION
+from search.recipe import Recipe
+from search.records import Trial, append, read, repair
+from search.training import Epoch, train
+from wavemix.config import LiteConfig
+
+
+class Course:
+    """The trainings of the study `study` over one data set's training part, remembered in `results`/`study`.jsonl.
+
+    The test part is never read. A training that was cut off goes on from its checkpoint.
+    """
+
+    def __init__(self, study: str, data: str, target: float, data_dir: Path | None, results: Path):
+        self.study, self.target, self.path = study, target, results / f"{study}.jsonl"
+        split = datasets.load(data, "train", data_dir)
+        self.training, self.validation = split_validation(split, VALIDATION[data], 0)
+        repair(self.path)
+
+    @property
+    def done(self) -> list[Trial]:
+        return [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
+
+    def recorded(self, config: LiteConfig, recipe: Recipe, seeds: Sequence[int]) -> Trial | None:
+        plan = recipe.model_dump(mode="json")
+        return next((t for t in self.done if (t.config, t.recipe, t.seeds) == (config, plan, list(seeds))), None)
+
+    def run(
+        self,
+        config: LiteConfig,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        *,
+        number: int | None = None,
+        on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
+    ) -> Trial:
+        """The record of this training, which is done where there is none yet.
+
+        `number` is the trial's in the study; left out, the next one.
+        """
+        if (earlier := self.recorded(config, recipe, seeds)) is not None:
+            return earlier
+        name = checkpoint_name(config, recipe, list(seeds), self.training.digest)
+        checkpoint = self.path.parent / "studies" / name
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        results = train(
+            config, recipe, self.training, seeds, validation=self.validation, on_epoch=on_epoch, checkpoint=checkpoint
+        )
+        trial = trial_of(
+            config,
+            recipe,
+            results,
+            study=self.study,
+            number=len(self.done) if number is None else number,
+            dataset=dataset_of(self.training, self.validation, 0),
+            target=self.target,
+            family=config.family,
+            seeds=list(seeds),
+            state="complete" if results[0].stopped is None else "failed",
+            reason=results[0].stopped,
+            wall_seconds=time.monotonic() - start,
+        )
+        append(self.path, trial)
+        checkpoint.unlink(missing_ok=True)
+        return trial
