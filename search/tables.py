@@ -53,7 +53,7 @@ def _efficiency(records: Iterable[Record]) -> list[Row]:
         groups.setdefault((label(run.dataset), round(run.target, 9)), []).append(run)
     rows = []
     for row in PUBLISHED:
-        variants = [key for key in sorted(groups) if key[1] == row.target and _base(key[0]) == row.label]
+        variants = [key for key in sorted(groups) if key[1] == row.target and base_label(key[0]) == row.label]
         for key in variants or [(row.label, row.target)]:
             rows += _threshold(key, groups.pop(key, []), row)
     for key in sorted(groups):
@@ -134,7 +134,7 @@ def label(dataset: Data) -> str:
     return dataset.label
 
 
-def _base(name: str) -> str | None:
+def base_label(name: str) -> str | None:
     """The official data set a label is a variant of; None for a folder."""
     return None if name.endswith("(folder)") else name.removesuffix(" (JPEG copy)")
 
