@@ -116,6 +116,23 @@ class Process:
         solved = solve_triangular(self.lower, cross, lower=True)
         return cross.T @ self.weights, np.sqrt((variance - (solved**2).sum(0)).clip(min=1e-6))
 
+    def measured(self, x: np.ndarray, y: float, noise: float, covariance: np.ndarray) -> tuple[float, float]:
+        """Mean and standard deviation at one row `x` after one more measurement there.
+
+        `noise` is the standard deviation of its error, `covariance` that error's covariance with all others.
+        """
+        own = self.kernel.variance(x)[0]
+        values = [0.0, own, 0.0, own + noise**2 + self.kernel.noise, own]
+        if len(self.y):
+            cross = self.kernel(self.x, x)[:, 0]
+            known, told, new = solve_triangular(
+                self.lower, np.column_stack([self.y, cross, cross + covariance]), lower=True
+            ).T
+            values = np.array(values) + [told @ known, -told @ told, new @ known, -new @ new, -told @ new]
+        mean, variance, guess, spread, both = values
+        gain = both / spread
+        return float(mean + gain * (y - guess)), math.sqrt(max(variance - gain * both, 1e-6))
+
     def extended(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray) -> "Process":
         """With more measurements, whose errors of standard deviations `noise` are independent."""
         errors = block_diag(self.errors, np.diag(noise**2))

@@ -28,7 +28,6 @@ With any Optuna objective that knows its cost and reports an accuracy after ever
     sampler.incumbent(study)  # the cheapest trial believed to reach the target
 """
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -93,7 +92,7 @@ class FrontierSampler(BaseSampler):
         self.kernel = Kernel(len(self.features))
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None
-        self._priors: dict[int, tuple[float, float]] = {}  # by trial, for pruning
+        self._priors: dict[int, tuple[Survey, Candidate]] = {}  # by trial, for pruning
         self._fallback = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -149,15 +148,12 @@ class FrontierSampler(BaseSampler):
         if cost is None:
             return 1.0
         if trial.number not in self._priors:
-            mean, deviation = self._survey(study, trial.number).predict([Candidate(trial.params, cost, 1.0)])
-            self._priors = {trial.number: (float(mean[0]), float(deviation[0]))}
-        mean, deviation = self._priors[trial.number]
+            self._priors = {trial.number: (self._survey(study, trial.number), Candidate(trial.params, cost, 1.0))}
+        survey, candidate = self._priors[trial.number]
+        end = None
         if trial.intermediate_values and self.epochs:
-            epoch, accuracy = max(trial.intermediate_values.items())
-            end, spread = self.history(study).curves.end(epoch, accuracy, self.target)
-            weight = deviation**2 / (deviation**2 + spread**2)
-            mean, deviation = mean + weight * (end - mean), deviation * math.sqrt(1 - weight)
-        return float(ndtr(-mean / deviation))
+            end = self.history(study).curves.end(*max(trial.intermediate_values.items()), self.target)
+        return survey.reach(candidate, end)
 
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop a training; in its first quarter only where a whole curve has been seen."""

@@ -134,6 +134,7 @@ class Survey:
         if silent:
             places = features([knobs for knobs, _ in silent], [cost for _, cost in silent])
             model = model.extended(places, model(places)[0], np.full(len(places), GUESSED))
+        self.shared = np.append(shared, np.zeros(len(silent)))
         return model
 
     def _incumbent(self) -> tuple[FrozenTrial | None, float]:
@@ -161,6 +162,18 @@ class Survey:
             candidate.row = row
         mean, deviation = self.model(np.array([c.row for c in pool]))
         return mean + self._prior([c.cost for c in pool]), deviation
+
+    def reach(self, candidate: Candidate, end: tuple[float, float] | None) -> float:
+        """P(target reached) of one candidate; `end` is what its own curve promises, and the deviation of that."""
+        mean, deviation = (float(values[0]) for values in self.predict([candidate]))
+        if end is not None:
+            prior = float(self._prior([candidate.cost])[0])
+            value, noise = end
+            mean, deviation = self.model.measured(
+                candidate.row[None], value - prior, noise, SHARED * noise * self.shared
+            )
+            mean += prior
+        return float(ndtr(-mean / deviation))
 
     def _prior(self, costs: Sequence[float]) -> np.ndarray:
         return expected(self.sampler.ceiling, np.array(costs, dtype=float))

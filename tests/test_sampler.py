@@ -5,6 +5,8 @@ import time
 import numpy as np
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -382,3 +384,16 @@ def test_a_warm_start_with_many_trials_of_another_level_keeps_only_their_trend()
     assert [o.value for o in found] == pytest.approx([0.8 * math.log(3566 / o.cost) for o in found])
     as_they_are = warm_start(trials, space, "MNIST", Tuning(recipe), 0.99)
     assert min(o.value for o in as_they_are) > 3
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(0, 6), noise=st.floats(0.05, 1.0))
+def test_one_more_measurement_is_a_process_with_one_row_more(seed, count, noise):
+    rng, shared = np.random.default_rng(seed), 0.8 * noise
+    kernel, x, y = Kernel(3), rng.normal(size=(count, 3)), rng.normal(size=count)
+    common = rng.choice([0.0, 0.3], size=count)  # some are extrapolations as well
+    errors = np.outer(common, common) + 0.01 * np.eye(count)
+    place, value = rng.normal(size=(1, 3)), float(rng.normal())
+    got = Process(kernel, x, y, errors).measured(place, value, noise, shared * common)
+    more = np.block([[errors, shared * common[:, None]], [shared * common[None], np.array([[noise**2]])]])
+    mean, deviation = Process(kernel, np.vstack([x, place]), np.append(y, value), more)(place)
+    assert got == pytest.approx((mean[0], deviation[0]), abs=1e-6)
