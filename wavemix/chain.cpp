@@ -1,387 +1,303 @@
-// All residual blocks of a network at once (see lanes.h for the layout and chain.py for the mathematics). One pass over
-// a group's feature map adds the block before and computes the next one up to its BatchNorm, while the map is in the
-// cache; the threads meet once a block, for the statistics. Backward walks the same way down: it rebuilds each block's
-// input by subtracting what the block had added, so that no full-size feature map is kept but the last one.
-#include "lanes.h"
+// All residual blocks of a network whose up-sampling is interpolation, at once (see lanes.h for the layout and chain.py
+// for the mathematics). Interpolation is linear and the same in every block, so the map before block d is x + up(s), where
+// the small map s is the sum of what the blocks before had added before up-sampling. Reduction and wavelet transform are
+// linear too, and so no block touches a map of full size: what they make of x is computed for all blocks in one pass over
+// x, what they make of up(s) from the reduced s. Backward likewise: blocks pass on the gradient of s, and one pass at the
+// end adds what their reductions pass on to x. The threads meet once a block, for BatchNorm's statistics; those of an
+// interpolated map are functions of the small one.
+#include "chain.h"
 
-// A block's parameters in a member's row of `flat`; an offset is -1 where there is none.
-enum { REDUCTION, REDUCTION_BIAS, FIRST, FIRST_BIAS, SECOND, SECOND_BIAS, DECONV, DECONV_BIAS, GAMMA, BETA, PARTS };
-constexpr int TRANSPOSED = 3;  // the up-sampling kind after Up's: 4x4 transposed convolution, stride 2
-
-// Y[o][p * step_y] = bias[o] + sum_c W[o][c] X[at[c] + p * step]: a convolution's row, its taps where they lie.
-template <int OB, int PB>
-static inline void tap_tile(int C, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy, int step_y,
-                            const float *bias) {
-  vec acc[OB][PB];
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) acc[o][p] = all(bias ? bias[o] : 0.f);
-  for (int c = 0; c < C; c++) {
-    const vec *source = X + at[c];
-    vec x[PB];
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) x[p] = source[p * step];
-#pragma GCC unroll 8
-    for (int o = 0; o < OB; o++) {
-      vec w = all(W[(long)o * C + c]);
-#pragma GCC unroll 8
-      for (int p = 0; p < PB; p++) acc[o][p] += w * x[p];
-    }
+// Where the rows of a small map [channels][h][w] lie: in strips of `per` rows, each [channels][its rows][w]. A strip stays
+// in the first cache through all that is done to it; channels a power of two apart would push each other out.
+struct Strips {
+  int channels, h, w, per;
+  Strips(int channels, int h, int w) : channels(channels), h(h), w(w) {
+    for (per = 1; per < h && (per * w < 28 || per * w % 4); per++) {}
   }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) Y[o * ldy + p * step_y] = acc[o][p];
-}
-template <int PB>
-static inline void tap_column(int O, int C, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy,
-                              int step_y, const float *bias) {
-  int o = 0;
-  for (; o + 6 <= O; o += 6)
-    tap_tile<6, PB>(C, W + (long)o * C, X, at, step, Y + o * ldy, ldy, step_y, bias ? bias + o : 0);
-  for (; o + 2 <= O; o += 2)
-    tap_tile<2, PB>(C, W + (long)o * C, X, at, step, Y + o * ldy, ldy, step_y, bias ? bias + o : 0);
-  for (; o < O; o++) tap_tile<1, PB>(C, W + (long)o * C, X, at, step, Y + o * ldy, ldy, step_y, bias ? bias + o : 0);
-}
-static void tap_row(int O, int C, int P, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy,
-                    int step_y, const float *bias) {
-  int p = 0;
-  for (; p + 4 <= P; p += 4) tap_column<4>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
-  for (; p < P; p++) tap_column<1>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
-}
-
-// DW[o][c] += sum over rows r, positions p and lanes of D[o][r][p] X[at[c] + r * row + p * step].
-template <int OB, int CB>
-static inline void tap_outer_tile(int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row, int step,
-                                  float *DW, int ldw) {
-  vec acc[OB][CB] = {};
-  for (int r = 0; r < rows; r++)
-    for (int p = 0; p < P; p++) {
-      const vec *source = X + (long)r * row + p * step;
-      vec x[CB];
-#pragma GCC unroll 8
-      for (int c = 0; c < CB; c++) x[c] = source[at[c]];
-#pragma GCC unroll 8
-      for (int o = 0; o < OB; o++) {
-        vec d = D[o * ldd + (long)r * P + p];
-#pragma GCC unroll 8
-        for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
-      }
-    }
-  for (int o = 0; o < OB; o++)
-    for (int c = 0; c < CB; c++) DW[(long)o * ldw + c] += total(acc[o][c]);
-}
-template <int OB>
-static inline void tap_outer_row(int C, int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row,
-                                 int step, float *DW, int ldw) {
-  int c = 0;
-  for (; c + 4 <= C; c += 4) tap_outer_tile<OB, 4>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
-  for (; c < C; c++) tap_outer_tile<OB, 1>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
-}
-static void tap_outer(int O, int C, int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row,
-                      int step, float *DW, int ldw) {
-  int o = 0;
-  for (; o + 6 <= O; o += 6) tap_outer_row<6>(C, rows, P, D + o * ldd, ldd, X, at, row, step, DW + (long)o * ldw, ldw);
-  for (; o + 2 <= O; o += 2) tap_outer_row<2>(C, rows, P, D + o * ldd, ldd, X, at, row, step, DW + (long)o * ldw, ldw);
-  for (; o < O; o++) tap_outer_row<1>(C, rows, P, D + o * ldd, ldd, X, at, row, step, DW + (long)o * ldw, ldw);
-}
-
-// The 4x4 transposed convolution of F channels [h][w] to C channels [2h][2w]. Output (2i + a, 2j + b) sees 2x2 inputs:
-// (i + a - 1, j + b - 1) and the next ones, through the weights' rows 3 - a, 1 - a and columns 3 - b, 1 - b.
-struct Transposed {
-  int C, F, h, w;
-  std::vector<int> forward, backward;  // where the taps lie in the padded planes [F][h+2][w+2] and [C][2h+2][2w+2]
-  Transposed(int C, int F, int h, int w) : C(C), F(F), h(h), w(w) {
-    for (int f = 0; f < F; f++)
-      for (int y = 0; y < 2; y++)
-        for (int x = 0; x < 2; x++) forward.push_back((f * (h + 2) + y) * (w + 2) + x);
-    for (int c = 0; c < C; c++)
-      for (int y = 0; y < 4; y++)
-        for (int x = 0; x < 4; x++) backward.push_back((c * (2 * h + 2) + y) * (2 * w + 2) + x);
-  }
-  long narrow() const { return (long)F * (h + 2) * (w + 2); }
-  long wide() const { return (long)C * (2 * h + 2) * (2 * w + 2); }
-  // weight [F][C][4][4] -> [4 phases][C][F * 4]
-  void phases(const float *weight, float *out) const {
-    for (int a = 0; a < 2; a++)
-      for (int b = 0; b < 2; b++)
-        for (int c = 0; c < C; c++)
-          for (int f = 0; f < F; f++)
-            for (int y = 0; y < 2; y++)
-              for (int x = 0; x < 2; x++)
-                *out++ = weight[(((long)f * C + c) * 4 + (3 - a - 2 * y)) * 4 + (3 - b - 2 * x)];
-  }
-  static void pad(const vec *z, int channels, int h, int w, vec *out) {
-    for (int c = 0; c < channels; c++)
-      for (int y = -1; y <= h; y++, out += w + 2) {
-        out[0] = out[w + 1] = vec{};
-        for (int x = 0; x < w; x++) out[x + 1] = y < 0 || y == h ? vec{} : z[((long)c * h + y) * w + x];
-      }
-  }
-  void up(const vec *z, const float *phase, const float *bias, vec *padded, vec *v) const {
-    pad(z, F, h, w, padded);
-    for (int i = 0; i < 2 * h; i++)
-      for (int b = 0; b < 2; b++)
-        tap_row(C, 4 * F, w, phase + (long)(i % 2 * 2 + b) * C * 4 * F,
-                padded + (long)(i / 2 + i % 2) * (w + 2) + b, forward.data(), 1, v + (long)i * 2 * w + b,
-                (long)4 * h * w, 2, bias);
-  }
-  // dv padded [C][2h+2][2w+2]; weight [F][C * 16]
-  void down(const vec *dv, const float *weight, vec *dz) const {
-    for (int i = 0; i < h; i++)
-      tap_row(F, 16 * C, w, weight, dv + (long)2 * i * (2 * w + 2), backward.data(), 2, dz + (long)i * w, (long)h * w,
-              1, nullptr);
-  }
-  void weight_gradient(const vec *dv, const vec *z, float *dweight) const {
-    tap_outer(F, 16 * C, h, w, z, (long)h * w, dv, backward.data(), 2 * (2 * w + 2), 2, dweight, 16 * C);
+  int count() const { return (h + per - 1) / per; }
+  int rows(int strip) const { return h - strip * per < per ? h - strip * per : per; }
+  long pixels(int strip) const { return (long)rows(strip) * w; }
+  long start(int strip) const { return (long)strip * per * channels * w; }
+  long at(int c, int row) const {  // the nearest one where there is no such row
+    row = row < 0 ? 0 : row < h ? row : h - 1;
+    int strip = row / per;
+    return start(strip) + c * pixels(strip) + (long)(row - strip * per) * w;
   }
 };
 
-struct Affine { float scale, shift; };  // BatchNorm of one channel as a multiplication and an addition
-
-// target = source + sign * (up(v) * scale + shift) for one channel's plane; `wide` is working memory.
-static void add_up(const vec *v, int h, int w, int up, Affine norm, float sign, const vec *source, vec *target,
-                   vec *wide) {
-  float scale = sign * norm.scale, shift = sign * norm.shift;
-  if (up == NEAREST) {
-    for (int i = 0; i < h; i++)
-      for (int j = 0; j < w; j++) {
-        vec y = v[(long)i * w + j] * scale + shift;
-        long a = (long)4 * i * w + 2 * j;
-        for (long c : {a, a + 1, a + 2 * w, a + 2 * w + 1}) target[c] = source[c] + y;
-      }
-    return;
+// A channel's mean over a group, and its pixels' squared deviations from it after up-sampling.
+static void moments(const Strips &small, int up, int c, const vec *z, double *out) {
+  vec sum = {}, squares = {};
+  for (int i = 0; i < small.h; i++)
+    for (int j = 0; j < small.w; j++) sum += z[small.at(c, i) + j];
+  float middle = total(sum) / ((float)small.h * small.w * LANES);
+  for (int i = 0; i < small.h; i++) {
+    const vec *here = z + small.at(c, i);
+    if (up == BILINEAR)  // gram(z - middle) = gram(z) - 4 middle
+      bilinear_gram_row(z + small.at(c, i - 1), here, z + small.at(c, i + 1), small.w, [&](int j, vec e) {
+        squares += (here[j] - middle) * (e - 4 * middle);
+      });
+    else
+      for (int j = 0; j < small.w; j++) { vec e = here[j] - middle; squares += e * e; }
   }
-  if (up == BILINEAR) { bilinear(v, h, w, wide); v = wide; }
-  for (long i = 0; i < (long)4 * h * w; i++) target[i] = source[i] + (v[i] * scale + shift);
+  out[0] = middle;
+  out[1] = total(squares);
 }
 
-struct Block {  // one block's parameters of one member
-  const float *part[PARTS];
-  Block(const float *flat, long P, int member, const long *offsets) {
-    for (int i = 0; i < PARTS; i++) part[i] = offsets[i] < 0 ? nullptr : flat + member * P + offsets[i];
+// The gradient before BatchNorm and up-sampling of one channel of a strip, from that of s.
+static void normalise(const Strips &small, int up, int strip, int c, const vec *z, const vec *ds, float scale, float a,
+                      float b, float middle, vec *dz) {
+  for (int i = strip * small.per; i < strip * small.per + small.rows(strip); i++, dz += small.w) {
+    const vec *here = z + small.at(c, i), *g = ds + small.at(c, i);
+    if (up == BILINEAR)  // the adjoint of up-sampling takes ones to fours
+      bilinear_gram_row(z + small.at(c, i - 1), here, z + small.at(c, i + 1), small.w, [=](int j, vec e) {
+        dz[j] = scale * (g[j] - 4 * a - (e - 4 * middle) * b);
+      });
+    else
+      for (int j = 0; j < small.w; j++) dz[j] = scale * (g[j] - a - (here[j] - middle) * b);
   }
-  Affine norm(int c, float mean, float variance, float eps) const {
-    float scale = part[GAMMA][c] / std::sqrt(variance + eps);
-    return {scale, part[BETA][c] - mean * scale};
-  }
-};
-
-// Mean and sum of squared deviations of each group's channel, put together: Chan, Golub & LeVeque 1983.
-static void combine(const std::vector<double> &part, int K, int G, int C, double each, float *mean, float *variance) {
-  for (int m = 0; m < K; m++)
-    for (int c = 0; c < C; c++) {
-      double sum = 0, squares = 0;
-      for (int g = 0; g < G; g++) sum += part[(((long)m * G + g) * C + c) * 2];
-      double middle = sum / G;
-      for (int g = 0; g < G; g++) {
-        const double *a = &part[(((long)m * G + g) * C + c) * 2];
-        squares += a[1] + (a[0] - middle) * (a[0] - middle) * each;
-      }
-      mean[m * C + c] = middle;
-      variance[m * C + c] = squares / (each * G);
-    }
 }
 
 extern "C" {
 
-// x [K][G][C][H][W] -> out, the map after D blocks. Kept for the backward pass: u[d] [K][G][C][H/2][W/2] (null: computed
-// again), z[d] [K][G][F][H/2][W/2], with transposed convolutions also v[d] [K][G][C][H][W]. mean, variance [D][K][C] are
-// measured, or read where `given`. Without a backward pass all u, z and v may be the same memory.
-void chain_forward(const float *x, float *out, const float *flat, long P, const long *offsets, float **u, float **z,
-                   float **v, float *mean, float *variance, int K, int G, int C, int M, int F, int H, int W, int D,
-                   int up, int kind, float eps, int given) {
+// x [K][G][C][H][W] -> out, the map after D blocks. Kept for the backward pass, their rows as `Strips` has them: s, u[d]
+// (null: not kept) and z[d], each [K][G][C][H/2][W/2]. mean, variance [D][K][C] are measured, or read where `given`.
+// Without a backward pass all z may be the same memory.
+void chain_forward(const float *x, float *out, float *s, const float *flat, long P, const long *offsets, float **u,
+                   float **z, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D, int up,
+                   int kind, float eps, int given) {
   int h = H / 2, w = W / 2, R = C / 4;
-  long full = (long)H * W, q = full / 4, seen = up == NEAREST ? q : full;
-  Transposed deconv(C, F, up == TRANSPOSED ? h : 0, up == TRANSPOSED ? w : 0);
+  long full = (long)H * W, q = full / 4;
+  const Strips small(C, h, w);
+  long most = small.pixels(0), lead = 4 * most + 4;  // not a power of two
   std::vector<double> part((long)K * G * C * 2);
-  std::vector<float> phases(up == TRANSPOSED ? (long)K * 16 * C * F : 0);
+  auto load = [&](int t, int strip, vec *rows) {
+    for (int c = 0; c < C; c++)
+      std::memcpy((void *)(rows + c * lead), (const vec *)x + (t * C + c) * full + 4 * strip * most,
+                  4 * small.pixels(strip) * sizeof(vec));
+  };
+  auto project = [&](int d, int t, int strip, const vec *rows, vec *reduced, vec *bands) {
+    Block block(flat, P, t / G, offsets + (long)d * PARTS);
+    long n = 4 * small.pixels(strip);
+    mm(R, C, n, block.part[REDUCTION], C, rows, lead, reduced, n, block.part[REDUCTION_BIAS], false);
+    haar(reduced, R, 2 * small.rows(strip), W, bands);
+  };
+#pragma omp parallel
+  {
+    Scratch rows(C * lead), reduced(R * 4 * most);
+#pragma omp for schedule(dynamic)
+    for (int t = 0; t < (u[0] ? K * G : 0); t++)
+      for (int strip = 0; strip < small.count(); strip++) {
+        load(t, strip, rows.get());
+        for (int d = 0; d < D; d++)
+          project(d, t, strip, rows.get(), reduced.get(), (vec *)u[d] + t * C * q + small.start(strip));
+      }
+  }
   for (int d = 0; d <= D; d++) {
     const long *own = offsets + (long)d * PARTS;
-    if (d < D && up == TRANSPOSED)
-      for (int m = 0; m < K; m++)
-        deconv.phases(Block(flat, P, m, own).part[DECONV], phases.data() + (long)m * 16 * C * F);
 #pragma omp parallel
     {
-      Scratch reduced(R * full), hidden(M * STRIP), wide(full), bands(C * q), padded(deconv.narrow());
+      Scratch rows(u[0] ? 0 : C * lead), reduced(R * 4 * most), hidden(M * STRIP), bands(C * most), more(C * most);
+      Scratch narrow(R * q);
 #pragma omp for schedule(dynamic)
       for (int t = 0; t < K * G; t++) {
         int m = t / G;
-        vec *map = (vec *)out + t * C * full;
-        const vec *source = d > 1 ? map : (const vec *)x + t * C * full;
+        vec *S = (vec *)s + t * C * q;
         if (d) {
           Block before(flat, P, m, own - PARTS);
-          for (int c = 0; c < C; c++) {
-            long at = ((long)(d - 1) * K + m) * C + c;
-            const vec *add = up == TRANSPOSED ? (const vec *)v[d - 1] + (t * C + c) * full
-                                              : (const vec *)z[d - 1] + (t * C + c) * q;
-            add_up(add, h, w, up, before.norm(c, mean[at], variance[at], eps), 1, source + c * full, map + c * full,
-                   wide.get());
+          const vec *Z = (const vec *)z[d - 1] + t * C * q;
+          for (int strip = 0; strip < small.count(); strip++) {
+            long n = small.pixels(strip), start = small.start(strip);
+            for (int c = 0; c < C; c++, start += n) {
+              long at = ((long)(d - 1) * K + m) * C + c;
+              Affine norm = before.norm(c, mean[at], variance[at], eps);
+              for (long p = start; p < start + n; p++)
+                S[p] = d > 1 ? S[p] + (Z[p] * norm.scale + norm.shift) : Z[p] * norm.scale + norm.shift;
+            }
+            if (d < D)
+              mm(R, C, n, Block(flat, P, m, own).part[REDUCTION], C, S + small.start(strip), n, narrow.get() + strip * most,
+                 q, nullptr, false);
           }
-          source = map;
         }
-        if (d == D) continue;
+        if (d == D) {
+          for (int c = 0; c < C; c++)
+            for (int i = 0; i < H; i++) {
+              long at = (t * C + c) * full + (long)i * W;
+              const vec *near = S + small.at(c, i / 2), *from = (const vec *)x + at;
+              vec *to = (vec *)out + at;
+              if (up == BILINEAR)
+                bilinear_row(near, S + small.at(c, far_row(i, h)), w, 1, 0, [=](int j, vec e) { to[j] = from[j] + e; });
+              else
+                for (int j = 0; j < W; j++) to[j] = from[j] + near[j / 2];
+            }
+          continue;
+        }
         Block block(flat, P, m, own);
-        vec *U = u[d] ? (vec *)u[d] + t * C * q : bands.get(), *Z = (vec *)z[d] + t * F * q;
-        mm(R, C, full, block.part[REDUCTION], C, source, full, reduced.get(), full, block.part[REDUCTION_BIAS], false);
-        haar(reduced.get(), R, H, W, U);
-        feedforward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
-                    block.part[SECOND_BIAS], U, Z, hidden.get());
-        if (up == TRANSPOSED)
-          deconv.up(Z, phases.data() + (long)m * 16 * C * F, block.part[DECONV_BIAS], padded.get(),
-                    (vec *)v[d] + t * C * full);
-        for (int c = 0; !given && c < C; c++) {
-          const vec *y = up == TRANSPOSED ? (const vec *)v[d] + (t * C + c) * full : Z + c * q;
-          if (up == BILINEAR) { bilinear(y, h, w, wide.get()); y = wide.get(); }
-          vec sum = {}, squares = {};
-          for (long i = 0; i < seen; i++) sum += y[i];
-          float middle = total(sum) / (seen * LANES);
-          for (long i = 0; i < seen; i++) { vec e = y[i] - middle; squares += e * e; }
-          part[((long)t * C + c) * 2] = middle;
-          part[((long)t * C + c) * 2 + 1] = total(squares);
+        vec *Z = (vec *)z[d] + t * C * q;
+        for (int strip = 0; strip < small.count(); strip++) {
+          long n = small.pixels(strip);
+          vec *U = u[d] ? (vec *)u[d] + t * C * q + small.start(strip) : bands.get();
+          if (!u[d]) {
+            load(t, strip, rows.get());
+            project(d, t, strip, rows.get(), reduced.get(), U);
+          }
+          if (d && up == BILINEAR) {
+            vec *o = reduced.get();
+            for (int r = 0; r < R; r++)
+              for (int i = 2 * strip * small.per; i < 2 * (strip * small.per + small.rows(strip)); i++, o += W) {
+                const vec *plane = narrow.get() + r * q;
+                bilinear_row(plane + (long)i / 2 * w, plane + (long)far_row(i, h) * w, w, 1, 0,
+                             [=](int j, vec e) { o[j] = e; });
+              }
+            haar(reduced.get(), R, 2 * small.rows(strip), W, more.get());
+            for (long p = 0; p < C * n; p++) U[p] += more.get()[p];
+          }
+          if (d && up == NEAREST)  // all of it is in the coarse band
+            for (int r = 0; r < R; r++)
+              for (long p = 0; p < n; p++) U[r * n + p] += 2 * narrow.get()[r * q + strip * most + p];
+          feedforward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
+                      block.part[SECOND_BIAS], U, Z + small.start(strip), hidden.get());
         }
+        for (int c = 0; !given && c < C; c++) moments(small, up, c, Z, &part[((long)t * C + c) * 2]);
       }
     }
-    if (d < D && !given) combine(part, K, G, C, (double)seen * LANES, mean + (long)d * K * C, variance + (long)d * K * C);
+    double each = (double)(up == NEAREST ? q : full) * LANES;
+    if (d < D && !given) combine(part, K, G, C, each, mean + (long)d * K * C, variance + (long)d * K * C);
   }
 }
 
-// Gradients of chain_forward with measured statistics: of x into dx, of the parameters added to dflat [K][P]. `map`
-// [K][G][C][H][W] and `dz` [K][G][F][H/2][W/2] are working memory.
-void chain_backward(const float *out, const float *dout, float *map, float *dx, float *dz, const float *flat, long P,
-                    const long *offsets, float **u, float **z, float **v, const float *mean, const float *variance,
-                    float *dflat, int K, int G, int C, int M, int F, int H, int W, int D, int up, int kind, float eps) {
+// Gradients of chain_forward with measured statistics: of x into dx, of the parameters added to dflat [K][P]. ds, like
+// s, is working memory; s and u are lost.
+void chain_backward(const float *x, const float *dout, float *s, float *dx, float *ds, const float *flat, long P,
+                    const long *offsets, float **u, float **z, const float *mean, const float *variance, float *dflat,
+                    int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps) {
   int h = H / 2, w = W / 2, R = C / 4;
-  long full = (long)H * W, q = full / 4, seen = up == NEAREST ? q : full;
-  float count = (float)seen * LANES * G;
-  Transposed deconv(C, F, up == TRANSPOSED ? h : 0, up == TRANSPOSED ? w : 0);
+  long full = (long)H * W, q = full / 4;
+  const Strips small(C, h, w);
+  long most = small.pixels(0), lead = 4 * most + 4;
+  float count = (float)(up == NEAREST ? q : full) * LANES * G;
   std::vector<double> part((long)K * G * C * 2);
-  std::vector<float> sums((long)K * C * 2), turned((long)K * (R * C + M * C + F * M));
-  // sums over a group of dout and of dout * (normalised map) of block d's BatchNorm; D4: nearest's gradient at z's size
-  auto measure = [&](int d, int t, const vec *gradient, vec *wide) {
+  std::vector<float> turned((long)K * D * R * C), deeper((long)K * 2 * M * C);
+  std::vector<Affine> sums((long)K * C);
+  for (int m = 0; m < K; m++)
+    for (int d = 0; d < D; d++)
+      transpose(Block(flat, P, m, offsets + (long)d * PARTS).part[REDUCTION], R, C, turned.data() + ((long)m * D + d) * R * C);
+  // sums over a group of ds and of ds * (normalised z) of block d's BatchNorm
+  auto measure = [&](int d, int t) {
     for (int c = 0; c < C; c++) {
       long at = ((long)d * K + t / G) * C + c;
       float middle = mean[at];
-      const vec *y = up == TRANSPOSED ? (const vec *)v[d] + (t * C + c) * full : (const vec *)z[d] + (t * C + c) * q;
-      const vec *g = gradient + c * full;
-      if (up == NEAREST) {
-        vec *o = (vec *)dz + (t * C + c) * q;
-        for (int i = 0; i < h; i++)
-          for (int j = 0; j < w; j++) {
-            long a = (long)4 * i * w + 2 * j;
-            o[(long)i * w + j] = g[a] + g[a + 1] + g[a + 2 * w] + g[a + 2 * w + 1];
-          }
-        g = o;
-      }
-      if (up == BILINEAR) { bilinear(y, h, w, wide); y = wide; }
       vec s1 = {}, s2 = {};
-      for (long i = 0; i < seen; i++) { s1 += g[i]; s2 += g[i] * (y[i] - middle); }
+      for (int strip = 0; strip < small.count(); strip++) {
+        long start = t * C * q + small.start(strip) + c * small.pixels(strip);
+        const vec *g = (const vec *)ds + start, *y = (const vec *)z[d] + start;
+        for (long p = 0; p < small.pixels(strip); p++) { s1 += g[p]; s2 += g[p] * (y[p] - middle); }
+      }
       part[((long)t * C + c) * 2] = total(s1);
       part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
     }
   };
-#pragma omp parallel
-  {
-    Scratch wide(full);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) measure(D - 1, t, (const vec *)dout + t * C * full, wide.get());
+#pragma omp parallel for schedule(dynamic)
+  for (int t = 0; t < K * G; t++) {
+    for (int c = 0; c < C; c++)
+      for (int i = 0; i < h; i++) {
+        const vec *b = (const vec *)dout + (t * C + c) * full + 2 * (long)i * W, *e = b + W;
+        vec *o = (vec *)ds + t * C * q + small.at(c, i);
+        if (up == BILINEAR)
+          bilinear_adjoint_row(i ? b - W : b, b, e, i + 1 < h ? e + W : e, w, o);
+        else
+          for (int j = 0; j < w; j++) o[j] = b[2 * j] + b[2 * j + 1] + e[2 * j] + e[2 * j + 1];
+      }
+    measure(D - 1, t);
   }
   for (int d = D - 1; d >= 0; d--) {
     const long *own = offsets + (long)d * PARTS;
     for (int m = 0; m < K; m++) {
       Block block(flat, P, m, own);
-      for (int c = 0; c < C; c++) {
-        double s1 = 0, s2 = 0;
-        for (int g = 0; g < G; g++) {
-          s1 += part[(((long)m * G + g) * C + c) * 2];
-          s2 += part[(((long)m * G + g) * C + c) * 2 + 1];
-        }
-        sums[((long)m * C + c) * 2] = s1;
-        sums[((long)m * C + c) * 2 + 1] = s2;
-        dflat[m * P + own[BETA] + c] += s1;
-        dflat[m * P + own[GAMMA] + c] += s2;
-      }
-      float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
-      transpose(block.part[REDUCTION], R, C, transposed);
-      transpose(block.part[FIRST], M, C, transposed + R * C);
-      transpose(block.part[SECOND], F, M, transposed + R * C + M * C);
+      for (int c = 0; c < C; c++) sums[(long)m * C + c] = measured(part, m, G, C, c, own, dflat + m * P);
+      transpose(block.part[FIRST], M, C, deeper.data() + (long)m * 2 * M * C);
+      transpose(block.part[SECOND], C, M, deeper.data() + ((long)m * 2 + 1) * M * C);
     }
-    long sizes[BETA] = {(long)R * C, R, (long)M * C, M, (long)F * M, F, up == TRANSPOSED ? 16l * C * F : 0,
-                        up == TRANSPOSED ? C : 0, 0};
-    long starts[PARTS] = {0}, each = 0;
-    for (int i = 0; i < GAMMA; i++) { starts[i] = each; each += sizes[i]; }
+    long sizes[DECONV] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C};
+    long starts[DECONV] = {0}, each = 0;
+    for (int i = 0; i < DECONV; i++) { starts[i] = each; each += sizes[i]; }
     Gradients gradients(K * each);
 #pragma omp parallel
     {
-      Scratch reduced(R * full), space(3 * M * STRIP), wide(full), bands(C * q), back(C * q), padded(deconv.wide());
+      Scratch space(3 * M * STRIP), dz(C * most), back(C * most), wide(up == BILINEAR ? R * full : 0), narrow(R * q);
 #pragma omp for schedule(dynamic)
       for (int t = 0; t < K * G; t++) {
         int m = t / G;
         Block block(flat, P, m, own);
-        const float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
+        const float *transposed = deeper.data() + (long)m * 2 * M * C;
         float *mine = gradients.mine() + m * each;
-        vec *g = (vec *)dx + t * C * full, *x = (vec *)map + t * C * full, *DZ = (vec *)dz + t * F * q;
-        const vec *after = (d == D - 1 ? (const vec *)out : (const vec *)map) + t * C * full;
-        if (d == D - 1) std::memcpy((void *)g, (const vec *)dout + t * C * full, C * full * sizeof(vec));
-        for (int c = 0; c < C; c++) {
-          long at = ((long)d * K + m) * C + c;
-          Affine norm = block.norm(c, mean[at], variance[at], eps);
-          float r = 1 / std::sqrt(variance[at] + eps), a = sums[((long)m * C + c) * 2] / count,
-                b = sums[((long)m * C + c) * 2 + 1] / count * r, middle = mean[at];
-          const vec *y = up == TRANSPOSED ? (const vec *)v[d] + (t * C + c) * full : (const vec *)z[d] + (t * C + c) * q;
-          const vec *dy = g + c * full;
-          if (up == NEAREST)
-            for (long i = 0; i < q; i++) DZ[c * q + i] = norm.scale * (DZ[c * q + i] - a - (y[i] - middle) * b);
-          if (up == BILINEAR) {
-            bilinear(y, h, w, wide.get());
-            // the map before the block, while its up-sampled part is at hand
-            for (long i = 0; i < full; i++) {
-              vec e = wide.get()[i];
-              x[c * full + i] = after[c * full + i] - (e * norm.scale + norm.shift);
-              wide.get()[i] = norm.scale * (dy[i] - a - (e - middle) * b);
-            }
-            bilinear_adjoint(wide.get(), h, w, DZ + c * q);
+        vec *S = (vec *)s + t * C * q, *g = (vec *)ds + t * C * q;
+        const vec *Z = (const vec *)z[d] + t * C * q;
+        for (int strip = 0; strip < small.count(); strip++) {
+          long n = small.pixels(strip), start = small.start(strip);
+          for (int c = 0; c < C; c++) {
+            long at = ((long)d * K + m) * C + c;
+            Affine norm = block.norm(c, mean[at], variance[at], eps), sum = sums[(long)m * C + c];
+            for (long p = start + c * n; p < start + (c + 1) * n; p++) S[p] -= Z[p] * norm.scale + norm.shift;
+            normalise(small, up, strip, c, Z, g, norm.scale, sum.shift / count,
+                      sum.scale / count / std::sqrt(variance[at] + eps), mean[at], dz.get() + c * n);
           }
-          if (up == TRANSPOSED) {
-            vec *rows = padded.get() + (long)c * (H + 2) * (W + 2), bias = {};
-            for (int i = -1; i <= H; i++, rows += W + 2) {
-              rows[0] = rows[W + 1] = vec{};
-              for (int j = 0; j < W; j++) {
-                if (i < 0 || i == H) { rows[j + 1] = vec{}; continue; }
-                long at = (long)i * W + j;
-                rows[j + 1] = norm.scale * (dy[at] - a - (y[at] - middle) * b);
-                bias += rows[j + 1];
-              }
-            }
-            mine[starts[DECONV_BIAS] + c] += total(bias);
-          }
-          if (up != BILINEAR)
-            add_up(y, h, w, up, norm, -1, after + c * full, x + c * full, wide.get());
+          vec *U = (vec *)u[d] + t * C * q + start;
+          feedforward_backward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed,
+                               transposed + M * C, U, dz.get(), back.get(), mine + starts[FIRST],
+                               mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS], space.get());
+          std::memcpy((void *)U, back.get(), C * n * sizeof(vec));  // for the pass over x
+          if (d && up == BILINEAR)
+            haar_adjoint(back.get(), nullptr, R, 2 * small.rows(strip), W, wide.get() + 4 * strip * most, full);
+          if (d && up == NEAREST)
+            for (int r = 0; r < R; r++)
+              for (long p = 0; p < n; p++) narrow.get()[r * q + strip * most + p] = 2 * back.get()[r * n + p];
         }
-        if (up == TRANSPOSED) {
-          deconv.down(padded.get(), block.part[DECONV], DZ);
-          deconv.weight_gradient(padded.get(), (const vec *)z[d] + t * F * q, mine + starts[DECONV]);
+        if (!d) continue;  // nothing has been added before the first block
+        for (int r = 0; up == BILINEAR && r < R; r++)
+          bilinear_adjoint(wide.get() + r * full, h, w, narrow.get() + r * q);
+        for (int strip = 0; strip < small.count(); strip++) {
+          long n = small.pixels(strip), start = small.start(strip);
+          const vec *reduced = narrow.get() + strip * most;
+          mm(C, R, n, turned.data() + ((long)m * D + d) * R * C, R, reduced, q, g + start, n, nullptr, true);
+          outer(R, C, n, reduced, q, S + start, n, mine, C, nullptr);
         }
-        const vec *U = (const vec *)u[d] + t * C * q;
-        if (!u[d]) {
-          mm(R, C, full, block.part[REDUCTION], C, x, full, reduced.get(), full, block.part[REDUCTION_BIAS], false);
-          haar(reduced.get(), R, H, W, bands.get());
-          U = bands.get();
-        }
-        feedforward_backward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed + R * C,
-                             transposed + R * C + M * C, U, DZ, back.get(), mine + starts[FIRST],
-                             mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS], space.get());
-        haar_adjoint(back.get(), nullptr, R, H, W, reduced.get());
-        mm(C, R, full, transposed, R, reduced.get(), full, g, full, nullptr, true);
-        outer(R, C, full, reduced.get(), full, x, full, mine + starts[REDUCTION], C, mine + starts[REDUCTION_BIAS]);
-        if (d) measure(d - 1, t, g, wide.get());
+        measure(d - 1, t);
       }
     }
     for (int m = 0; m < K; m++)
-      for (int i = 0; i < GAMMA; i++)
-        if (own[i] >= 0)
-          gradients.add(m * each + starts[i], sizes[i], dflat + m * P + own[i]);
+      for (int i = 0; i < DECONV; i++)
+        if (own[i] >= 0) gradients.add(m * each + starts[i], sizes[i], dflat + m * P + own[i]);
   }
+  long each = R * C + R;  // the reduction's gradient by x, and its bias's
+  Gradients gradients(K * D * each);
+#pragma omp parallel
+  {
+    Scratch rows(C * lead), grad(C * lead), reduced(R * 4 * most);
+#pragma omp for schedule(dynamic)
+    for (int t = 0; t < K * G; t++)
+      for (int strip = 0; strip < small.count(); strip++) {
+        long n = 4 * small.pixels(strip), first = t * C * full + 4 * strip * most;
+        for (int c = 0; c < C; c++) {
+          std::memcpy((void *)(rows.get() + c * lead), (const vec *)x + first + c * full, n * sizeof(vec));
+          std::memcpy((void *)(grad.get() + c * lead), (const vec *)dout + first + c * full, n * sizeof(vec));
+        }
+        for (int d = 0; d < D; d++) {
+          long own = (long)(t / G) * D + d;
+          float *mine = gradients.mine() + own * each;
+          haar_adjoint((const vec *)u[d] + t * C * q + small.start(strip), nullptr, R, 2 * small.rows(strip), W,
+                       reduced.get(), n);
+          mm(C, R, n, turned.data() + own * R * C, R, reduced.get(), n, grad.get(), lead, nullptr, true);
+          outer(R, C, n, reduced.get(), n, rows.get(), lead, mine, C, mine + R * C);
+        }
+        for (int c = 0; c < C; c++)
+          std::memcpy((void *)((vec *)dx + first + c * full), grad.get() + c * lead, n * sizeof(vec));
+      }
+  }
+  for (int m = 0; m < K; m++)
+    for (int d = 0; d < D; d++)
+      for (int i : {REDUCTION, REDUCTION_BIAS})
+        if (long at = offsets[(long)d * PARTS + i]; at >= 0)
+          gradients.add(((long)m * D + d) * each + (i ? R * C : 0), i ? R : R * C, dflat + m * P + at);
 }
 }

@@ -1,9 +1,14 @@
-"""All residual blocks of level-1 networks in one compiled pass, forward and backward (chain.cpp).
+"""All residual blocks of level-1 networks in one compiled pass, forward and backward (chain.cpp, transposed.cpp).
 
-A block adds y = BatchNorm(up(z)) to its input x, and z (with transposed convolutions v = up(z)) is far smaller than
-what autograd would keep. So backward keeps z and rebuilds x from the block's output, x = (x + y) - y, as reversible
-networks do (Gomez et al., "The Reversible Residual Network", 2017, section 3; here nothing has to be split, because y
-is known from z). Rounding errors of this are those of one addition a block.
+A block adds y = BatchNorm(up(z)) to its input x. Where up-sampling is interpolation, BatchNorm can come before it
+(with the statistics of what it makes of z), and since it is linear and the same in every block, the map before block d
+is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size map
+(chain.cpp); what is kept for backward is x, s and two small maps a block, and s is taken apart again by subtraction.
+
+Transposed convolutions differ from block to block. There z and v = up(z) are kept, and backward rebuilds x from the
+block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez et al., "The Reversible Residual
+Network", 2017, section 3; here nothing has to be split, because y is known). Rounding errors of both are those of one
+addition a block.
 """
 
 import ctypes
@@ -16,7 +21,6 @@ from .config import LiteConfig
 from .kernels import pointer, pointers
 from .operations import ACTIVATIONS, EPS, UPSAMPLINGS
 
-UP = UPSAMPLINGS | {"deconv": 3}
 BRANCH = [f"feedforward.{index}.{kind}" for index in (0, 3, 4) for kind in ("weight", "bias")]
 
 
@@ -27,7 +31,7 @@ def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
 
 
 def offsets(config: LiteConfig, shapes: dict[str, torch.Size], norms: list[str]) -> ctypes.Array:
-    """Where each block's parameters begin in a member's row of `flat`, -1 where it has none; in chain.cpp's order."""
+    """Where each block's parameters begin in a member's row of `flat`, -1 where it has none; in chain.h's order."""
     starts, start = {}, 0
     for name, shape in shapes.items():
         starts[name] = start
@@ -48,59 +52,96 @@ def chain(
     `flat` (K, P) holds the parameters, `where` their `offsets`. `given` statistics are used instead of the batch's;
     then there is no backward pass.
     """
+    blocks = _Transposed if config.upsampling == "deconv" else _Interpolated
     if given is not None:
         with torch.no_grad():
-            return _Chain.apply(x, flat, config, where, *given)
-    return _Chain.apply(x, flat, config, where, None, None)
+            return blocks.apply(x, flat, config, where, *given)
+    return blocks.apply(x, flat, config, where, None, None)
 
 
-class _Chain(torch.autograd.Function):
+class _Interpolated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, flat, config, where, mean, variance):
-        x, flat = x.contiguous(), flat.contiguous()
-        members, groups, c, height, width, lanes = x.shape
-        given, deconv = mean is not None, config.upsampling == "deconv"
-        kept = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        depth, f = config.depth, config.ff_channel if deconv else c
-        if given:
-            mean, variance = mean.contiguous(), variance.contiguous()
-        else:
-            mean, variance = (x.new_empty(depth, members, c) for _ in range(2))
-
-        def maps(channels: int, h: int, w: int) -> list[Tensor]:
-            """One map a block, or the same one for all where there will be no backward pass."""
-            made = [x.new_empty(members, groups, channels, h, w, lanes) for _ in range(depth if kept else 1)]
-            return made * (1 if kept else depth)
-
-        half = height // 2, width // 2
-        z, v = maps(f, *half), maps(c, height, width) if deconv else []
-        # beside transposed convolutions the reduction is cheap to compute again
-        u = [] if deconv or not kept else maps(c, *half)
-        ctx.sizes = (members, groups, c, config.mult * c, f, height, width, depth, UP[config.upsampling])
+        x, flat, given, mean, variance, maps = _begin(ctx, x, flat, config, mean, variance)
+        members, groups, c, height, width, _ = x.shape
+        small = c, height // 2, width // 2
+        kept = any(ctx.needs_input_grad[:2])
+        u, z = maps(*small) if kept else [], maps(*small)
+        ctx.sizes = (members, groups, c, config.mult * c, height, width, config.depth, UPSAMPLINGS[config.upsampling])
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
-        out = torch.empty_like(x)
+        out, s = torch.empty_like(x), torch.empty_like(z[0])
         kernels.library().chain_forward(
-            pointer(x), pointer(out), pointer(flat), ctypes.c_long(flat.shape[1]), where, *_each(depth, u, z, v),
+            *map(pointer, (x, out, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z),
             pointer(mean), pointer(variance), *ctx.sizes, int(given),
         )  # fmt: skip
-        ctx.where, ctx.depth = where, depth
+        ctx.where, ctx.depth, ctx.spent = where, config.depth, False
         if kept:
-            ctx.save_for_backward(out, flat, mean, variance, *u, *z, *v)
+            ctx.save_for_backward(x, s, flat, mean, variance, *u, *z)
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
+
+    @staticmethod
+    def backward(ctx, dout, _mean, _variance):
+        x, s, flat, mean, variance, *maps = ctx.saved_tensors
+        if ctx.spent:
+            raise RuntimeError("the blocks' backward pass uses up what was kept for it: run the forward pass again")
+        ctx.spent = True
+        dout, depth = dout.contiguous(), ctx.depth
+        dx, ds, dflat = torch.empty_like(x), torch.empty_like(s), torch.zeros_like(flat)
+        kernels.library().chain_backward(
+            *map(pointer, (x, dout, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
+            *_each(depth, maps[:depth], maps[depth:]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
+        )  # fmt: skip
+        return dx, dflat, None, None, None, None
+
+
+class _Transposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, flat, config, where, mean, variance):
+        x, flat, given, mean, variance, maps = _begin(ctx, x, flat, config, mean, variance)
+        members, groups, c, height, width, _ = x.shape
+        f = config.ff_channel
+        z, v = maps(f, height // 2, width // 2), maps(c, height, width)
+        ctx.sizes = (members, groups, c, config.mult * c, f, height, width, config.depth)
+        ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
+        out = torch.empty_like(x)
+        kernels.library().transposed_forward(
+            *map(pointer, (x, out, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, z, v),
+            pointer(mean), pointer(variance), *ctx.sizes, int(given),
+        )  # fmt: skip
+        ctx.where, ctx.depth = where, config.depth
+        if any(ctx.needs_input_grad[:2]):
+            ctx.save_for_backward(out, flat, mean, variance, *z, *v)
         ctx.mark_non_differentiable(mean, variance)
         return out, mean, variance
 
     @staticmethod
     def backward(ctx, dout, _mean, _variance):
         out, flat, mean, variance, *maps = ctx.saved_tensors
-        dout, depth = dout.contiguous(), ctx.depth
-        v = maps[depth:] if ctx.sizes[8] == UP["deconv"] else []
-        u, z = ([], maps[:depth]) if v else (maps[:depth], maps[depth:])
-        work, dx, dz, dflat = map(torch.empty_like, (out, out, z[0], flat))
-        kernels.library().chain_backward(
+        dout, z = dout.contiguous(), maps[: ctx.depth]
+        work, dx, dz, dflat = *map(torch.empty_like, (out, out, z[0])), torch.zeros_like(flat)
+        kernels.library().transposed_backward(
             *map(pointer, (out, dout, work, dx, dz, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
-            *_each(depth, u, z, v), pointer(mean), pointer(variance), pointer(dflat.zero_()), *ctx.sizes,
+            *_each(ctx.depth, z, maps[ctx.depth :]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
         )  # fmt: skip
         return dx, dflat, None, None, None, None
+
+
+def _begin(ctx, x: Tensor, flat: Tensor, config: LiteConfig, mean: Tensor | None, variance: Tensor | None):
+    """Contiguous x and flat, whether statistics are given, those or room for them, and what makes maps."""
+    x, flat, given = x.contiguous(), flat.contiguous(), mean is not None
+    if given:
+        mean, variance = mean.contiguous(), variance.contiguous()
+    else:
+        mean, variance = (x.new_empty(config.depth, x.shape[0], x.shape[2]) for _ in range(2))
+    kept = any(ctx.needs_input_grad[:2])
+
+    def maps(channels: int, h: int, w: int) -> list[Tensor]:
+        """One map a block, or the same one for all where there will be no backward pass."""
+        made = [x.new_empty(*x.shape[:2], channels, h, w, x.shape[5]) for _ in range(config.depth if kept else 1)]
+        return made * (1 if kept else config.depth)
+
+    return x, flat, given, mean, variance, maps
 
 
 def _each(depth: int, *kinds: list[Tensor]):

@@ -104,6 +104,24 @@ static void mm(int O, int C, long P, const float *W, int ldw, const vec *X, long
   for (; p < P; p++) mm_column<1>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
 }
 
+// out[i] += the sum of v[i]'s lanes, for N vectors: four at once share the shuffles.
+template <int N>
+static inline void add_totals(const vec *v, float *out) {
+  int i = 0;
+  for (; i + 4 <= N; i += 4) {
+    auto fold = [](vec a, vec b) {  // sums of neighbours: eight of a, eight of b
+      return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+             __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    };
+    vec four = fold(fold(v[i], v[i + 1]), fold(v[i + 2], v[i + 3]));
+    vec8 two = __builtin_shufflevector(four, four, 0, 2, 4, 6, 8, 10, 12, 14) +
+               __builtin_shufflevector(four, four, 1, 3, 5, 7, 9, 11, 13, 15);
+    vec4 one = __builtin_shufflevector(two, two, 0, 2, 4, 6) + __builtin_shufflevector(two, two, 1, 3, 5, 7);
+    for (int j = 0; j < 4; j++) out[i + j] += one[j];
+  }
+  for (; i < N; i++) out[i] += total(v[i]);
+}
+
 // DW[o][c] += sum over p and lanes of D[o][p] X[c][p]; DB[o] += the sum of D[o].
 template <int OB, int CB>
 static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
@@ -119,8 +137,7 @@ static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long
       for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
     }
   }
-  for (int o = 0; o < OB; o++)
-    for (int c = 0; c < CB; c++) DW[o * ldw + c] += total(acc[o][c]);
+  for (int o = 0; o < OB; o++) add_totals<CB>(acc[o], DW + (long)o * ldw);
 }
 template <int OB>
 static inline void outer_row(int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
@@ -188,8 +205,9 @@ static void haar(const vec *source, int R, int h, int w, vec *out) {
         detail[2 * plane] = 0.5f * (u - f);
       }
 }
-// Its adjoint: the gradient [R][h][w] of `in`'s [4R][h/2][w/2]; `coarse` [R][h/2][w/2], or null, is added to LL's.
-static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, vec *grad) {
+// Its adjoint: the gradient [R][h][w] of `in`'s [4R][h/2][w/2], `apart` from channel to channel; `coarse`
+// [R][h/2][w/2], or null, is added to LL's.
+static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, vec *grad, long apart) {
   long plane = (long)h * w / 4;
   for (int c = 0; c < R; c++)
     for (int i = 0; i < h / 2; i++)
@@ -199,7 +217,7 @@ static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, 
         if (coarse) ll += coarse[c * plane + at];
         const vec *detail = in + (R + 3 * c) * plane + at;
         vec lh = detail[0], hl = detail[plane], hh = detail[2 * plane];
-        vec *q = grad + ((long)c * h + 2 * i) * w + 2 * j;
+        vec *q = grad + c * apart + (long)2 * i * w + 2 * j;
         q[0] = 0.5f * (ll + lh + hl + hh);
         q[1] = 0.5f * (ll + lh - hl - hh);
         q[w] = 0.5f * (ll - lh + hl - hh);
@@ -208,7 +226,7 @@ static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, 
 }
 
 // 1x1 (C -> M), activation, 1x1 (M -> F), over P positions; the hidden layer never leaves the cache.
-constexpr long STRIP = 28;
+constexpr long STRIP = 32;
 static void feedforward(int C, int M, int F, long P, int kind, const float *w1, const float *b1, const float *w2,
                         const float *b2, const vec *u, vec *z, vec *hidden) {
   for (long p = 0; p < P; p += STRIP) {
@@ -243,32 +261,53 @@ static void feedforward_backward(int C, int M, int F, long P, int kind, const fl
 // Up-sampling before BatchNorm: none, nearest, bilinear (align_corners=False).
 enum Up { NONE, NEAREST, BILINEAR };
 
+// One row of 2w pixels, between the rows `near` and `far` of [h][w]: `put(j, value)` gets each of scale * z + shift.
+template <class Put>
+static inline void bilinear_row(const vec *near, const vec *far, int w, float scale, float shift, Put put) {
+  float most = 0.75f * scale, rest = 0.25f * scale;  // the weights' sum is 1: the shift can come first
+  vec left = most * near[0] + rest * far[0] + shift, here = left;
+  for (int j = 0; j < w; j++) {
+    vec right = j + 1 < w ? most * near[j + 1] + rest * far[j + 1] + shift : here;
+    vec middle = 0.75f * here;
+    put(2 * j, middle + 0.25f * left);
+    put(2 * j + 1, middle + 0.25f * right);
+    left = here;
+    here = right;
+  }
+}
+static inline int far_row(int row, int h) {  // of large row `row`, whose near one is row / 2
+  int far = row % 2 ? row / 2 + 1 : row / 2 - 1;
+  return far < 0 ? 0 : far < h ? far : h - 1;
+}
 static inline void bilinear(const vec *z, int h, int w, vec *out) {  // [h][w] -> [2h][2w]
-  for (int i = 0; i < 2 * h; i++) {
-    int near = i / 2, far = i % 2 ? (near + 1 < h ? near + 1 : near) : (near ? near - 1 : 0);
-    const vec *a = z + (long)near * w, *b = z + (long)far * w;
-    vec *o = out + (long)i * 2 * w;
-    vec left = 0.75f * a[0] + 0.25f * b[0], here = left;
-    for (int j = 0; j < w; j++) {
-      vec right = j + 1 < w ? 0.75f * a[j + 1] + 0.25f * b[j + 1] : here;
-      o[2 * j] = 0.75f * here + 0.25f * left;
-      o[2 * j + 1] = 0.75f * here + 0.25f * right;
-      left = here;
-      here = right;
-    }
+  for (int i = 0; i < 2 * h; i++, out += 2 * w)
+    bilinear_row(z + (long)i / 2 * w, z + (long)far_row(i, h) * w, w, 1, 0, [=](int j, vec value) { out[j] = value; });
+}
+// The adjoint: one row of w pixels from the four large rows around it.
+static inline void bilinear_adjoint_row(const vec *a, const vec *b, const vec *c, const vec *d, int w, vec *out) {
+  auto column = [=](int j) { return 0.75f * (b[j] + c[j]) + 0.25f * (a[j] + d[j]); };
+  vec left = column(0), here = left;
+  for (int j = 0; j < w; j++) {
+    vec right = column(2 * j + 1), next = j + 1 < w ? column(2 * j + 2) : right;
+    out[j] = 0.75f * (here + right) + 0.25f * (left + next);
+    left = right;
+    here = next;
   }
 }
 static inline void bilinear_adjoint(const vec *d, int h, int w, vec *out) {  // [2h][2w] -> [h][w]
-  for (long i = 0; i < (long)h * w; i++) out[i] = vec{};
-  for (int i = 0; i < 2 * h; i++) {
-    int near = i / 2, far = i % 2 ? (near + 1 < h ? near + 1 : near) : (near ? near - 1 : 0);
-    const vec *o = d + (long)i * 2 * w;
-    for (int j = 0; j < w; j++) {
-      vec s = 0.75f * (o[2 * j] + o[2 * j + 1]);
-      s += 0.25f * (j + 1 < w ? o[2 * j + 2] : o[2 * j + 1]);
-      s += 0.25f * (j ? o[2 * j - 1] : o[0]);
-      out[(long)near * w + j] += 0.75f * s;
-      out[(long)far * w + j] += 0.25f * s;
-    }
+  for (int i = 0; i < h; i++, d += 4 * w)
+    bilinear_adjoint_row(i ? d - 2 * w : d, d, d + 2 * w, i + 1 < h ? d + 4 * w : d + 2 * w, w, out + (long)i * w);
+}
+// One row of the adjoint of up-sampling after up-sampling, without the large map: along each axis 1.25 of a pixel and
+// 0.375 of both its neighbours, a border's pixel being its own. `a` and `c` are the rows above and below; put(j, value).
+template <class Put>
+static inline void bilinear_gram_row(const vec *a, const vec *b, const vec *c, int w, Put put) {
+  auto column = [=](int j) { return 1.25f * b[j] + 0.375f * (a[j] + c[j]); };
+  vec left = column(0), here = left;
+  for (int j = 0; j < w; j++) {
+    vec right = j + 1 < w ? column(j + 1) : here;
+    put(j, 1.25f * here + 0.375f * (left + right));
+    left = here;
+    here = right;
   }
 }

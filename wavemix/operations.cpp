@@ -199,7 +199,7 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
       for (int l = levels - 1; l >= 0; l--) {
         int h = H >> l, w = W >> l;
         grad = space.get() + (l % 2) * (long)R * H * W;
-        haar_adjoint((const vec *)dbands[l] + (long)t * R * h * w, coarse, R, h, w, grad);
+        haar_adjoint((const vec *)dbands[l] + (long)t * R * h * w, coarse, R, h, w, grad, (long)h * w);
         coarse = grad;
       }
       long P = (long)H * W;

@@ -1,0 +1,48 @@
+// What chain.cpp and transposed.cpp share: the parts of a residual block in a member's row of `flat`, BatchNorm.
+#pragma once
+#include "lanes.h"
+
+// An offset is -1 where there is no such part.
+enum { REDUCTION, REDUCTION_BIAS, FIRST, FIRST_BIAS, SECOND, SECOND_BIAS, DECONV, DECONV_BIAS, GAMMA, BETA, PARTS };
+
+struct Affine { float scale, shift; };  // BatchNorm of one channel as a multiplication and an addition
+
+struct Block {  // one block's parameters of one member
+  const float *part[PARTS];
+  Block(const float *flat, long P, int member, const long *offsets) {
+    for (int i = 0; i < PARTS; i++) part[i] = offsets[i] < 0 ? nullptr : flat + member * P + offsets[i];
+  }
+  Affine norm(int c, float mean, float variance, float eps) const {
+    float scale = part[GAMMA][c] / std::sqrt(variance + eps);
+    return {scale, part[BETA][c] - mean * scale};
+  }
+};
+
+// Mean and sum of squared deviations of each group's channel, put together: Chan, Golub & LeVeque 1983.
+static void combine(const std::vector<double> &part, int K, int G, int C, double each, float *mean, float *variance) {
+  for (int m = 0; m < K; m++)
+    for (int c = 0; c < C; c++) {
+      double sum = 0, squares = 0;
+      for (int g = 0; g < G; g++) sum += part[(((long)m * G + g) * C + c) * 2];
+      double middle = sum / G;
+      for (int g = 0; g < G; g++) {
+        const double *a = &part[(((long)m * G + g) * C + c) * 2];
+        squares += a[1] + (a[0] - middle) * (a[0] - middle) * each;
+      }
+      mean[m * C + c] = middle;
+      variance[m * C + c] = squares / (each * G);
+    }
+}
+
+// Sums over the groups of one member's channel of what each group measured: a gradient's, and its product's with the
+// normalised map. Added to the gradients of BETA and GAMMA.
+static Affine measured(const std::vector<double> &part, int m, int G, int C, int c, const long *own, float *dflat) {
+  double s1 = 0, s2 = 0;
+  for (int g = 0; g < G; g++) {
+    s1 += part[(((long)m * G + g) * C + c) * 2];
+    s2 += part[(((long)m * G + g) * C + c) * 2 + 1];
+  }
+  dflat[own[BETA] + c] += s1;
+  dflat[own[GAMMA] + c] += s2;
+  return {(float)s2, (float)s1};
+}
