@@ -119,24 +119,56 @@ def norm_up_backward(z, dout, gamma, mean, variance, dz, dgamma, dbeta, members,
     return 4.0 * small + (full if up else 0), FLOAT * (2 * small + full)
 
 
-def _chain(members, groups, c, hidden, f, height, width, depth, up) -> tuple[float, float, float, float]:
-    """FLOPs forward and bytes of one full-size map, of z's and of what is kept beside it, all blocks."""
-    pixels, deconv = members * groups * LANES * height * width, up == 3
-    block = pixels * (2 * c * (c // 4) + c) + pixels // 4 * 2 * hidden * (c + f) + 2 * pixels // 4 * c
-    block += pixels * (8 * f * c if deconv else 0) + pixels * c * (3 if deconv else 2)  # 4 taps a pixel; BatchNorm, sum
+def _pixels(members, groups, height, width) -> int:
+    return members * groups * LANES * height * width
+
+
+def _reduced(pixels: int, c: int) -> float:
+    """FLOPs of a reduction of c channels with the Haar transform behind it."""
+    return pixels * (2 * c * (c // 4) + c)
+
+
+def chain_forward(
+    x, out, s, flat, P, where, u, z, mean, variance, members, groups, c, hidden, height, width, depth, *_
+):
+    pixels = _pixels(members, groups, height, width)
+    branch = pixels // 4 * 2 * hidden * 2 * c + pixels // 4 * c * 4  # BatchNorm and the sum s
+    # x is reduced for every block, the reduced s from the second one on; up-sampling it counts as a transform
+    sums = pixels // 4 * 2 * c * (c // 4) + 2 * pixels * (c // 4) * 4
+    flops = depth * (_reduced(pixels, c) + branch) + (depth - 1) * sums + pixels * c
+    small = FLOAT * pixels // 4 * c
+    return flops, 12 * small + depth * 2 * small + depth * 4 * small  # x twice, out; u, z; s read and written, z, u
+
+
+def chain_backward(x, dout, s, dx, ds, flat, P, where, u, z, mean, variance, dflat, *shape):
+    members, groups, c, hidden, height, width, depth = shape[:7]
+    pixels = _pixels(members, groups, height, width)
+    # both products' two gradients and the hidden layer again; the reduction's gradients by x, and by s twice a quarter
+    branch = pixels // 4 * 2 * hidden * c * 5 + pixels // 4 * c * 8
+    sums = 2 * pixels // 4 * 2 * c * (c // 4) + 2 * pixels * (c // 4) * 4
+    flops = depth * (pixels * (4 * c * (c // 4) + c) + branch) + (depth - 1) * sums
+    small = FLOAT * pixels // 4 * c
+    return flops, 16 * small + depth * 8 * small  # x, dout twice, dx; z, u twice, s and ds read and written
+
+
+def _transposed(members, groups, c, hidden, f, height, width, depth) -> tuple[float, float, float, float]:
+    """FLOPs forward and bytes of one full-size map, of z's and of all v's."""
+    pixels = _pixels(members, groups, height, width)
+    block = _reduced(pixels, c) + pixels // 4 * 2 * hidden * (c + f) + 2 * pixels // 4 * c
+    block += pixels * 8 * f * c + pixels * c * 3  # 4 taps a pixel; BatchNorm, sum
     full = FLOAT * pixels * c
-    return depth * block, full, depth * FLOAT * pixels // 4 * f, depth * full * (1 if deconv else 0.25)
+    return depth * block, full, depth * FLOAT * pixels // 4 * f, depth * full
 
 
-def chain_forward(x, out, flat, P, where, u, z, v, mean, variance, *shape):
-    flops, full, z, kept = _chain(*shape[:9])
+def transposed_forward(x, out, flat, P, where, z, v, mean, variance, *shape):
+    flops, full, z, kept = _transposed(*shape[:8])
     return flops, 2 * shape[7] * full + z + kept
 
 
-def chain_backward(out, dout, work, dx, dz, flat, P, where, u, z, v, mean, variance, dflat, *shape):
-    flops, full, z, kept = _chain(*shape[:9])
+def transposed_backward(out, dout, work, dx, dz, flat, P, where, z, v, mean, variance, dflat, *shape):
+    flops, full, z, kept = _transposed(*shape[:8])
     # twice the products, the hidden layer again; map and gradient are read and written by every block
-    again = shape[7] * shape[0] * shape[1] * LANES * shape[5] * shape[6] // 4 * 2 * shape[2] * shape[3]
+    again = shape[7] * _pixels(*shape[:2], *shape[5:7]) // 4 * 2 * shape[2] * shape[3]
     return 2 * flops + again, 4 * shape[7] * full + z + kept
 
 
@@ -144,7 +176,7 @@ COUNTS: dict[str, Callable[..., tuple[float, float]]] = {
     f.__name__: f
     for f in (
         chain_forward, chain_backward, conv_forward, conv_backward, down_forward, down_backward, mlp_forward,
-        mlp_backward, norm_up_forward, norm_up_backward,
+        mlp_backward, norm_up_forward, norm_up_backward, transposed_forward, transposed_backward,
     )
 }  # fmt: skip
 

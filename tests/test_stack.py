@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from test_config import configurations
 
 from wavemix import LiteConfig, WaveMixLite, kernels
+from wavemix.chain import fits_chain
 from wavemix.kernels import LANES
 from wavemix.stack import Stack, to_lanes
 
@@ -31,10 +32,10 @@ def image_size(config: LiteConfig) -> int:
     raise AssertionError(f"no size up to 200 fits {config}")
 
 
-def compare(config: LiteConfig) -> None:
+def compare(config: LiteConfig, height: int = 0, width: int = 0) -> None:
     stack = Stack(config, [3, 4])
-    size = image_size(config)
-    images = torch.randn(2, 2 * LANES, config.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+    height, width = height or image_size(config), width or image_size(config)
+    images = torch.randn(2, 2 * LANES, config.in_channels, height, width, generator=torch.Generator().manual_seed(0))
     logits, statistics = stack(to_lanes(images))
     target = torch.arange(2 * LANES) % config.num_classes
     F.cross_entropy(logits.flatten(0, 1), target.repeat(2), reduction="sum").backward()
@@ -92,6 +93,26 @@ def test_chain_equals_module_at_depth(upsampling, knobs):
     if knobs.get("ff_channel") and upsampling != "deconv":
         knobs = {"mult": 3}
     compare(LiteConfig(in_channels=1, final_dim=8, depth=12, upsampling=upsampling, **knobs))
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize(("height", "width"), [(20, 20), (4, 64), (26, 14), (32, 12), (2, 2)])
+def test_chain_equals_module_in_strips(upsampling, height, width):
+    """Strips of one row and of many, a last one that is shorter, a single pixel."""
+    config = LiteConfig(in_channels=1, final_dim=8, depth=3, upsampling=upsampling, stride=1, bias="needed")
+    if kernels.library() is not None:
+        assert fits_chain(config, to_lanes(torch.zeros(1, 16, 1, height, width)), training=True)
+    compare(config, height, width)
+
+
+def test_a_second_backward_pass_is_refused():
+    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2, upsampling="bilinear"), [0])
+    if kernels.library() is None:
+        pytest.skip("no C++ compiler")
+    loss = stack(to_lanes(torch.randn(1, 16, 1, 8, 8)))[0].sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="run the forward pass again"):
+        loss.backward()
 
 
 def test_chain_keeps_less_than_a_third_of_what_a_module_keeps():

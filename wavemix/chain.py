@@ -2,8 +2,9 @@
 
 A block adds y = BatchNorm(up(z)) to its input x. Where up-sampling is interpolation, BatchNorm can come before it
 (with the statistics of what it makes of z), and since it is linear and the same in every block, the map before block d
-is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size map
-(chain.cpp); what is kept for backward is x, s and two small maps a block, and s is taken apart again by subtraction.
+is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size
+map (chain.cpp); what is kept for backward is x, s and two small maps a block, and s is taken apart again by
+subtraction.
 
 Transposed convolutions differ from block to block. There z and v = up(z) are kept, and backward rebuilds x from the
 block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez et al., "The Reversible Residual
