@@ -18,7 +18,7 @@ static void omp_set_num_threads(int) {}
 constexpr int LANES = 16;
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
-static inline vec all(float a) { return vec{} + a; }
+static inline vec all(float a) { return a - vec{}; }  // not vec{} + a, which is an addition: -0 is no 0 + -0
 typedef float vec8 __attribute__((vector_size(32)));
 typedef float vec4 __attribute__((vector_size(16)));
 static inline float total(vec v) {  // pairwise
