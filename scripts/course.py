@@ -34,8 +34,8 @@ class Course:
         return [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
 
     def recorded(self, config: LiteConfig, recipe: Recipe, seeds: Sequence[int]) -> Trial | None:
-        plan = recipe.model_dump(mode="json")
-        return next((t for t in self.done if (t.config, t.recipe, t.seeds) == (config, plan, list(seeds))), None)
+        plan = config, recipe, list(seeds)
+        return next((t for t in self.done if (t.config, Recipe.model_validate(t.recipe), t.seeds) == plan), None)
 
     def run(
         self,

@@ -97,7 +97,8 @@ def spread(total: int, most: int) -> Tensor:
 
 
 def affine(x: Tensor, move: Tensor) -> Tensor:
-    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre."""
+    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre; outside, the
+    border's pixels: black ones would be nothing that a photograph ends with."""
     height, width = x.shape[-2:]
     m = move.view(-1, 2, 3)
     # grid_sample's order is (x, y) in units of half an edge
@@ -109,7 +110,8 @@ def affine(x: Tensor, move: Tensor) -> Tensor:
         ],
         1,
     )
-    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch.Generator) -> Tensor | None:
