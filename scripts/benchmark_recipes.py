@@ -1,15 +1,15 @@
 """How much training a fixed network needs to reach its threshold: a plain recipe beside ours.
 
-    python scripts/benchmark_recipes.py mnist [--most N] [--data-dir DIR]
+    python scripts/benchmark_recipes.py mnist [--least N] [--most N] [--data-dir DIR]
     python scripts/benchmark_recipes.py mnist --recipes ours adamw sgd ... --epochs 8
 
 The networks are the published ones. A length of training is tried with three seeds on the training part; it reaches the
-threshold when the mean accuracy on the validation part at the last epoch does. Ours is tried at growing lengths until
-one does or --most epochs are passed; plain at five times that length, and where it does reach the threshold then, at
-two times and at that length itself. FLOPs are three forward passes' multiply-accumulates for each image (forward, and
-two products backward); those of smaller images count as smaller. Each training is a `Trial` of the study
-`recipes-DATASET`, and one that the records hold is not repeated, so that a run that was cut off goes on. Nothing here
-sees the test part.
+threshold when the mean accuracy on the validation part at the last epoch does. Ours is tried at growing lengths, from
+--least epochs on, until one does or --most are passed; plain at five times that length, and where it does reach the
+threshold then, at two times and at that length itself. FLOPs are three forward passes' multiply-accumulates for each
+image (forward, and two products backward); those of smaller images count as smaller. Each training is a `Trial` of the
+study `recipes-DATASET`, and one that the records hold is not repeated, so that a run that was cut off goes on. Nothing
+here sees the test part.
 
 With --epochs, recipes are compared at these lengths; those other than ours and plain change one thing of ours.
 """
@@ -109,10 +109,14 @@ def main() -> int:
     parser.add_argument("data", choices=TASKS)
     parser.add_argument("--recipes", nargs="+", choices=["plain", *CHANGES], default=["ours", "plain"], help="compared")
     parser.add_argument("--epochs", type=int, nargs="+", help="these lengths, all of them")
+    parser.add_argument("--least", type=int, default=LENGTHS[0], help="epochs that ours begins with")
     parser.add_argument("--most", type=int, default=48, help="epochs after which ours is given up")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     options = parser.parse_args()
+    lengths = [epochs for epochs in LENGTHS if options.least <= epochs <= options.most]
+    if not lengths:
+        parser.error(f"none of the lengths {', '.join(map(str, LENGTHS))} lies between --least and --most")
     course = Recipes(options.data, options.data_dir, options.results)
     rows = []
     if options.epochs:
@@ -130,7 +134,7 @@ def main() -> int:
             rows,
         )
         return 0
-    found = {"ours": course.shortest([epochs for epochs in LENGTHS if epochs <= options.most])}
+    found = {"ours": course.shortest(lengths)}
     if found["ours"][1]:
         found["plain"] = course.plain(found["ours"][0].recipe["epochs"])
     for name, (trial, reached) in found.items():
