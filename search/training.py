@@ -73,7 +73,7 @@ class Images:
         else:
             self.mean, self.deviation = like.mean, like.deviation
 
-    def batch(self, index: Tensor, move: Tensor | None = None) -> Tensor:
+    def batch(self, index: Tensor, move: Tensor | None = None, outside: str = "black") -> Tensor:
         """index (K, N) -> normalised images (K, N/LANES, I, H, W, LANES), moved by `move` (K, N, 6) where given."""
         members, count = index.shape
         if self.images.device.type == "cpu" and kernels.library() is not None:
@@ -81,11 +81,11 @@ class Images:
             out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
             index = index.contiguous()
             tensors = (self.images, index, move, self.mean, self.deviation, out)
-            kernels.library().load_batch(*map(kernels.pointer, tensors), *shape)
+            kernels.library().load_batch(*map(kernels.pointer, tensors), *shape, int(outside == "border"))
             return out
         x = self.images[index.flatten()].float() / 255
         if move is not None:
-            x = affine(x, move.flatten(0, 1))
+            x = affine(x, move.flatten(0, 1), outside)
         x = (x - self.mean[:, None, None]) / self.deviation[:, None, None]
         return to_lanes(x.unflatten(0, (members, count)))
 
@@ -96,9 +96,8 @@ def spread(total: int, most: int) -> Tensor:
     return torch.arange(count) * total // count
 
 
-def affine(x: Tensor, move: Tensor) -> Tensor:
-    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre; outside, the
-    border's pixels: black ones would be nothing that a photograph ends with."""
+def affine(x: Tensor, move: Tensor, outside: str = "black") -> Tensor:
+    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre."""
     height, width = x.shape[-2:]
     m = move.view(-1, 2, 3)
     # grid_sample's order is (x, y) in units of half an edge
@@ -111,7 +110,7 @@ def affine(x: Tensor, move: Tensor) -> Tensor:
         1,
     )
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="zeros" if outside == "black" else outside, align_corners=False)
 
 
 def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch.Generator) -> Tensor | None:
@@ -208,7 +207,7 @@ def train(
         for step in range(steps):
             at = slice(step * batch, (step + 1) * batch)
             index = order[:, at]
-            x = source.batch(index, None if move is None else move[:, at].contiguous())
+            x = source.batch(index, None if move is None else move[:, at].contiguous(), recipe.outside)
             stack.flat.grad = None
             logits, _ = stack(x)
             loss = F.cross_entropy(

@@ -126,14 +126,15 @@ def test_data_that_does_not_fit_is_refused():
         train(CONFIG.model_copy(update={"level": 4, "stride": (2, 1)}), RECIPE, DATA, [0])
 
 
-def test_batch_kernel_equals_plain(monkeypatch):
+@pytest.mark.parametrize("outside", ["black", "border"])
+def test_batch_kernel_equals_plain(monkeypatch, outside):
     recipe = RECIPE.model_copy(update={"shift": 2.0, "rotate": 20.0, "scale": 0.2, "shear": 0.1, "flip": True})
     images = Images(bars(64, channels=3), torch.device("cpu"))
     index = torch.randint(0, 64, (2, 32))
     move = torch.stack([moves(recipe, index[m], 0, m, torch.Generator().manual_seed(m)) for m in (0, 1)])
-    fast, plain_copy = images.batch(index, move), images.batch(index)
+    fast, plain_copy = images.batch(index, move, outside), images.batch(index)
     monkeypatch.setattr(kernels, "library", lambda: None)
-    torch.testing.assert_close(fast, images.batch(index, move), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(fast, images.batch(index, move, outside), atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(plain_copy, images.batch(index))
 
 
@@ -149,6 +150,9 @@ def test_flip_alternates_and_identity_moves_nothing():
     torch.testing.assert_close(affine(x, identity), x, atol=1e-5, rtol=1e-5)
     shifted = affine(x, torch.tensor([[1.0, 0, 1, 0, 1, 0]]).expand(2, -1))  # output pixel y shows input pixel y + 1
     torch.testing.assert_close(shifted[:, :, :-1], x[:, :, 1:], atol=1e-5, rtol=1e-5)
+    assert shifted[:, :, -1].abs().max() < 1e-5
+    down = torch.tensor([[1.0, 0, 1, 0, 1, 0]]).expand(2, -1)
+    torch.testing.assert_close(affine(x, down, "border")[:, :, -1], x[:, :, -1], atol=1e-5, rtol=1e-5)
 
 
 def test_orthogonal_and_schedule():

@@ -44,10 +44,11 @@ extern "C" {
 void threads(int count) { omp_set_num_threads(count); }
 
 // One batch: images uint8 [n][I][H][W] at `index` [T*LANES], moved by the affine map `move` [T*LANES][6] (output pixel
-// from the image's centre -> input pixel from the centre: y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5; bilinear, the
-// border's pixels outside), normalised as (value / 255 - mean[i]) / deviation[i] -> out [T][I][H][W][LANES]. A null move copies.
+// from the image's centre -> input pixel from the centre: y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5; bilinear, zero
+// or the `border`'s pixels outside), normalised as (value / 255 - mean[i]) / deviation[i] -> out [T][I][H][W][LANES]. A
+// null move copies.
 void load_batch(const unsigned char *images, const long *index, const float *move, const float *mean,
-                const float *deviation, float *out, int T, int I, int H, int W) {
+                const float *deviation, float *out, int T, int I, int H, int W, int border) {
 #pragma omp parallel for schedule(dynamic)
   for (int t = 0; t < T; t++)
     for (int lane = 0; lane < LANES; lane++) {
@@ -61,12 +62,16 @@ void load_batch(const unsigned char *images, const long *index, const float *mov
             if (!m) { *o = image[y * W + x] * scale + offset; continue; }
             float cy = y - 0.5f * (H - 1), cx = x - 0.5f * (W - 1);
             float fy = m[0] * cy + m[1] * cx + m[2] + 0.5f * (H - 1), fx = m[3] * cy + m[4] * cx + m[5] + 0.5f * (W - 1);
-            fy = fy > 0 ? (fy < H - 1 ? fy : H - 1) : 0;
-            fx = fx > 0 ? (fx < W - 1 ? fx : W - 1) : 0;
-            int y0 = (int)fy, x0 = (int)fx, down = y0 + 1 < H ? W : 0, right = x0 + 1 < W;
+            if (border) {
+              fy = fy > 0 ? (fy < H - 1 ? fy : H - 1) : 0;
+              fx = fx > 0 ? (fx < W - 1 ? fx : W - 1) : 0;
+            }
+            if (!(fy > -1 && fx > -1 && fy < H && fx < W)) { *o = offset; continue; }
+            int y0 = (int)(fy + 1) - 1, x0 = (int)(fx + 1) - 1;
             float ay = fy - y0, ax = fx - x0;
             const unsigned char *q = image + y0 * W + x0;
-            float v00 = q[0], v01 = q[right], v10 = q[down], v11 = q[down + right];
+            float v00 = y0 >= 0 && x0 >= 0 ? q[0] : 0, v01 = y0 >= 0 && x0 + 1 < W ? q[1] : 0;
+            float v10 = y0 + 1 < H && x0 >= 0 ? q[W] : 0, v11 = y0 + 1 < H && x0 + 1 < W ? q[W + 1] : 0;
             float value = (1 - ay) * ((1 - ax) * v00 + ax * v01) + ay * ((1 - ax) * v10 + ax * v11);
             *o = value * scale + offset;
           }
