@@ -170,3 +170,24 @@ def test_double_precision_is_exact(wavelet, level):
         network.train()(images[member]).square().sum().backward()
         gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
         torch.testing.assert_close(stack.flat.grad[member], gradient, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("level", [1, 2])
+def test_gradients_do_not_depend_on_the_threads(upsampling, level):
+    """Nor on which thread happens to work on what: sums are in the groups' order."""
+    if kernels.library() is None:
+        pytest.skip("no C++ compiler")
+    config = LiteConfig(in_channels=1, final_dim=8, depth=2, level=level, upsampling=upsampling, stride=1)
+    images, before, found = to_lanes(torch.randn(1, 8 * LANES, 1, 16, 16)), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 2, 3):
+            torch.set_num_threads(threads)
+            stack = Stack(config, [0])
+            torch.set_num_threads(1)  # PyTorch's own sums may differ
+            stack(images)[0].square().sum().backward()
+            found.append(stack.flat.grad)
+    finally:
+        torch.set_num_threads(before)
+        kernels.library().threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])

@@ -221,7 +221,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
     long sizes[DECONV] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C};
     long starts[DECONV] = {0}, each = 0;
     for (int i = 0; i < DECONV; i++) { starts[i] = each; each += sizes[i]; }
-    Gradients gradients(K * each);
+    Gradients gradients(K, G, each);
 #pragma omp parallel
     {
       Scratch space(3 * M * STRIP), dz(C * most), back(C * most), wide(up == BILINEAR ? R * full : 0), narrow(R * q);
@@ -230,7 +230,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
         int m = t / G;
         Block block(flat, P, m, own);
         const float *transposed = deeper.data() + (long)m * 2 * M * C;
-        float *mine = gradients.mine() + m * each;
+        float *mine = gradients.of(t);
         vec *S = (vec *)s + t * C * q, *g = (vec *)ds + t * C * q;
         const vec *Z = (const vec *)z[d] + t * C * q;
         for (int strip = 0; strip < small.count(); strip++) {
@@ -267,10 +267,10 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
     }
     for (int m = 0; m < K; m++)
       for (int i = 0; i < DECONV; i++)
-        if (own[i] >= 0) gradients.add(m * each + starts[i], sizes[i], dflat + m * P + own[i]);
+        if (own[i] >= 0) gradients.add(m, starts[i], sizes[i], dflat + m * P + own[i]);
   }
   long each = R * C + R;  // the reduction's gradient by x, and its bias's
-  Gradients gradients(K * D * each);
+  Gradients gradients(K, G, D * each);
 #pragma omp parallel
   {
     Scratch rows(C * lead), grad(C * lead), reduced(R * 4 * most);
@@ -283,11 +283,11 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
           std::memcpy((void *)(grad.get() + c * lead), (const vec *)dout + first + c * full, n * sizeof(vec));
         }
         for (int d = 0; d < D; d++) {
-          long own = (long)(t / G) * D + d;
-          float *mine = gradients.mine() + own * each;
+          const float *transposed = turned.data() + ((long)(t / G) * D + d) * R * C;
+          float *mine = gradients.of(t) + d * each;
           haar_adjoint((const vec *)u[d] + t * C * q + small.start(strip), nullptr, R, 2 * small.rows(strip), W,
                        reduced.get(), n);
-          mm(C, R, n, turned.data() + own * R * C, R, reduced.get(), n, grad.get(), lead, nullptr, true);
+          mm(C, R, n, transposed, R, reduced.get(), n, grad.get(), lead, nullptr, true);
           outer(R, C, n, reduced.get(), n, rows.get(), lead, mine, C, mine + R * C);
         }
         for (int c = 0; c < C; c++)
@@ -298,6 +298,6 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
     for (int d = 0; d < D; d++)
       for (int i : {REDUCTION, REDUCTION_BIAS})
         if (long at = offsets[(long)d * PARTS + i]; at >= 0)
-          gradients.add(((long)m * D + d) * each + (i ? R * C : 0), i ? R : R * C, dflat + m * P + at);
+          gradients.add(m, d * each + (i ? R * C : 0), i ? R : R * C, dflat + m * P + at);
 }
 }

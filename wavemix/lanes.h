@@ -1,7 +1,7 @@
 // What the CPU kernels share. Every feature map is [member][group][channel][height][width][LANES]: the innermost
 // axis is LANES images of one group, so that each operation is a full-width vector operation whatever the number
 // of channels is, and one group's feature map stays in the second-level cache while it is worked on. Kernels are
-// parallel over (member, group); weight gradients go to one buffer a thread and are added up at the end. The
+// parallel over (member, group); weight gradients go to one buffer a group and are added up at the end. The
 // functions here work on one group.
 #pragma once
 #include <cmath>
@@ -160,20 +160,21 @@ static void outer(int O, int C, long P, const vec *D, long ldd, const vec *X, lo
     }
 }
 
-// One gradient buffer a thread, added up in thread order.
+// One gradient buffer a group, added up in the groups' order: which thread worked on what makes no difference.
 struct Gradients {
-  long size;
+  int members, groups;
+  long size;  // of one member's gradients
   std::vector<float> buffer;
-  explicit Gradients(long size) : size(size), buffer(size * omp_get_max_threads(), 0.f) {}
-  float *mine() { return buffer.data() + size * omp_get_thread_num(); }
-  void into(float *out) const {
-    std::memset(out, 0, size * sizeof(float));
-    for (size_t t = 0; t * size < buffer.size(); t++)
-      for (long i = 0; i < size; i++) out[i] += buffer[t * size + i];
+  Gradients(int members, int groups, long size)
+      : members(members), groups(groups), size(size), buffer((long)members * groups * size, 0.f) {}
+  float *of(long group) { return buffer.data() + group * size; }
+  void add(int member, long start, long count, float *out) const {  // one part of them, onto what is there
+    for (int g = 0; g < groups; g++)
+      for (long i = 0; i < count; i++) out[i] += buffer[((long)member * groups + g) * size + start + i];
   }
-  void add(long start, long count, float *out) const {  // one part of it, onto what is there
-    for (size_t t = 0; t * size < buffer.size(); t++)
-      for (long i = 0; i < count; i++) out[i] += buffer[t * size + start + i];
+  void into(float *out) const {
+    std::memset(out, 0, members * size * sizeof(float));
+    for (int m = 0; m < members; m++) add(m, 0, size, out + m * size);
   }
 };
 struct Scratch {  // aligned working memory of one thread

@@ -116,7 +116,7 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
   long each = (long)O * (depthwise ? taps : rows);
   int strip = 64 / z.w > 1 ? 64 / z.w : 1;  // rows at once
   int some = !depthwise && taps % 2 ? 2 : 1;  // channels at once: 3x3 taps of two fill whole tiles
-  Gradients dw(dweight ? K * each : 0), db(dbias ? (long)K * O : 0);
+  Gradients dw(K, G, dweight ? each : 0), db(K, G, dbias ? O : 0);
   std::vector<float> turned(dx ? K * each : 0);  // [k][rows][O]
   if (dx && !depthwise)
     for (int m = 0; m < K; m++)
@@ -140,12 +140,12 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
           for (int i = 0; i < I; i += some) {
             int channels = I - i < some ? I - i : some;
             gather_rows(z, (const vec *)x + (shared ? t % G : t) * in + (long)i * H * W, channels, r, n, patch.get());
-            float *b = dbias && (depthwise || i == 0) ? db.mine() + (long)m * O : nullptr;
+            float *b = dbias && (depthwise || i == 0) ? db.of(t) : nullptr;
             if (depthwise)
-              outer(1, taps, (long)n * z.w, d + i * ldd, ldd, patch.get(), (long)n * z.w, dw.mine() + m * each + i * taps,
+              outer(1, taps, (long)n * z.w, d + i * ldd, ldd, patch.get(), (long)n * z.w, dw.of(t) + i * taps,
                     taps, b ? b + i : nullptr);
             else
-              outer(O, channels * taps, (long)n * z.w, d, ldd, patch.get(), (long)n * z.w, dw.mine() + m * each + i * taps, rows, b);
+              outer(O, channels * taps, (long)n * z.w, d, ldd, patch.get(), (long)n * z.w, dw.of(t) + i * taps, rows, b);
           }
         }
       for (int r = 0; dx && r < z.h; r++) {
@@ -191,7 +191,7 @@ void down_forward(const float *x, const float *weight, const float *bias, float 
 
 void down_backward(const float *x, const float *weight, float **dbands, float *dx, float *dweight, float *dbias, int K,
                    int G, int C, int R, int H, int W, int levels) {
-  Gradients dw((long)K * R * C), db((long)K * R);
+  Gradients dw(K, G, (long)R * C), db(K, G, R);
   std::vector<float> turned((long)K * R * C);
   for (int m = 0; m < K; m++) transpose(weight + (long)m * R * C, R, C, turned.data() + (long)m * R * C);
 #pragma omp parallel
@@ -209,8 +209,7 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
       }
       long P = (long)H * W;
       mm(C, R, P, turned.data() + (long)m * C * R, R, grad, P, (vec *)dx + (long)t * C * P, P, nullptr, false);
-      outer(R, C, P, grad, P, (const vec *)x + (long)t * C * P, P, dw.mine() + (long)m * R * C, C,
-            db.mine() + (long)m * R);
+      outer(R, C, P, grad, P, (const vec *)x + (long)t * C * P, P, dw.of(t), C, db.of(t));
     }
   }
   dw.into(dweight);
@@ -234,7 +233,7 @@ void mlp_forward(const float *u, const float *w1, const float *b1, const float *
 
 void mlp_backward(const float *u, const float *w1, const float *b1, const float *w2, const float *dz, float *du,
                   float *dw1, float *db1, float *dw2, float *db2, int K, int G, int C, int M, int F, long P, int kind) {
-  Gradients g1((long)K * M * C), gb1((long)K * M), g2((long)K * F * M), gb2((long)K * F);
+  Gradients g1(K, G, (long)M * C), gb1(K, G, M), g2(K, G, (long)F * M), gb2(K, G, F);
   std::vector<float> t1((long)K * M * C), t2((long)K * F * M);
   for (int m = 0; m < K; m++) {
     transpose(w1 + (long)m * M * C, M, C, t1.data() + (long)m * M * C);
@@ -249,8 +248,7 @@ void mlp_backward(const float *u, const float *w1, const float *b1, const float 
       feedforward_backward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr,
                            t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, (const vec *)u + (long)t * C * P,
                            (const vec *)dz + (long)t * F * P, (vec *)du + (long)t * C * P,
-                           g1.mine() + (long)m * M * C, gb1.mine() + (long)m * M, g2.mine() + (long)m * F * M,
-                           gb2.mine() + (long)m * F, space.get());
+                           g1.of(t), gb1.of(t), g2.of(t), gb2.of(t), space.get());
     }
   }
   g1.into(dw1); g2.into(dw2);

@@ -237,7 +237,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
     long sizes[GAMMA] = {(long)R * C, R, (long)M * C, M, (long)F * M, F, 16l * C * F, C};
     long starts[GAMMA] = {0}, each = 0;
     for (int i = 0; i < GAMMA; i++) { starts[i] = each; each += sizes[i]; }
-    Gradients gradients(K * each);
+    Gradients gradients(K, G, each);
 #pragma omp parallel
     {
       Scratch reduced(R * full), space(3 * M * STRIP), bands(C * q), back(C * q), padded(deconv.wide());
@@ -246,7 +246,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
         int m = t / G;
         Block block(flat, P, m, own);
         const float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
-        float *mine = gradients.mine() + m * each;
+        float *mine = gradients.of(t);
         vec *g = (vec *)dx + t * C * full, *x = (vec *)map + t * C * full, *DZ = (vec *)dz + t * F * q;
         const vec *after = (d == D - 1 ? (const vec *)out : (const vec *)map) + t * C * full;
         if (d == D - 1) std::memcpy((void *)g, (const vec *)dout + t * C * full, C * full * sizeof(vec));
@@ -283,7 +283,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
     }
     for (int m = 0; m < K; m++)
       for (int i = 0; i < GAMMA; i++)
-        if (own[i] >= 0) gradients.add(m * each + starts[i], sizes[i], dflat + m * P + own[i]);
+        if (own[i] >= 0) gradients.add(m, starts[i], sizes[i], dflat + m * P + own[i]);
   }
 }
 }
