@@ -7,7 +7,6 @@ hope for; a wide prior worth one trial stands in for the first ones.
 
 import math
 
-PATIENCE = 0.25  # fraction of the epochs before which no curve is given up
 PRIOR = 0.9  # log error that a training of a tiny network loses from start to end
 # deviation of the gain left at the end and for each e-fold of epochs to come: of recorded MNIST and Fashion-MNIST
 # curves of 6 and 24 epochs, whose gains from the first of 24 epochs on differ by 1.2

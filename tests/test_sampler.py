@@ -237,6 +237,25 @@ def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
     assert after > before and not pruned
 
 
+def test_curves_that_gain_most_of_it_late_are_not_given_up():
+    """A recipe that begins with smaller images: until half time all look hopeless to who has not seen one end."""
+    chosen = sampler(epochs=6)
+    ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
+
+    def late(trial):
+        end = objective(trial)
+        for epoch in range(1, 7):
+            value = 1 - (1 - end) * (6 if epoch <= 3 else 1.1)
+            trial.report(value if epoch < 6 else end, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return end
+
+    ours.optimize(late, n_trials=25)
+    assert ours.trials[0].state == TrialState.COMPLETE
+    assert cost(chosen.incumbent(ours).params) <= 1.2 * min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+
+
 def test_what_passed_by_luck_is_no_incumbent():
     ours, chosen = study(), sampler()
     for knobs in ALL[::3]:
