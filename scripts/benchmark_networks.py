@@ -20,7 +20,7 @@ from compare_upstream import Unavailable, obtain
 from side_by_side import ROOT, arguments, devices, medians, print_table, record, spread
 
 from search.records import Confirmation, read_all
-from search.tables import base_label, winners
+from search.tables import base_label, label, winners
 from search.upstream import PUBLISHED, Published
 
 OURS = "ours"
@@ -29,7 +29,7 @@ INFERENCE = 256  # images of a batch that is classified
 
 def published_of(run: Confirmation) -> Published | None:
     """Upstream's row with this confirmation's data set and target."""
-    return next((p for p in PUBLISHED if base_label(run.dataset.label) == p.label and p.target == run.target), None)
+    return next((p for p in PUBLISHED if base_label(label(run.dataset)) == p.label and p.target == run.target), None)
 
 
 def measure(

@@ -140,7 +140,7 @@ class Play:
     seconds: float = 0.0  # in the sampler
     trained: int = 0
     lucky: bool = False  # the last incumbent is below the target
-    shown: LiteConfig | None = None  # the last incumbent
+    shown: LiteConfig | None = None  # the last incumbent within the budget
 
     def at(self, compute: float) -> int:
         return next(count for spent, count in reversed(self.steps) if spent <= compute)
@@ -156,7 +156,7 @@ class Contender:
     below: bool = True
     pruner: Callable[[int], optuna.pruners.BasePruner] = lambda epochs: optuna.pruners.NopPruner()
     objectives: int = 1
-    most: float = math.inf  # compute, where the sampler itself is too slow for all of it
+    most: float = math.inf  # trainings of the published network, where the sampler itself is too slow for more
 
 
 def frontier(task: Task, seed: int) -> FrontierSampler:
@@ -193,7 +193,7 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
     }
     rng, shown = np.random.default_rng((seed, 1)), None
     result, below = Play([(0.0, task.ceiling)]), task.ceiling + 1
-    while result.compute < min(budget, contender.most):
+    while result.compute < budget:
         start = time.perf_counter()
         trial = study.ask(distributions)
         result.seconds += time.perf_counter() - start
@@ -232,7 +232,8 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
         elif last >= task.threshold and cost < below:
             shown = config
         if shown and shown.parameters() != below:
-            below, result.shown = shown.parameters(), shown
+            below = shown.parameters()
+            result.shown = shown if result.compute <= budget else result.shown
             result.lucky = not task.passes(shown)
             result.steps.append((result.compute, task.ceiling if result.lucky else below))
     return result
@@ -252,7 +253,7 @@ def job(path: Path, target: float, ceiling: int, name: str, seed: int, budget: f
     warnings.simplefilter("ignore")
     problem = surrogate(path).problem(seed)
     task = Task(problem, target, ceiling, problem.epochs)
-    return play(task, CONTENDERS[name], seed, budget), task.optimum() if name == OURS else 0
+    return play(task, CONTENDERS[name], seed, min(budget, CONTENDERS[name].most)), task.optimum() if name == OURS else 0
 
 
 def median(values: list[float]) -> float:

@@ -84,7 +84,7 @@ def job(path: Path, name: str, seed: int, minutes: float, data_dir: Path | None)
     task = Trainings(data_dir, seed)
     result: Play = play(task, CONTENDERS[name], seed, minutes)
     kept = asdict(result) | {"shown": None, "judged": []}
-    if result.shown and result.at(minutes) == result.shown.parameters():
+    if result.shown:
         kept |= {"shown": result.shown.model_dump(mode="json"), "judged": task.judged(result.shown)}
     replace(path, json.dumps(kept).encode())
     return job(path, name, seed, minutes, data_dir)  # as it was kept

@@ -30,6 +30,7 @@ from side_by_side import arguments, devices, print_table, record, seconds_each
 from wavemix import kernels
 from wavemix.config import LiteConfig
 from wavemix.kernels import LANES
+from wavemix.operations import UPSAMPLINGS
 
 NETWORKS = {
     "CIFAR Lite-64/6 deconv": (LiteConfig(final_dim=64, depth=6, mult=2, upsampling="deconv"), 32),
@@ -128,24 +129,28 @@ def _reduced(pixels: int, c: int) -> float:
     return pixels * (2 * c * (c // 4) + c)
 
 
-def chain_forward(
-    x, out, s, flat, P, where, u, z, mean, variance, members, groups, c, hidden, height, width, depth, *_
-):
+def _interpolated(pixels: int, c: int, up: int) -> float:
+    """FLOPs of bilinear up-sampling of the reduced channels with the transform behind it; nearest needs none."""
+    return 2 * pixels * (c // 4) * 4 if up == UPSAMPLINGS["bilinear"] else 0
+
+
+def chain_forward(x, out, s, flat, P, where, u, z, mean, variance, *shape):
+    members, groups, c, hidden, height, width, depth, up = shape[:8]
     pixels = _pixels(members, groups, height, width)
     branch = pixels // 4 * 2 * hidden * 2 * c + pixels // 4 * c * 4  # BatchNorm and the sum s
     # x is reduced for every block, the reduced s from the second one on; up-sampling it counts as a transform
-    sums = pixels // 4 * 2 * c * (c // 4) + 2 * pixels * (c // 4) * 4
+    sums = pixels // 4 * 2 * c * (c // 4) + _interpolated(pixels, c, up)
     flops = depth * (_reduced(pixels, c) + branch) + (depth - 1) * sums + pixels * c
     small = FLOAT * pixels // 4 * c
     return flops, 12 * small + depth * 2 * small + depth * 4 * small  # x twice, out; u, z; s read and written, z, u
 
 
 def chain_backward(x, dout, s, dx, ds, flat, P, where, u, z, mean, variance, dflat, *shape):
-    members, groups, c, hidden, height, width, depth = shape[:7]
+    members, groups, c, hidden, height, width, depth, up = shape[:8]
     pixels = _pixels(members, groups, height, width)
     # both products' two gradients and the hidden layer again; the reduction's gradients by x, and by s twice a quarter
     branch = pixels // 4 * 2 * hidden * c * 5 + pixels // 4 * c * 8
-    sums = 2 * pixels // 4 * 2 * c * (c // 4) + 2 * pixels * (c // 4) * 4
+    sums = 2 * pixels // 4 * 2 * c * (c // 4) + _interpolated(pixels, c, up)
     flops = depth * (pixels * (4 * c * (c // 4) + c) + branch) + (depth - 1) * sums
     small = FLOAT * pixels // 4 * c
     return flops, 16 * small + depth * 8 * small  # x, dout twice, dx; z, u twice, s and ds read and written

@@ -91,7 +91,7 @@ class FrontierSampler(BaseSampler):
         self.kernel = Kernel(len(self.features))
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None
-        self._priors: dict[int, tuple[Survey, Candidate]] = {}  # by trial, for pruning
+        self._judged: dict[int, tuple[Survey, Candidate]] = {}  # by trial, without its own curve: for pruning
         self._fallback = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -146,9 +146,9 @@ class FrontierSampler(BaseSampler):
         cost = self.cost_of(trial)
         if cost is None:
             return 1.0
-        if trial.number not in self._priors:
-            self._priors = {trial.number: (self._survey(study, trial.number), Candidate(trial.params, cost, 1.0))}
-        survey, candidate = self._priors[trial.number]
+        if trial.number not in self._judged:
+            self._judged = {trial.number: (self._survey(study, trial.number), Candidate(trial.params, cost, 1.0))}
+        survey, candidate = self._judged[trial.number]
         end = None
         if trial.intermediate_values and self.epochs:
             end = self.history(study).curves.end(*max(trial.intermediate_values.items()), self.target)
@@ -167,7 +167,7 @@ class FrontierSampler(BaseSampler):
     def history(self, study: Study) -> History:
         """The study's trials up to now; what is known of finished ones is kept between calls."""
         if self._history is None or self._history[0] != study.study_name:
-            self._history, self._priors = (study.study_name, History(self)), {}
+            self._history, self._judged = (study.study_name, History(self)), {}
         return self._history[1].updated(study.get_trials(deepcopy=False))
 
     def _survey(self, study: Study, number: int | None = None) -> Survey:

@@ -3,7 +3,8 @@
 // the small map s is the sum of what the blocks before had added before up-sampling. Reduction and wavelet transform are
 // linear too, and so no block touches a map of full size: what they make of x is computed for all blocks in one pass over
 // x, what they make of up(s) from the reduced s. Backward likewise: blocks pass on the gradient of s, and one pass at the
-// end adds what their reductions pass on to x. The threads meet once a block, for BatchNorm's statistics; those of an
+// end adds what their reductions pass on to x. (Where there is no backward pass, and so nothing is kept, every block
+// reduces x again.) The threads meet once a block, for BatchNorm's statistics; those of an
 // interpolated map are functions of the small one.
 #include "chain.h"
 
@@ -126,7 +127,7 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
               const vec *near = S + small.at(c, i / 2), *from = (const vec *)x + at;
               vec *to = (vec *)out + at;
               if (up == BILINEAR)
-                bilinear_row(near, S + small.at(c, far_row(i, h)), w, 1, 0, [=](int j, vec e) { to[j] = from[j] + e; });
+                bilinear_row(near, S + small.at(c, far_row(i, h)), w, [=](int j, vec e) { to[j] = from[j] + e; });
               else
                 for (int j = 0; j < W; j++) to[j] = from[j] + near[j / 2];
             }
@@ -146,7 +147,7 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
             for (int r = 0; r < R; r++)
               for (int i = 2 * strip * small.per; i < 2 * (strip * small.per + small.rows(strip)); i++, o += W) {
                 const vec *plane = narrow.get() + r * q;
-                bilinear_row(plane + (long)i / 2 * w, plane + (long)far_row(i, h) * w, w, 1, 0,
+                bilinear_row(plane + (long)i / 2 * w, plane + (long)far_row(i, h) * w, w,
                              [=](int j, vec e) { o[j] = e; });
               }
             haar(reduced.get(), R, 2 * small.rows(strip), W, more.get());
@@ -178,7 +179,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
   float count = (float)(up == NEAREST ? q : full) * LANES * G;
   std::vector<double> part((long)K * G * C * 2);
   std::vector<float> turned((long)K * D * R * C), deeper((long)K * 2 * M * C);
-  std::vector<Affine> sums((long)K * C);
+  std::vector<Sums> sums((long)K * C);
   for (int m = 0; m < K; m++)
     for (int d = 0; d < D; d++)
       transpose(Block(flat, P, m, offsets + (long)d * PARTS).part[REDUCTION], R, C, turned.data() + ((long)m * D + d) * R * C);
@@ -237,10 +238,11 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
           long n = small.pixels(strip), start = small.start(strip);
           for (int c = 0; c < C; c++) {
             long at = ((long)d * K + m) * C + c;
-            Affine norm = block.norm(c, mean[at], variance[at], eps), sum = sums[(long)m * C + c];
+            Affine norm = block.norm(c, mean[at], variance[at], eps);
+            Sums sum = sums[(long)m * C + c];
             for (long p = start + c * n; p < start + (c + 1) * n; p++) S[p] -= Z[p] * norm.scale + norm.shift;
-            normalise(small, up, strip, c, Z, g, norm.scale, sum.shift / count,
-                      sum.scale / count / std::sqrt(variance[at] + eps), mean[at], dz.get() + c * n);
+            normalise(small, up, strip, c, Z, g, norm.scale, sum.gradient / count,
+                      sum.product / count / std::sqrt(variance[at] + eps), mean[at], dz.get() + c * n);
           }
           vec *U = (vec *)u[d] + t * C * q + start;
           feedforward_backward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed,

@@ -34,9 +34,10 @@ static void combine(const std::vector<double> &part, int K, int G, int C, double
     }
 }
 
-// Sums over the groups of one member's channel of what each group measured: a gradient's, and its product's with the
-// normalised map. Added to the gradients of BETA and GAMMA.
-static Affine measured(const std::vector<double> &part, int m, int G, int C, int c, const long *own, float *dflat) {
+struct Sums { float gradient, product; };  // of a gradient, and of its product with the normalised map
+
+// Those of one member's channel, from what each group measured. Added to the gradients of BETA and GAMMA.
+static Sums measured(const std::vector<double> &part, int m, int G, int C, int c, const long *own, float *dflat) {
   double s1 = 0, s2 = 0;
   for (int g = 0; g < G; g++) {
     s1 += part[(((long)m * G + g) * C + c) * 2];
@@ -44,5 +45,5 @@ static Affine measured(const std::vector<double> &part, int m, int G, int C, int
   }
   dflat[own[BETA] + c] += s1;
   dflat[own[GAMMA] + c] += s2;
-  return {(float)s2, (float)s1};
+  return {(float)s1, (float)s2};
 }

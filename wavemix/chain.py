@@ -54,10 +54,9 @@ def chain(
     then there is no backward pass.
     """
     blocks = _Transposed if config.upsampling == "deconv" else _Interpolated
-    if given is not None:
-        with torch.no_grad():
-            return blocks.apply(x, flat, config, where, *given)
-    return blocks.apply(x, flat, config, where, None, None)
+    if given is not None or not torch.is_grad_enabled():
+        x, flat = x.detach(), flat.detach()  # nothing is kept
+    return blocks.apply(x, flat, config, where, *(given or (None, None)))
 
 
 class _Interpolated(torch.autograd.Function):

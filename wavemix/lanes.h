@@ -18,7 +18,7 @@ static void omp_set_num_threads(int) {}
 constexpr int LANES = 16;
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
-static inline vec all(float a) { return a - vec{}; }  // not vec{} + a, which is an addition: -0 is no 0 + -0
+static inline vec all(float a) { return a - vec{}; }  // vec{} + a stays an addition: 0 + -0 is 0
 typedef float vec8 __attribute__((vector_size(32)));
 typedef float vec4 __attribute__((vector_size(16)));
 static inline float total(vec v) {  // pairwise
@@ -262,13 +262,12 @@ static void feedforward_backward(int C, int M, int F, long P, int kind, const fl
 // Up-sampling before BatchNorm: none, nearest, bilinear (align_corners=False).
 enum Up { NONE, NEAREST, BILINEAR };
 
-// One row of 2w pixels, between the rows `near` and `far` of [h][w]: `put(j, value)` gets each of scale * z + shift.
+// One row of 2w pixels, between the rows `near` and `far` of [h][w]: `put(j, value)` gets each.
 template <class Put>
-static inline void bilinear_row(const vec *near, const vec *far, int w, float scale, float shift, Put put) {
-  float most = 0.75f * scale, rest = 0.25f * scale;  // the weights' sum is 1: the shift can come first
-  vec left = most * near[0] + rest * far[0] + shift, here = left;
+static inline void bilinear_row(const vec *near, const vec *far, int w, Put put) {
+  vec left = 0.75f * near[0] + 0.25f * far[0], here = left;
   for (int j = 0; j < w; j++) {
-    vec right = j + 1 < w ? most * near[j + 1] + rest * far[j + 1] + shift : here;
+    vec right = j + 1 < w ? 0.75f * near[j + 1] + 0.25f * far[j + 1] : here;
     vec middle = 0.75f * here;
     put(2 * j, middle + 0.25f * left);
     put(2 * j + 1, middle + 0.25f * right);
@@ -282,7 +281,7 @@ static inline int far_row(int row, int h) {  // of large row `row`, whose near o
 }
 static inline void bilinear(const vec *z, int h, int w, vec *out) {  // [h][w] -> [2h][2w]
   for (int i = 0; i < 2 * h; i++, out += 2 * w)
-    bilinear_row(z + (long)i / 2 * w, z + (long)far_row(i, h) * w, w, 1, 0, [=](int j, vec value) { out[j] = value; });
+    bilinear_row(z + (long)i / 2 * w, z + (long)far_row(i, h) * w, w, [=](int j, vec value) { out[j] = value; });
 }
 // The adjoint: one row of w pixels from the four large rows around it.
 static inline void bilinear_adjoint_row(const vec *a, const vec *b, const vec *c, const vec *d, int w, vec *out) {

@@ -209,7 +209,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
   Transposed deconv(C, F, h, w);
   std::vector<double> part((long)K * G * C * 2);
   std::vector<float> turned((long)K * (R * C + M * C + F * M));
-  std::vector<Affine> sums((long)K * C);
+  std::vector<Sums> sums((long)K * C);
   // sums over a group of dout and of dout * (normalised map) of block d's BatchNorm
   auto measure = [&](int d, int t, const vec *gradient) {
     for (int c = 0; c < C; c++) {
@@ -252,8 +252,9 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
         if (d == D - 1) std::memcpy((void *)g, (const vec *)dout + t * C * full, C * full * sizeof(vec));
         for (int c = 0; c < C; c++) {
           long at = ((long)d * K + m) * C + c;
-          Affine norm = block.norm(c, mean[at], variance[at], eps), sum = sums[(long)m * C + c];
-          float a = sum.shift / count, b = sum.scale / count / std::sqrt(variance[at] + eps), middle = mean[at];
+          Affine norm = block.norm(c, mean[at], variance[at], eps);
+          Sums sum = sums[(long)m * C + c];
+          float a = sum.gradient / count, b = sum.product / count / std::sqrt(variance[at] + eps), middle = mean[at];
           const vec *y = (const vec *)v[d] + (t * C + c) * full, *dy = g + c * full;
           vec *rows = padded.get() + (long)c * (H + 2) * (W + 2), bias = {};
           for (int i = -1; i <= H; i++, rows += W + 2) {
