@@ -22,7 +22,7 @@ PUBLISHED = {
     "ff_channel": ("C", "C/2"),
 }
 EXTENDED = PUBLISHED | {
-    "depth": (*range(1, 13), 14, 16, 20),
+    "depth": (*range(1, 17), 20),
     "initial_conv": ("strided", "single", "separable"),
     "kernel": (3, 5, 7),
     "shared": (False, True),
