@@ -9,7 +9,8 @@ nothing else runs on it. Nothing starts warm. At the end each contender's incumb
 outside the time: an incumbent whose mean misses the target had passed by luck.
 
 Contenders run side by side, one a core. Each one that ends is kept under `results/studies`, so that a run that was cut
-off, or one with other contenders, goes on from there. When the plays of a seed are complete, they are recorded.
+off, or one with other contenders, goes on from there; after a change of the code, delete those it concerns
+(`play-*.json`). When the plays of a seed are complete, they are recorded.
 """
 
 import argparse
