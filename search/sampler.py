@@ -43,6 +43,8 @@ from .process import Features, Kernel
 from .survey import Candidate, History, Observation, Survey
 
 CUT = 0.1  # probability of reaching the target below which a training is pruned
+TOLD = 0.5  # unless it is still more than this share of what it was before the training's own curve
+WHOLE = 3  # complete curves without which none is: one alone may be odd, and pruned ones would never correct it
 CLIMBERS, ROUNDS = 6, 4  # candidates whose neighbours are looked at, and how often
 # share of a typical training that any trial costs: otherwise what trains fastest is tried in every variation
 OVERHEAD = 0.1
@@ -155,14 +157,17 @@ class FrontierSampler(BaseSampler):
         return survey.reach(candidate, end)
 
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether to stop a training: never before a whole curve has been seen, which alone tells what is to come.
+        """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
 
-        A recipe that begins with smaller images, for one, gains far more in its second half than others do.
+        A recipe that begins with smaller images, for one, gains far more in its second half than others do. Where little
+        is likely to reach the target, what was proposed with little hope goes on until its own curve tells against it:
+        to stop it for another one of the same hope would gain nothing.
         """
         step = trial.last_step
-        if step is None or not self.epochs or step >= self.epochs or not self.history(study).curves.count:
+        if step is None or not self.epochs or step >= self.epochs or self.history(study).curves.count < WHOLE:
             return False
-        return self.reach(study, trial) < CUT
+        reach = self.reach(study, trial)
+        return reach < CUT and reach < TOLD * self._judged[trial.number][0].reach(self._judged[trial.number][1], None)
 
     def history(self, study: Study) -> History:
         """The study's trials up to now; what is known of finished ones is kept between calls."""
