@@ -159,9 +159,9 @@ class FrontierSampler(BaseSampler):
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
 
-        A recipe that begins with smaller images, for one, gains far more in its second half than others do. Where little
-        is likely to reach the target, what was proposed with little hope goes on until its own curve tells against it:
-        to stop it for another one of the same hope would gain nothing.
+        A recipe that begins with smaller images, for one, gains far more in its second half than others do. Where
+        little is likely to reach the target, what was proposed with little hope goes on until its curve tells
+        against it: to stop it for another one of the same hope would gain nothing.
         """
         step = trial.last_step
         if step is None or not self.epochs or step >= self.epochs or self.history(study).curves.count < WHOLE:
