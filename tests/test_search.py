@@ -82,10 +82,11 @@ def test_candidates_at_or_above_the_incumbent_are_refused_without_training(folde
 def test_hopeless_curves_are_pruned(folder, tmp_path):
     recipe = RECIPE.model_copy(update={"epochs": 20, "lr": 1e-5, "optimizer": "adamw"})
     search = engine(folder, tmp_path, target=0.99, recipe=recipe)
-    search.run(trials=2)
-    first, second = read(tmp_path / "bars.jsonl")
-    assert first.state == "complete" and len(first.curves[0]) == 20, "before a whole curve nothing is hopeless"
-    assert second.state == "pruned" and len(second.curves[0]) < 20
+    search.run(trials=4)
+    *first, last = read(tmp_path / "bars.jsonl")
+    assert len(first) == 3, "before three whole curves nothing is hopeless"
+    assert all(record.state == "complete" and len(record.curves[0]) == 20 for record in first)
+    assert last.state == "pruned" and len(last.curves[0]) < 20
 
 
 def test_nan_fails_the_trial_and_the_search_goes_on(folder, tmp_path):
