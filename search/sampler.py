@@ -93,7 +93,8 @@ class FrontierSampler(BaseSampler):
         self.kernel = Kernel(len(self.features))
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None
-        self._judged: dict[int, tuple[Survey, Candidate]] = {}  # by trial, without its own curve: for pruning
+        # by trial, for pruning: what is known without its own curve, and its probability of reaching the target by that
+        self._judged: dict[int, tuple[Survey, Candidate, float]] = {}
         self._fallback = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -149,12 +150,13 @@ class FrontierSampler(BaseSampler):
         if cost is None:
             return 1.0
         if trial.number not in self._judged:
-            self._judged = {trial.number: (self._survey(study, trial.number), Candidate(trial.params, cost, 1.0))}
-        survey, candidate = self._judged[trial.number]
-        end = None
-        if trial.intermediate_values and self.epochs:
-            end = self.history(study).curves.end(*max(trial.intermediate_values.items()), self.target)
-        return survey.reach(candidate, end)
+            survey, candidate = self._survey(study, trial.number), Candidate(trial.params, cost, 1.0)
+            self._judged = {trial.number: (survey, candidate, survey.reach(candidate, None))}
+        survey, candidate, hope = self._judged[trial.number]
+        if not (trial.intermediate_values and self.epochs):
+            return hope
+        epoch, accuracy = max(trial.intermediate_values.items())
+        return survey.reach(candidate, self.history(study).curves.end(epoch, accuracy, self.target))
 
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
@@ -167,7 +169,10 @@ class FrontierSampler(BaseSampler):
         if step is None or not self.epochs or step >= self.epochs or self.history(study).curves.count < WHOLE:
             return False
         reach = self.reach(study, trial)
-        return reach < CUT and reach < TOLD * self._judged[trial.number][0].reach(self._judged[trial.number][1], None)
+        if reach >= CUT:
+            return False
+        *_, hope = self._judged[trial.number]
+        return reach < TOLD * hope
 
     def history(self, study: Study) -> History:
         """The study's trials up to now; what is known of finished ones is kept between calls."""
@@ -190,7 +195,10 @@ class FrontierSampler(BaseSampler):
 
 
 class FrontierPruner(BasePruner):
-    """Stops a training whose probability of reaching the sampler's target has fallen below one in ten."""
+    """Stops a training whose probability of reaching the sampler's target has fallen below one in ten, by its curve.
+
+    Not before three trainings have run to their end (see `FrontierSampler.hopeless`).
+    """
 
     def __init__(self, sampler: FrontierSampler):
         self.sampler = sampler

@@ -4,8 +4,8 @@
 // linear too, and so no block touches a map of full size: what they make of x is computed for all blocks in one pass over
 // x, what they make of up(s) from the reduced s. Backward likewise: blocks pass on the gradient of s, and one pass at the
 // end adds what their reductions pass on to x. (Where there is no backward pass, and so nothing is kept, every block
-// reduces x again.) The threads meet once a block, for BatchNorm's statistics; those of an
-// interpolated map are functions of the small one.
+// reduces x again.) The threads meet once a block, for BatchNorm's statistics; those of an interpolated map are functions
+// of the small one.
 #include "chain.h"
 
 // Where the rows of a small map [channels][h][w] lie: in strips of `per` rows, each [channels][its rows][w]. A strip stays
