@@ -37,7 +37,6 @@ from search.environment import device_name
 from search.errors import UserError
 from search.recipe import Recipe
 from search.records import Trial, read
-from search.storage import connect
 from search.study import Search
 from search.worker import Study
 from wavemix import kernels
@@ -115,9 +114,9 @@ class Fleet:
         return [self.wait(pid) for pid in ended]
 
     def trials(self) -> list:
-        storage = connect(self.url)
-        trials = storage.get_all_trials(Study(self.url, self.name).id, deepcopy=False)
-        storage.remove_session()
+        study = Study(self.url, self.name)
+        trials = study.trials()
+        study.storage.close()
         return trials
 
     def look(self) -> None:
@@ -138,7 +137,9 @@ class Fleet:
             if code:
                 raise RuntimeError(message)
         for place in {"a", "b"}:
-            Study(self.url, self.name).stop()  # the directories are only opened
+            study = Study(self.url, self.name)
+            study.stop()  # the directories are only opened
+            study.storage.close()
             Search(
                 self.data, 0.9, RECIPE, results=self.folder / place, storage=self.url, name=self.name, **self.options()
             ).close()

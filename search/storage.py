@@ -84,6 +84,12 @@ class Patient:
         found = getattr(self.__dict__["once"], name)
         return functools.partial(self._call, found) if callable(found) else found
 
+    def close(self) -> None:
+        """End the connections of this process; a later call makes new ones."""
+        self.once.remove_session()
+        if engine := getattr(getattr(self.once, "_backend", None), "engine", None):
+            engine.dispose()
+
     def _call(self, function, *arguments, **options):
         end, pause = time.monotonic() + PATIENCE, 0.1
         while True:

@@ -97,7 +97,7 @@ class Search:
         self._waited = 0
         self.pool = Pool(self.space, self.tuning, seed, self._finished)
         url = storage or embedded(self.results, name)
-        self.presence = Presence(sqlite_file(url))
+        self.presence, self.storage = Presence(sqlite_file(url)), None
         try:
             self.storage = connect(url)
             self.study = self._open()
@@ -143,6 +143,8 @@ class Search:
 
     def close(self) -> None:
         """Leave the study to others."""
+        if self.storage is not None:
+            self.storage.close()
         self.presence.close()
 
     # --- the study ---------------------------------------------------------------------------------------------
