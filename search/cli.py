@@ -51,7 +51,7 @@ def search(
     data: DataName,
     target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
     budget: Annotated[str, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h.")] = "15m",
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials that the study is to have, instead of a time.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials the study is to have, instead of a time.")] = None,
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split, the sampler and the trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
