@@ -237,6 +237,30 @@ def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
     assert after > before and not pruned
 
 
+def test_what_was_proposed_with_little_hope_goes_on_until_its_own_curve_tells_against_it():
+    chosen = sampler(epochs=4)
+    ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
+    for knobs in ALL[::9]:
+        errors = [4 * (1 - value) for value in (*curve(knobs)[:-1], accuracy(knobs))]  # nothing comes near the target
+        ours.add_trial(
+            create_trial(
+                value=max(0.0, 1 - errors[-1]),
+                params=knobs,
+                distributions=distributions(),
+                intermediate_values={epoch: max(0.0, 1 - error) for epoch, error in enumerate(errors, 1)},
+            )
+        )
+    trial = ours.ask(distributions())
+    hope = chosen.reach(ours, ours.trials[-1])
+    assert hope < 0.1
+    mean, _ = chosen._judged[trial.number][0].predict([chosen._judged[trial.number][1]])
+    gain, _ = chosen.history(ours).curves.gain(1)
+    trial.report(1 - (1 - TARGET) * math.exp(float(mean[0]) + gain), 1)  # as expected of it
+    assert 0.5 * hope < chosen.reach(ours, ours.trials[-1]) < 0.1 and not trial.should_prune()
+    trial.report(0.1, 3)
+    assert chosen.reach(ours, ours.trials[-1]) < 0.5 * hope and trial.should_prune()
+
+
 def test_curves_that_gain_most_of_it_late_are_not_given_up():
     """A recipe that begins with smaller images: until half time all look hopeless to who has not seen one end."""
     chosen = sampler(epochs=6)
