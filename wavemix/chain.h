@@ -18,22 +18,6 @@ struct Block {  // one block's parameters of one member
   }
 };
 
-// Mean and sum of squared deviations of each group's channel, put together: Chan, Golub & LeVeque 1983.
-static void combine(const std::vector<double> &part, int K, int G, int C, double each, float *mean, float *variance) {
-  for (int m = 0; m < K; m++)
-    for (int c = 0; c < C; c++) {
-      double sum = 0, squares = 0;
-      for (int g = 0; g < G; g++) sum += part[(((long)m * G + g) * C + c) * 2];
-      double middle = sum / G;
-      for (int g = 0; g < G; g++) {
-        const double *a = &part[(((long)m * G + g) * C + c) * 2];
-        squares += a[1] + (a[0] - middle) * (a[0] - middle) * each;
-      }
-      mean[m * C + c] = middle;
-      variance[m * C + c] = squares / (each * G);
-    }
-}
-
 struct Sums { float gradient, product; };  // of a gradient, and of its product with the normalised map
 
 // Those of one member's channel, from what each group measured. Added to the gradients of BETA and GAMMA.

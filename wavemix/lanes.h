@@ -311,3 +311,19 @@ static inline void bilinear_gram_row(const vec *a, const vec *b, const vec *c, i
     here = right;
   }
 }
+
+// Mean and sum of squared deviations of each group's channel, put together: Chan, Golub & LeVeque 1983.
+static inline void combine(const std::vector<double> &part, int K, int G, int C, double each, float *mean, float *variance) {
+  for (int m = 0; m < K; m++)
+    for (int c = 0; c < C; c++) {
+      double sum = 0, squares = 0;
+      for (int g = 0; g < G; g++) sum += part[(((long)m * G + g) * C + c) * 2];
+      double middle = sum / G;
+      for (int g = 0; g < G; g++) {
+        const double *a = &part[(((long)m * G + g) * C + c) * 2];
+        squares += a[1] + (a[0] - middle) * (a[0] - middle) * each;
+      }
+      mean[m * C + c] = middle;
+      variance[m * C + c] = squares / (each * G);
+    }
+}

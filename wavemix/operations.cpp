@@ -281,18 +281,7 @@ void norm_up_forward(const float *z, const float *base, const float *gamma, cons
           part[((long)t * F + f) * 2 + 1] = total(m2);
         }
     }
-    for (int m = 0; m < K; m++)
-      for (int f = 0; f < F; f++) {
-        double sum = 0, m2 = 0;
-        for (int g = 0; g < G; g++) sum += part[(((long)m * G + g) * F + f) * 2];
-        double middle = sum / G;
-        for (int g = 0; g < G; g++) {
-          const double *a = &part[(((long)m * G + g) * F + f) * 2];
-          m2 += a[1] + (a[0] - middle) * (a[0] - middle) * seen * LANES;
-        }
-        mean[m * F + f] = middle;
-        variance[m * F + f] = m2 / ((double)seen * LANES * G);
-      }
+    combine(part, K, G, F, (double)seen * LANES, mean, variance);
   }
 #pragma omp parallel
   {
