@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from safetensors import SafetensorError
 
 from wavemix.config import LiteConfig
 
@@ -168,9 +167,9 @@ class Attempt:
                 checkpoint.keep()
                 self.put_back()
                 raise
-            except (OSError, SafetensorError) as error:  # the latter is what writing to a full disk raises
+            except OSError as error:
                 self.put_back()
-                reason = getattr(error, "strerror", None) or error
+                reason = error.strerror or error
                 raise UserError(f"trial {self.number} could not go on: {reason}") from error
             except (RuntimeError, MemoryError) as error:
                 self._broken(error, time.monotonic() - start)

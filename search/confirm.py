@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
@@ -287,7 +287,7 @@ def save_weights(path: Path, config: LiteConfig, recipe: Recipe, trained: Sequen
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))  # save_file would make it unreadable to others
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

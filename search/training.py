@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field, PrivateAttr
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wavemix import kernels
@@ -341,11 +341,11 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(
+        content = save(
             {key: value.cpu().contiguous() for key, value in tensors.items()},
-            temporary,
             {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)},
         )
+        temporary.write_bytes(content)  # not by save_file, whose files other workers' users can't read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -117,6 +117,7 @@ def test_weights_carry_configuration_recipe_and_seeds(lab, tmp_path):
     lab.accuracy = {1: [0.95] * 3}
     run(tmp_path, [Finalist(config(1), RECIPE)])
     (path,) = (tmp_path / "weights").iterdir()
+    assert path.stat().st_mode == (tmp_path / "toy.jsonl").stat().st_mode
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
         state = {k.removeprefix("1000001/"): file.get_tensor(k) for k in file.keys() if k.startswith("1000001/")}

@@ -102,6 +102,8 @@ def test_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch):
 def test_checkpoint_of_another_training_or_damaged_is_refused(tmp_path):
     path = tmp_path / "checkpoint"
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+    (tmp_path / "other").write_text("")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode, "others may go on from it where files are theirs"
     with pytest.raises(UserError, match="another training"):
         train(CONFIG, RECIPE, DATA, [1], checkpoint=path)
     path.write_bytes(path.read_bytes()[:100])
