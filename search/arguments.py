@@ -91,6 +91,8 @@ def seeds_of(text: str) -> list[int]:
         raise UserError(f"--seeds is a number of seeds or a list such as 7,8,9, not {text!r}") from error
     if len(numbers) == 1 and 0 < numbers[0] <= 64:
         return [FRESH + n for n in range(numbers[0])]
+    if max(numbers) >= 2**32:
+        raise UserError(f"--seeds: a seed is below {2**32}, not {max(numbers)}")
     if numbers == [0] or min(numbers) < 0 or len(set(numbers)) != len(numbers) or not 0 < len(numbers) <= 64:
         raise UserError(f"--seeds is a number from 1 to 64, or a list of different seeds, not {text!r}")
     return numbers

@@ -5,7 +5,6 @@ the built network, and by fvcore. Where upstream published a figure, it is the f
 """
 
 import importlib
-import json
 import os
 import re
 import sys
@@ -277,8 +276,3 @@ def _fvcore(network: nn.Module) -> int:
 def _line(error: Exception) -> str:
     text = str(error).strip()
     return " ".join(text.splitlines()[0].split()) if text else type(error).__name__
-
-
-def to_json(audits: Sequence[Audit]) -> str:
-    """Audits as one JSON array, without the environment, for `--json`."""
-    return json.dumps([audit.model_dump(mode="json", exclude={"environment", "created"}) for audit in audits], indent=1)

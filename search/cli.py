@@ -53,7 +53,7 @@ def search(
     budget: Annotated[str, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h.")] = "15m",
     trials: Annotated[int | None, typer.Option(min=1, help="Trials the study is to have, instead of a time.")] = None,
     family: Family = "extended",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split, the sampler and the trials.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Seed of validation split, sampler and trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
     max_parameters: Annotated[
@@ -77,10 +77,10 @@ def search(
     seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
     import time
 
-    from optuna.trial import TrialState
     from rich.console import Console
 
     from . import datasets
+    from .attempt import Unfinished
     from .confirm import Finalist, confirm_smallest
     from .display import Display, summary
     from .protocol import CEILINGS, VALIDATION
@@ -89,6 +89,7 @@ def search(
 
     began = time.monotonic()
     split = datasets.load(data, "train", data_dir)
+    datasets.check_test(data)
     plan = recipe_of(recipe, split.name, split.images.shape[-1], epochs)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
     study = study_name(data, target, family, name)
@@ -118,35 +119,40 @@ def search(
     ):
         locked.enter_context(engine.ledger.searching())
         engine.reopen()
-        count = len(engine.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+        display.resume(engine)
+        count = engine.recorded()
         with resumable(), display:
             if count:
                 display.say(f"going on with study {study}: {count} trials so far")
             left = None if seconds is None else seconds - (time.monotonic() - began)
-            wanted = None if trials is None else max(0, trials - count)  # one cut off while confirming goes on there
-            engine.run(trials=wanted, seconds=left, confirmation_seeds=seeds)
+            engine.run(total=trials, seconds=left, confirmation_seeds=seeds)
             if engine.stopped:
                 return
             finalists = [
                 Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
                 for t in engine.best()
             ]
-            attempts = confirm_smallest(
-                finalists,
-                split,
-                target,
-                fresh_seeds(seeds, seed),
-                records=read_all(results),
-                study=study,
-                family=family,
-                results=results,
-                data_dir=data_dir,
-                seconds=None if seconds is None else seconds - (time.monotonic() - began),
-                say=display.say,
-            )
+            try:
+                attempts = confirm_smallest(
+                    finalists,
+                    split,
+                    target,
+                    fresh_seeds(seeds, seed),
+                    records=read_all(results),
+                    study=study,
+                    family=family,
+                    results=results,
+                    data_dir=data_dir,
+                    seconds=None if seconds is None else seconds - (time.monotonic() - began),
+                    say=display.say,
+                    obey=engine.obey,
+                )
+            except Unfinished as reason:
+                display.say(str(reason))
+                return
         wide(summary(engine))
     if not attempts:
-        typer.echo("nothing to confirm: every trial was pruned or cut off; a larger --budget or more --epochs may help")
+        typer.echo("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
     conclude(attempts, data, results, data_dir)
 
 
@@ -155,7 +161,7 @@ def confirm(
     data: DataName,
     target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
     family: Family = "extended",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Seed of the search.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
@@ -178,8 +184,9 @@ def confirm(
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
     repair(path)
     split = datasets.load(data, "train", data_dir)
+    datasets.check_test(data)
     records = read_all(results)
-    found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target)
+    found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target, seeds)
     if not found:
         raise UserError(f"{path} holds no complete trial on {split.label} with target {target:g}: search longer")
     with resumable():
@@ -220,6 +227,7 @@ def train(
 
     network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)
+    datasets.check_test(data)
     plan = recipe_of(recipe, split.name, split.images.shape[-1])
     numbers = seeds_of(seeds)
     typer.echo(f"{network.name}: {network.parameters():,} parameters, {len(numbers)} seeds, {plan.epochs} epochs")

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 
 from wavemix.config import LiteConfig
@@ -43,10 +44,11 @@ class Finalist:
     seconds: float = 0.0
 
 
-def finalists(records: Sequence[Record], label: str, target: float) -> list[Finalist]:
+def finalists(records: Sequence[Record], label: str, target: float, seeds: int) -> list[Finalist]:
     """Trials on the data set `label` that reached `target` plus the margin, fewest parameters first.
 
     Where none did, the complete one nearest to the target. Of trials of one configuration and recipe the last counts.
+    What a trial took says how long confirming with `seeds` seeds, on all training images, will.
     """
     complete: dict[tuple, Trial] = {}
     for record in records:
@@ -58,7 +60,14 @@ def finalists(records: Sequence[Record], label: str, target: float) -> list[Fina
         t for t in trials if t.accuracy_validation >= target + margin(target, max(1, t.dataset.validation_count))
     ]
     chosen = reached or sorted(trials, key=lambda t: -t.accuracy_validation)[:1]
-    return [Finalist(t.config, Recipe.model_validate(t.recipe), t.wall_seconds) for t in chosen]
+    return [
+        Finalist(
+            t.config,
+            Recipe.model_validate(t.recipe),
+            t.wall_seconds * seeds / len(t.seeds) * (1 + (t.dataset.validation_count or 0) / t.dataset.train_count),
+        )
+        for t in chosen
+    ]
 
 
 def confirm_smallest(
@@ -74,19 +83,18 @@ def confirm_smallest(
     data_dir: Path | None = None,
     seconds: float | None = None,
     say: Callable[[str], None] = print,
+    obey: Callable[[], None] = lambda: None,
 ) -> list[Confirmation]:
     """Confirm the first finalist; after a failure the next, while `seconds` are left (the first is tried whatever).
 
     An attempt takes as many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how
     many attempts the threshold has taken, and one that this study holds with the same seeds is not repeated, since its
-    result would be the same.
+    result would be the same. `obey` is called after each epoch and may raise, to end it for now.
     """
     start, attempts, planned = time.monotonic(), [], looks(len(seeds))
     past = [r for r in records if isinstance(r, Confirmation)]
-    before = sum(
-        (r.dataset.label, r.dataset.variant, r.target, r.family) == (data.label, data.variant, target, family)
-        for r in past
-    )
+    threshold = data.label, data.variant, target, family
+    before = len({r.training for r in past if (r.dataset.label, r.dataset.variant, r.target, r.family) == threshold})
     for finalist in finalists:
         config, recipe = finalist.config, finalist.recipe
         earlier = [
@@ -121,7 +129,7 @@ def confirm_smallest(
                 family=family,
                 results=results,
                 data_dir=data_dir,
-                on_epoch=quarterly(recipe.epochs, say),
+                on_epoch=quarterly(recipe.epochs, say, obey),
                 checkpoint=results / "studies" / study / f"confirm-{name}",
                 planned=planned,
                 attempt=before,
@@ -134,10 +142,13 @@ def confirm_smallest(
     return attempts
 
 
-def quarterly(epochs: int, say: Callable[[str], None]) -> Callable[[int, list[Epoch]], None]:
+def quarterly(
+    epochs: int, say: Callable[[str], None], obey: Callable[[], None] = lambda: None
+) -> Callable[[int, list[Epoch]], None]:
     """An `on_epoch` that says the training loss after each quarter of the epochs."""
 
     def on_epoch(epoch: int, latest: list[Epoch]) -> None:
+        obey()
         if epoch % max(1, epochs // 4) == 0 or epoch == epochs:
             loss = sum(e.train_loss for e in latest) / len(latest)
             say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
@@ -252,7 +263,7 @@ def retrain(
         "reason": stopped,
         "wall_seconds": time.monotonic() - start,
         "device_seconds": seconds,
-        "cost": cost(network, tuple(data.images.shape[1:])),
+        "cost": cost(network, tuple(data.images.shape[1:]), device="cuda" if torch.cuda.is_available() else "cpu"),
     }
     return Retrained(fields, trained, checkpoints)
 

@@ -161,6 +161,20 @@ def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
     )
 
 
+def check_test(name: str) -> None:
+    """Raise UserError where a folder or archive of class folders has no test part, without decoding an image of it.
+
+    What needs a test part in the end finds out before it trains.
+    """
+    path = Path(os.path.expanduser(str(name)))
+    if name in fetch.OFFICIAL or name in fetch.COPIES:
+        return
+    if path.is_file():
+        list_archive(path, "test")
+    elif path.is_dir():
+        list_folder(path, "test")
+
+
 def _split(
     name: str,
     label: str,

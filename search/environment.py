@@ -64,7 +64,7 @@ def environment(device: str = "cpu") -> Environment:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         git_commit=commit,
         dirty=dirty,
-        command=command_line(sys.argv),
+        command=_told(command_line(sys.argv)),
     )
 
 
@@ -95,6 +95,11 @@ def command_line(argv: Sequence[str]) -> str:
     # masked before quoting as well: a password may hold blanks or quotes
     arguments = [re.sub(r"//([^/:@]*):(.*)@", r"//\1:***@", mask(a), flags=re.DOTALL) for a in argv[1:]]
     return " ".join([program, *map(shlex.quote, arguments)])
+
+
+def _told(command: str) -> str:
+    """A command without the folders of absolute paths, which name users and machines; a file's own name stays."""
+    return re.sub(r"(?<![\w.:/*])/(?:[\w.+@-]+/)+([\w.+@-]+)", r"\1", command)
 
 
 @functools.cache

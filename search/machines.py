@@ -41,6 +41,7 @@ def worker(
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     with resumable(), found.join(data_dir, results, checkpoints, listen=display) as search, display:
+        display.resume(search)
         display.say(f"worker {search.worker} of study {study}: {len(found.trials())} trials so far")
         search.run(trials=trials)
 

@@ -5,6 +5,7 @@ before `append` returns, so that a killed run loses at most the record it was wr
 FILE.torn by the next `append` or `repair`. Tables and plots are functions of these records and of nothing else.
 """
 
+import json
 import logging
 import math
 import os
@@ -192,6 +193,16 @@ class Confirmation(_Tested):
     looks: list[Annotated[int, Field(ge=1)]] = Field([])  # numbers of seeds it could end after; empty: all at once
     attempt: int | None = Field(None, ge=1)  # the how manieth at its threshold, as known to the run
 
+    @property
+    def network(self) -> tuple:
+        """What a test is about: the network, its recipe and the images."""
+        return self.config, json.dumps(self.recipe, sort_keys=True), self.dataset.digest
+
+    @property
+    def training(self) -> tuple:
+        """What its result follows from: the same training done again is no attempt of its own."""
+        return *self.network, tuple(self.seeds)
+
 
 class Reproduction(_Tested):
     """A confirmation run again: the same configuration, recipe, seeds and data. It is no attempt of its own."""
@@ -202,13 +213,18 @@ class Reproduction(_Tested):
     recorded: list[Accuracy]  # its accuracies
 
 
+def mean_of(accuracies: Sequence[float]) -> float:
+    """Their mean, between the least and the greatest also where rounding would leave that range."""
+    return min(max(accuracies), max(min(accuracies), math.fsum(accuracies) / len(accuracies)))
+
+
 def summary(accuracies: Sequence[float]) -> dict[str, Any]:
     """mean, interval, min, max (None of nothing) and n; the interval as in `Confirmation`, not clipped to [0, 1]."""
     n = len(accuracies)
     if n == 0:
         return {"mean": None, "interval": None, "min": None, "max": None, "n": 0}
     low, high = min(accuracies), max(accuracies)
-    mean = min(high, max(low, math.fsum(accuracies) / n))  # rounding may leave the range
+    mean = mean_of(accuracies)
     interval = None
     if n > 1:
         deviation = math.sqrt(math.fsum((a - mean) ** 2 for a in accuracies) / (n - 1))

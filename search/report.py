@@ -184,10 +184,8 @@ def verdict(runs: Sequence[Trial | Confirmation]) -> tuple[str, str]:
 
 
 def _tested(confirmations: Sequence[Confirmation]) -> Confirmation | None:
-    """The smallest confirmed one; where none was confirmed, the one with the best mean."""
-    confirmed = [r for r in confirmations if r.confirmed]
     tested = [r for r in confirmations if r.mean is not None]
-    return min(confirmed, key=lambda r: r.parameters, default=None) or max(tested, key=lambda r: r.mean, default=None)
+    return tables.smallest(tested) if tested else None
 
 
 def _study(number: int, runs: list[Trial | Confirmation]) -> str:

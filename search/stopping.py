@@ -19,6 +19,8 @@ from collections.abc import Sequence
 
 from scipy.special import stdtr
 
+from .records import mean_of
+
 ALPHA = 0.05  # of the test for success over all looks and attempts; of that for failure over the looks of an attempt
 FIRST, ENOUGH = 3, 5  # seeds at the first look, and those that a confirmation takes if it may have so many
 
@@ -42,7 +44,7 @@ def nominal(accuracies: Sequence[float], target: float) -> float | None:
     n = len(accuracies)
     if n < 2:
         return None
-    mean = sum(accuracies) / n
+    mean = mean_of(accuracies)
     error = (sum((a - mean) ** 2 for a in accuracies) / (n - 1) / n) ** 0.5
     if error < 1e-12:
         return float(mean >= target)
@@ -63,7 +65,7 @@ def decide(accuracies: Sequence[float], target: float, planned: Sequence[int], a
     """True: confirmed; False: failed; None: more seeds are needed. `accuracies` are those up to one of the looks."""
     n = len(accuracies)
     if n >= planned[-1]:
-        return sum(accuracies) / n >= target
+        return mean_of(accuracies) >= target
     plain = nominal(accuracies, target)
     if plain is not None and plain <= ALPHA / (len(planned) - 1):
         return False

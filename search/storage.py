@@ -85,8 +85,10 @@ class Patient:
         return functools.partial(self._call, found) if callable(found) else found
 
     def close(self) -> None:
-        """End the connections of this process; a later call makes new ones."""
+        """End the connections of this process."""
         self.once.remove_session()
+        if hasattr(self.once, "close"):  # a proxy's
+            self.once.close()
         if engine := getattr(getattr(self.once, "_backend", None), "engine", None):
             engine.dispose()
 

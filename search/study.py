@@ -248,14 +248,27 @@ class Search:
 
     # --- running -----------------------------------------------------------------------------------------------
 
-    def run(self, *, trials: int | None = None, seconds: float | None = None, confirmation_seeds: int = 3) -> None:
+    def recorded(self) -> int:
+        """Trials of the study that have ended with a record, of all workers; not those dropped untried."""
+        return sum(t.state.is_finished() and "record" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+
+    def run(
+        self,
+        *,
+        trials: int | None = None,
+        total: int | None = None,
+        seconds: float | None = None,
+        confirmation_seeds: int = 3,
+    ) -> None:
         """Run trials until their number or the time is used up, less the time that confirming the best takes.
+
+        `trials` are this worker's from now on, `total` the whole study's.
 
         The first trial of a study is finished whatever the time; a later one that can't be is left for the next run.
         While other workers' trials run, it waits for what becomes of them before it says that nothing is left.
         """
         start, before = time.monotonic(), self.ended
-        while trials is None or self.ended - before < trials:
+        while (trials is None or self.ended - before < trials) and (total is None or self.recorded() < total):
             deadline = None
             if seconds is not None:
                 deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)

@@ -68,6 +68,26 @@ EFFICIENCY = (
 )  # fmt: skip
 
 
+def deciding(runs: Iterable[Confirmation]) -> list[Confirmation]:
+    """For each network, recipe and images the run that decides: the one planned for most seeds, the latest of several.
+
+    So a test with more seeds replaces one with fewer, whichever way it ends; the same seeds again replace nothing.
+    """
+    chosen: dict[tuple, Confirmation] = {}
+    trained: set[tuple] = set()
+    for run in sorted(runs, key=lambda run: run.created):
+        if run.training not in trained and run.state == "complete":
+            trained.add(run.training)
+            before = chosen.get(run.network)
+            if before is None or _planned(run) >= _planned(before):
+                chosen[run.network] = run
+    return list(chosen.values())
+
+
+def _planned(run: Confirmation) -> int:
+    return max(run.looks, default=run.n)
+
+
 def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[Row]:
     name, target = key
     stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{100 * target:g}"
@@ -92,19 +112,27 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
             if row is not None:
                 rows.append(({**cells, "Model": NOT_RUN}, None))
             continue
-        confirmed = [run for run in tried if run.confirmed]
-        if confirmed:
-            best = min(confirmed, key=lambda run: (run.parameters, run.created))
-        else:
-            best = max(tried, key=lambda run: (run.mean or 0, -run.parameters))
+        best = smallest(tried)
         rows.append(({**cells, "Model": best.config.name, **_result(best, tried, row)}, best))
     return rows
+
+
+def smallest(tried: Sequence[Confirmation]) -> Confirmation:
+    """The smallest network that is confirmed by the run that decides; where there is none, the one with the best mean.
+
+    `tried` is not empty; trainings that broke count only where there is nothing else.
+    """
+    runs = deciding(tried) or tried
+    confirmed = [run for run in runs if run.confirmed]
+    if confirmed:
+        return min(confirmed, key=lambda run: (run.parameters, run.created))
+    return max(runs, key=lambda run: (run.mean or 0, -run.parameters))
 
 
 def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
     low, high = run.interval or (None, None)
     # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
-    attempt = max(run.attempt or 1, sum(other.created <= run.created for other in tried))
+    attempt = max(run.attempt or 1, len({other.training for other in tried if other.created <= run.created}))
     sure = confidence(run.accuracies, run.target, run.looks, attempt)
     return {
         "Parameters": run.parameters,
@@ -117,7 +145,7 @@ def _result(run: Confirmation, tried: list[Confirmation], row: Published | None)
         "Seeds": run.n,
         "Confirmed": "yes" if run.confirmed else "no",
         "Confidence": None if sure is None else math.floor(1e4 * sure) / 1e4,  # never rounded up to 1
-        "Attempts": len(tried),
+        "Attempts": len({other.training for other in tried}),
         "FLOPs": run.cost and run.cost.flops_total,
         "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
         "GPU bytes": run.cost and run.cost.peak_gpu_bytes,

@@ -301,7 +301,7 @@ def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
 @torch.no_grad()
 def accuracy(stack: Stack, flat: Tensor, statistics: Statistics, held_out: Images) -> list[float]:
     """Fraction of `held_out` images classified right, by member."""
-    right, count = torch.zeros(len(flat)), len(held_out.labels)
+    right, count = torch.zeros(len(flat), dtype=torch.float64), len(held_out.labels)
     for start in range(0, count, EVALUATION):
         size = min(EVALUATION, count - start)
         padded = -(-size // LANES) * LANES  # the last group is filled up with repetitions, which are not counted

@@ -171,18 +171,24 @@ def test_finalists_are_those_beyond_the_margin_smallest_first():
         trial(4, 0.97, state="pruned"),
         trial(1, 0.95, target=0.8),
     ]
-    assert [f.config.depth for f in finalists(records, "Toy", 0.9)] == [2, 3], "0.905 is within the margin"
-    assert finalists(records, "Other", 0.9) == [] and finalists([], "Toy", 0.9) == []
-    assert finalists(records, "Toy", 0.9)[0].recipe == RECIPE
+    assert [f.config.depth for f in finalists(records, "Toy", 0.9, 3)] == [2, 3], "0.905 is within the margin"
+    assert finalists(records, "Other", 0.9, 3) == [] and finalists([], "Toy", 0.9, 3) == []
+    assert finalists(records, "Toy", 0.9, 3)[0].recipe == RECIPE
+
+
+def test_time_of_a_confirmation_grows_with_its_seeds_and_images():
+    (one,) = finalists([trial(1, 0.95, wall_seconds=10.0)], "Toy", 0.9, 1)
+    (five,) = finalists([trial(1, 0.95, wall_seconds=10.0)], "Toy", 0.9, 5)
+    assert one.seconds == pytest.approx(10.0 * (9 + 100) / 9) and five.seconds == pytest.approx(5 * one.seconds)
 
 
 def test_without_feasible_trials_the_nearest_is_the_finalist():
     records = [trial(3, 0.85), trial(1, 0.86), trial(2, 0.7)]
-    assert [f.config.depth for f in finalists(records, "Toy", 0.9)] == [1]
+    assert [f.config.depth for f in finalists(records, "Toy", 0.9, 3)] == [1]
 
 
 def test_of_trials_of_one_configuration_the_last_counts():
-    assert [f.config.depth for f in finalists([trial(1, 0.95), trial(1, 0.5), trial(2, 0.95)], "Toy", 0.9)] == [2]
+    assert [f.config.depth for f in finalists([trial(1, 0.95), trial(1, 0.5), trial(2, 0.95)], "Toy", 0.9, 3)] == [2]
 
 
 def test_verdict_says_what_is_missing(tmp_path):
@@ -204,6 +210,26 @@ def test_verdict_says_what_is_missing(tmp_path):
     assert missed.startswith("not confirmed") and "target 0.9 missed by 1.00%" in missed and "95 % interval" in missed
     assert reached.startswith("confirmed") and "missed" not in reached and "1 seed," in reached
     append(tmp_path / "x.jsonl", of([0.92]))
+
+
+def test_the_same_training_again_is_no_attempt_of_its_own(lab, tmp_path):
+    lab.accuracy = {1: [0.8] * 3, 2: [0.95] * 3}
+    (failed,) = run(tmp_path, [Finalist(config(1), RECIPE)])
+    repeated = failed.model_copy(update={"study": "train"})
+    (second,) = run(tmp_path, [Finalist(config(2), RECIPE)], records=[failed, repeated])
+    assert second.attempt == 2
+
+
+def test_a_study_that_is_stopped_ends_its_confirmation(lab, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def obey():
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        run(tmp_path, [Finalist(config(1), RECIPE)], obey=obey)
+    assert lab.loaded == [] and not (tmp_path / "toy.jsonl").exists()
 
 
 def many(count: int) -> list[int]:

@@ -377,3 +377,10 @@ def test_no_record_keeps_a_password():
 def test_the_environment_says_where():
     assert ENVIRONMENT.cores >= 1 and ENVIRONMENT.device
     assert ENVIRONMENT.torch and ENVIRONMENT.numpy and ENVIRONMENT.optuna
+
+
+def test_a_record_names_no_folders_of_the_machine(monkeypatch):
+    command = ["wavemix", "search", "mnist", "--results", "/home/me/my results/x", "--data-dir=/data/a/b", "--storage"]
+    monkeypatch.setattr("sys.argv", [*command, "postgresql+psycopg://me:secret@host:5432/base"])
+    told = environment().command
+    assert "/home" not in told and "/data" not in told and "--data-dir=b" in told and "host:5432/base" in told

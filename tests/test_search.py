@@ -252,12 +252,16 @@ def test_interrupt_is_clean_and_resumable(folder, tmp_path):
         (["train", "FOLDER", "--config", "nothing.json"], "can't be read"),
         (["train", "FOLDER", "--config", "{}", "--seeds", "a"], "--seeds is"),
         (["tables", "--results", "/nowhere"], "/nowhere"),
+        (["search", "WITHOUT", "--target", "0.9"], "it has no test part"),
+        (["train", "WITHOUT", "--config", "{}"], "it has no test part"),
+        (["train", "FOLDER", "--config", "{}", "--seeds", "99999999999999999999"], "a seed is below"),
         (["audit", "--factory", "nothing"], "module:callable"),
         (["audit", "--checkpoint", "/nowhere.pth"], "/nowhere.pth"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(folder, arguments, message):
-    done = wavemix(*[str(folder) if a == "FOLDER" else a for a in arguments])
+    places = {"FOLDER": folder, "WITHOUT": folder / "train"}
+    done = wavemix(*[str(places.get(a, a)) for a in arguments])
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("wavemix:")]
     assert len(lines) == 1 and message in lines[0] and "Traceback" not in done.stderr

@@ -24,6 +24,12 @@ def test_looks_end_at_the_most_and_five_seeds_are_needed_for_success():
     assert decide([0.98, 0.99, 0.9999], 0.98, looks(3)) is True, "with all seeds the mean decides"
 
 
+def test_exactly_the_target_reaches_it():
+    """The rounded sum of three times 0.99 is less than three times 0.99."""
+    assert decide([0.99] * 3, 0.99, looks(3)) is True and decide([0.9] * 5, 0.9, looks(5)) is True
+    assert nominal([0.99] * 3, 0.99) == 1.0
+
+
 def simulate(gap: float, draw, most: int = 10, attempt: int = 1) -> list[tuple[bool, int, float, float]]:
     """Outcome, seeds, adjusted confidence and mean of many confirmations whose true mean is TARGET + gap."""
     generator, planned, found = np.random.default_rng(0), looks(most), []

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from rich.console import Console
 
 from search.datasets import Split
-from search.display import summary
+from search.display import Display, summary
 from search.errors import UserError
 from search.protocol import margin
 from search.recipe import Recipe
@@ -128,6 +129,20 @@ def test_resumed_search_goes_on_as_one(tmp_path, monkeypatch):
             search.run(trials=2)
     assert [r.number for r in trials(tmp_path)] == list(range(6))
     assert len(set(training.configs)) == len(training.configs)
+
+
+def test_total_counts_failed_trials_and_what_others_did(tmp_path, monkeypatch):
+    training = Training(monkeypatch, lambda config, epoch: "nan: a loss" if len(training.configs) == 2 else None)
+    with engine(tmp_path) as search:
+        search.run(total=3)
+    with engine(tmp_path) as search:
+        search.run(total=3)
+        assert search.recorded() == 3
+        display = Display(Console(), "Toy", TARGET, 3000, None)
+        display.resume(search)
+    assert len(trials(tmp_path)) == 3 and sum(r.state == "failed" for r in trials(tmp_path)) == 1
+    assert sum(display.counts.values()) == 3 and display.counts["failed"] == 1
+    assert display.best.config.parameters() == search.feasible()[0].user_attrs["parameters"]
 
 
 def test_space_that_is_used_up_ends_the_search(tmp_path, monkeypatch):

@@ -89,6 +89,21 @@ def test_either_interpolation_reproduces_a_published_row_and_another_stride_does
         assert (first["Accuracy"] == 0.99) == same and (second["Model"] == "not run here") == same
 
 
+def test_the_run_planned_for_most_seeds_decides_about_a_network():
+    lucky = confirmation([0.991, 0.992], config=SMALLER, seeds=[1, 2])
+    refuted = confirmation([0.97, 0.971, 0.972], config=SMALLER, seeds=[5, 6, 7], looks=[3, 5, 10])
+    larger = confirmation([0.991, 0.992], config=SMALL)
+
+    def row(*records):
+        return rows(parameter_efficiency(list(records)), Task="99 % in MNIST")[1]
+
+    assert row(lucky, larger)["Parameters"] == SMALLER.parameters()
+    assert row(lucky, refuted, larger)["Parameters"] == SMALL.parameters() and row(lucky, refuted)["Confirmed"] == "no"
+    more = confirmation([0.99, 0.991, 0.992], config=SMALLER, seeds=[5, 6, 7])
+    assert row(more, lucky)["Seeds"] == 3 and row(lucky, more)["Attempts"] == 2
+    assert row(lucky, lucky)["Attempts"] == 1, "the same training again"
+
+
 def test_a_copy_never_passes_for_the_official_data_set():
     config = LiteConfig(final_dim=16, depth=2)
     table = parameter_efficiency([confirmation([0.85, 0.86], config=config, dataset=JPEG, target=0.8)])

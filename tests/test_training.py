@@ -66,6 +66,12 @@ def test_images_sorted_by_class_are_normalised_as_shuffled_ones():
         torch.testing.assert_close(variance, again[name][1], atol=0, rtol=0.2)
 
 
+def test_accuracy_is_the_exact_fraction():
+    (trained,) = train(CONFIG, RECIPE, DATA, [0], validation=HELD_OUT)
+    right = round(trained.accuracy * len(HELD_OUT))
+    assert trained.accuracy == right / len(HELD_OUT), "not what float32 makes of it"
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_deterministic_and_independent_of_neighbours(monkeypatch, compiled):
     if not compiled:

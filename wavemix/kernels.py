@@ -31,7 +31,7 @@ def library() -> ctypes.CDLL | None:
     key = "|".join(
         [*(path.read_text() for path in sources + headers), *flags, compiler, platform.machine(), _processor()]
     )
-    cache = Path(os.environ.get("WAVEMIX_CACHE", Path.home() / ".cache" / "wavemix"))
+    cache = Path(os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix"))
     target = cache / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     try:
         if not target.exists():
