@@ -116,7 +116,7 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
     arguments = ["confirm", "toy", "--target", "0.9", "--family", "published", "--results", str(tmp_path)]
     done = CliRunner().invoke(cli.app, [*arguments, "--budget", "1h"], catch_exceptions=False)
     assert done.exit_code == 0
-    assert given["found"] == finalists(records, "Toy", 0.9) and given["found"][0].config.depth == 2
+    assert given["found"] == finalists(records, "Toy", 0.9, 10) and given["found"][0].config.depth == 2
     assert given["seeds"] == fresh_seeds(10, 0, 500) and given["seconds"] == 3600
     assert given["study"] == "toy-90-published"
 

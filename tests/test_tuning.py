@@ -130,7 +130,7 @@ def test_search_trains_records_and_confirms_what_was_chosen(tmp_path, monkeypatc
         config, recipe = search.plan(told[record.number].params)
         assert (config, recipe.model_dump(mode="json")) == (record.config, record.recipe)
     best, recipe = search.plan(search.best()[0].params)
-    found = finalists(records, "Toy", search.target)[0]
+    found = finalists(records, "Toy", search.target, 2)[0]
     assert (found.config, found.recipe) == (best, recipe)
     assert any("lr 0.01" in cell for cell in summary(search).columns[1].cells)
     assert {"recipe: lr", "recipe: optimizer"} <= importances(records * 6).keys()
