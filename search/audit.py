@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -263,7 +262,6 @@ def _audit(
 
 
 def _cost(network: nn.Module, input_shape: tuple[int, ...], device: str | None, batch: int | None = None) -> Cost:
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return cost(network, input_shape, device=device, **({} if batch is None else {"batch": batch}))
 
 

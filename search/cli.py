@@ -120,7 +120,7 @@ def search(
         locked.enter_context(engine.ledger.searching())
         engine.reopen()
         display.resume(engine)
-        count = engine.recorded()
+        count = len(engine.recorded())
         with resumable(), display:
             if count:
                 display.say(f"going on with study {study}: {count} trials so far")
@@ -184,7 +184,6 @@ def confirm(
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
     repair(path)
     split = datasets.load(data, "train", data_dir)
-    datasets.check_test(data)
     records = read_all(results)
     found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target, seeds)
     if not found:
@@ -227,7 +226,6 @@ def train(
 
     network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)
-    datasets.check_test(data)
     plan = recipe_of(recipe, split.name, split.images.shape[-1])
     numbers = seeds_of(seeds)
     typer.echo(f"{network.name}: {network.parameters():,} parameters, {len(numbers)} seeds, {plan.epochs} epochs")

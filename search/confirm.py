@@ -16,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 
 from wavemix.config import LiteConfig
@@ -29,7 +28,7 @@ from .cost import cost
 from .datasets import Split
 from .protocol import margin
 from .recipe import Recipe
-from .records import Confirmation, Record, Trial, append
+from .records import Confirmation, Record, Trial, append, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train
@@ -100,10 +99,8 @@ def confirm_smallest(
         earlier = [
             r
             for r in past
-            if (r.study, r.config, r.target) == (study, config, target)
-            # a record made before the recipe had all its knobs lacks those, which then are at their defaults
-            and Recipe().model_dump(mode="json") | r.recipe == recipe.model_dump(mode="json")
-            and r.dataset.digest == data.digest
+            if (r.study, r.target) == (study, target)
+            and r.network == tested(config, recipe.model_dump(mode="json"), data.digest)
             and r.seeds == list(seeds[: len(r.seeds)])
             and (r.looks == planned or len(r.seeds) == len(seeds))
         ]
@@ -219,9 +216,10 @@ def retrain(
     """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
 
     A batch that was trained before an interruption is taken from its checkpoint. Raises UserError where the
-    configuration does not fit the images.
+    configuration does not fit the images, or a folder has no test part, before anything is trained.
     """
     start = time.monotonic()
+    datasets.check_test(data.name)
     check_fit(config, data)
     trained: list[Trained] = []
     accuracies: list[float] = []
@@ -263,7 +261,7 @@ def retrain(
         "reason": stopped,
         "wall_seconds": time.monotonic() - start,
         "device_seconds": seconds,
-        "cost": cost(network, tuple(data.images.shape[1:]), device="cuda" if torch.cuda.is_available() else "cpu"),
+        "cost": cost(network, tuple(data.images.shape[1:]), device=None),
     }
     return Retrained(fields, trained, checkpoints)
 

@@ -75,15 +75,16 @@ def cost(
     module: nn.Module,
     input_shape: tuple[int, ...],
     batch: int = BATCH,
-    device: str = "cpu",
+    device: str | None = "cpu",
     timed: bool = False,
 ) -> Cost:
     """The cost of `module` for images of `input_shape` (channels, height, width).
 
     `batch` images are used for activation and GPU memory; on a CUDA `device` the peak memory of a training step is
-    measured, with `timed` also the latency there. The module is copied: neither weights nor statistics change.
-    Raises whatever the module raises for such images.
+    measured, with `timed` also the latency there. None is a GPU where there is one. The module is copied: neither
+    weights nor statistics change. Raises whatever the module raises for such images.
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     flops, unsupported = count_flops(module, input_shape)
     saved = activation_bytes(module, input_shape, batch)
     on_gpu = device.startswith("cuda")

@@ -65,10 +65,9 @@ class Display:
 
     def resume(self, search: Search) -> None:
         """Begin with what the study holds already."""
-        for trial in search.study.get_trials(deepcopy=False):
-            if "record" in trial.user_attrs and trial.state.is_finished():
-                state = trial.state.name.lower().replace("fail", "failed")
-                self.counts[state] = self.counts.get(state, 0) + 1
+        for trial in search.recorded():
+            state = trial.state.name.lower().replace("fail", "failed")
+            self.counts[state] = self.counts.get(state, 0) + 1
         if best := search.feasible()[:1]:
             config = search.plan(best[0].params)[0]
             self.best = Event("done", config=config, number=best[0].number, accuracy=best[0].value, feasible=True)

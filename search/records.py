@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from wavemix.config import LiteConfig
 from .cost import Cost
 from .environment import Environment, Masked, Model, environment
 from .errors import UserError
+from .recipe import Recipe
 
 try:
     import fcntl
@@ -196,12 +197,20 @@ class Confirmation(_Tested):
     @property
     def network(self) -> tuple:
         """What a test is about: the network, its recipe and the images."""
-        return self.config, json.dumps(self.recipe, sort_keys=True), self.dataset.digest
+        return tested(self.config, self.recipe, self.dataset.digest)
 
     @property
     def training(self) -> tuple:
         """What its result follows from: the same training done again is no attempt of its own."""
         return *self.network, tuple(self.seeds)
+
+
+def tested(config: LiteConfig, recipe: Mapping[str, JsonValue], digest: str) -> tuple:
+    """`Confirmation.network` of these.
+
+    A record made before the recipe had all its knobs lacks those, which then are at their defaults.
+    """
+    return config, json.dumps(Recipe().model_dump(mode="json") | dict(recipe), sort_keys=True), digest
 
 
 class Reproduction(_Tested):

@@ -248,9 +248,9 @@ class Search:
 
     # --- running -----------------------------------------------------------------------------------------------
 
-    def recorded(self) -> int:
+    def recorded(self) -> list[FrozenTrial]:
         """Trials of the study that have ended with a record, of all workers; not those dropped untried."""
-        return sum(t.state.is_finished() and "record" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished() and "record" in t.user_attrs]
 
     def run(
         self,
@@ -268,7 +268,7 @@ class Search:
         While other workers' trials run, it waits for what becomes of them before it says that nothing is left.
         """
         start, before = time.monotonic(), self.ended
-        while (trials is None or self.ended - before < trials) and (total is None or self.recorded() < total):
+        while (trials is None or self.ended - before < trials) and (total is None or len(self.recorded()) < total):
             deadline = None
             if seconds is not None:
                 deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)

@@ -137,7 +137,7 @@ def test_total_counts_failed_trials_and_what_others_did(tmp_path, monkeypatch):
         search.run(total=3)
     with engine(tmp_path) as search:
         search.run(total=3)
-        assert search.recorded() == 3
+        assert len(search.recorded()) == 3
         display = Display(Console(), "Toy", TARGET, 3000, None)
         display.resume(search)
     assert len(trials(tmp_path)) == 3 and sum(r.state == "failed" for r in trials(tmp_path)) == 1
