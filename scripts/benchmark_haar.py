@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--dtypes", choices=DTYPES, nargs="+", default=list(DTYPES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for device in devices():
+    for device in devices(options):
         run(options, device)
     return 0
 

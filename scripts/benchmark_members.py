@@ -34,7 +34,7 @@ def stack_step(config: LiteConfig, seeds: list[int], images: Tensor, labels: Ten
         logits, _ = stack(x)
         loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(len(seeds), -1).mean(1)
         loss.sum().backward()
-        optimizer.step(1e-3)
+        optimizer.step(stack.flat.grad, *optimizer.factors(1e-3))
         return loss.detach()
 
     return step
@@ -105,7 +105,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = LiteConfig(in_channels=1, final_dim=8, depth=options.depth, mult=2)
-    for device in devices():
+    for device in devices(options):
         run(options, config, device)
     return 0
 

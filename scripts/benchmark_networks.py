@@ -97,7 +97,7 @@ def main() -> int:
         except Unavailable as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        for device in devices():
+        for device in devices(options):
             for row, run in rows.items():
                 peer = published_of(run)
                 if peer is not None and (not options.rows or row in options.rows):

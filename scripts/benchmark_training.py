@@ -129,7 +129,7 @@ def training(contender: str, config: dict, state: dict[str, Tensor], images: Ten
             stack.flat.grad = None
             return F.cross_entropy(stack(x)[0][0], labels)
 
-        return forward, lambda: adamw.step(1e-3), [stack.flat]
+        return forward, lambda: adamw.step(stack.flat.grad, *adamw.factors(1e-3)), [stack.flat]
     network = module(contender, config, state, device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
 
@@ -348,7 +348,7 @@ def main() -> int:
         except Unavailable as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        for device in devices():
+        for device in devices(options):
             for network in options.networks:
                 measure(network, options, device, scratch, package)
     return 0

@@ -10,6 +10,7 @@ from search import datasets
 from search.attempt import dataset_of, trial_of
 from search.checkpoints import checkpoint_name
 from search.datasets import split_validation
+from search.environment import environment
 from search.protocol import VALIDATION
 from search.recipe import Recipe
 from search.records import Trial, append, read, repair
@@ -23,8 +24,9 @@ class Course:
     The test part is never read. A training that was cut off goes on from its checkpoint.
     """
 
-    def __init__(self, study: str, data: str, target: float, data_dir: Path | None, results: Path):
+    def __init__(self, study: str, data: str, target: float, data_dir: Path | None, results: Path, device: str = "cpu"):
         self.study, self.target, self.path = study, target, results / f"{study}.jsonl"
+        self.device = device
         split = datasets.load(data, "train", data_dir)
         self.training, self.validation = split_validation(split, VALIDATION[data], 0)
         repair(self.path)
@@ -57,7 +59,14 @@ class Course:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         results = train(
-            config, recipe, self.training, seeds, validation=self.validation, on_epoch=on_epoch, checkpoint=checkpoint
+            config,
+            recipe,
+            self.training,
+            seeds,
+            validation=self.validation,
+            on_epoch=on_epoch,
+            checkpoint=checkpoint,
+            device=self.device,
         )
         trial = trial_of(
             config,
@@ -72,6 +81,7 @@ class Course:
             state="complete" if results[0].stopped is None else "failed",
             reason=results[0].stopped,
             wall_seconds=time.monotonic() - start,
+            environment=environment(self.device),
         )
         append(self.path, trial)
         checkpoint.unlink(missing_ok=True)

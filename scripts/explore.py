@@ -3,8 +3,9 @@
     python scripts/explore.py fashion-mnist 64 '{"in_channels": 1, "final_dim": 8, "depth": 5, "stride": [2, 1]}'
     python scripts/explore.py cifar10-jpeg 24 CONFIGURATION [CONFIGURATION ...] --recipe '{"lr": 0.02}' --seeds 3
 
-Each one is a `Trial` of the study `explored-DATASET`. One that the records hold is not repeated, and one that was cut
-off goes on from its checkpoint. `wavemix search` starts warm from these records. The test part is never read.
+Each one is a `Trial` of the study `explored-DATASET`, or of the one named; `wavemix confirm --name` tests the smallest
+of a study that reached its target. One that the records hold is not repeated, and one that was cut off goes on from
+its checkpoint. `wavemix search` starts warm from these records. The test part is never read.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import torch
 from course import Course
 from side_by_side import ROOT
 
-from search.arguments import network_of, validated
+from search.arguments import checked, device_of, network_of, study_name, validated
 from search.errors import UserError
 from search.protocol import CEILINGS, VALIDATION
 from search.recipe import Recipe, default_recipe
@@ -41,12 +42,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="trained at once")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--study", help="that the records belong to; default: explored-DATA")
+    parser.add_argument("--target", type=float, help="accuracy; default: the data set's lowest in the table")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     configs = [network_of(text, "CONFIGURATION") for text in options.configurations]
-    target = min(target for name, target in CEILINGS if name == options.data)
-    course = Course(f"explored-{options.data}", options.data, target, options.data_dir, options.results)
+    target = options.target or min(target for name, target in CEILINGS if name == options.data)
+    checked(target)
+    study = study_name(options.data, target, "", options.study or f"explored-{options.data}")
+    device = device_of(options.device)
+    course = Course(study, options.data, target, options.data_dir, options.results, device)
     recipe = recipe_of(options.recipe, options.data, course.training.images.shape[-1], options.epochs)
     for config in configs:
         check_fit(config, course.training)

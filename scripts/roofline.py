@@ -349,7 +349,7 @@ def main() -> int:
     if kernels.library() is None:
         print("error: no C++ compiler (or WAVEMIX_KERNELS=off): there are no kernels to time", file=sys.stderr)
         return 2
-    devices()
+    devices(options)
     peak, bandwidth = peaks("cpu", options.size, options.mebibytes, options.repetitions)
     print(f"peaks on {options.threads} threads: {peak / 1e9:.1f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s (copy)")
     for name in options.networks:

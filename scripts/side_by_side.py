@@ -28,15 +28,17 @@ def arguments(description: str, repetitions: int, seconds: float) -> argparse.Ar
     parser.add_argument("--repetitions", type=int, default=repetitions, help="alternating repetitions; medians count")
     parser.add_argument("--seconds", type=float, default=seconds, help="at least so long each repetition")
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: both, where there is a GPU")
     return parser
 
 
-def devices() -> list[str]:
-    """'cpu', and 'cuda' where there is one; says so where there is none."""
-    if torch.cuda.is_available():
-        return ["cpu", "cuda"]
-    print("no GPU here: the GPU part is skipped")
-    return ["cpu"]
+def devices(options: argparse.Namespace) -> list[str]:
+    """The device asked for; else 'cpu', and 'cuda' where there is one. Says so where there is none."""
+    wanted = [options.device] if options.device else ["cpu", "cuda"]
+    if "cuda" in wanted and not torch.cuda.is_available():
+        print("no GPU here: the GPU part is skipped")
+        wanted.remove("cuda")
+    return wanted
 
 
 def wait(device: str) -> None:

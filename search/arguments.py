@@ -21,6 +21,7 @@ DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
 Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
+Device = Annotated[str, typer.Option(help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")]
 Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
 Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
 Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
@@ -36,6 +37,21 @@ def seconds_of(budget: str) -> float:
     if not unit or not 0 < value < float("inf"):
         raise UserError(f"--budget is a time such as 90s, 15m or 2h, not {budget!r}")
     return value
+
+
+def device_of(text: str) -> str:
+    """A device that is here: 'cpu', 'cuda' or 'cuda:N'. Raises UserError for anything else."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
+        raise UserError(f"--device is cpu, cuda, or one of several GPUs such as cuda:1, not {text!r}")
+    if text == "cpu":
+        return text
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(text.partition(":")[2] or 0) >= count:
+        number = f"{count} GPU" + "s" * (count != 1) if count else "no GPU"
+        raise UserError(f"--device {text}: PyTorch finds {number} on this machine")
+    return text
 
 
 def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:

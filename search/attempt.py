@@ -11,6 +11,7 @@ from wavemix.config import LiteConfig
 
 from .checkpoints import checkpoint_name
 from .datasets import Split
+from .environment import environment
 from .errors import UserError
 from .heartbeat import Heartbeat, now
 from .recipe import Recipe
@@ -160,6 +161,7 @@ class Attempt:
                     validation=search.validation,
                     on_epoch=on_epoch,
                     checkpoint=checkpoint.path,
+                    device=search.device,
                 )
             except Taken:
                 self._taken()
@@ -246,6 +248,7 @@ class Attempt:
             state=state,
             reason=reason,
             wall_seconds=seconds,
+            environment=environment(search.device),
         )
 
 

@@ -14,11 +14,13 @@ from . import machines
 from .arguments import (
     DataDir,
     DataName,
+    Device,
     Family,
     Results,
     Start,
     Tune,
     checked,
+    device_of,
     first_line,
     fresh_seeds,
     network_of,
@@ -66,6 +68,7 @@ def search(
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
     checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    device: Device = "cpu",
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -74,6 +77,7 @@ def search(
     The same command goes on where an earlier run stopped, also after `wavemix stop`; `wavemix worker` helps it.
     """
     checked(target, family)
+    device_of(device)
     seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
     import time
 
@@ -114,6 +118,7 @@ def search(
             validation_count=VALIDATION.get(split.name, len(split) // 10),
             source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
             checkpoints=checkpoints,
+            device=device,
             listen=display,
         ) as engine,
     ):
@@ -143,6 +148,7 @@ def search(
                     family=family,
                     results=results,
                     data_dir=data_dir,
+                    device=device,
                     seconds=None if seconds is None else seconds - (time.monotonic() - began),
                     say=display.say,
                     obey=engine.obey,
@@ -165,6 +171,7 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    device: Device = "cpu",
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -173,6 +180,7 @@ def confirm(
     From 3 seeds on a clear failure ends an attempt, from 5 on a clear success; with all seeds the mean decides.
     """
     checked(target, family)
+    device_of(device)
     seconds = seconds_of(budget) if budget else None
     from . import datasets
     from .confirm import confirm_smallest, finalists
@@ -199,6 +207,7 @@ def confirm(
             family=family,
             results=results,
             data_dir=data_dir,
+            device=device,
             seconds=seconds,
             say=typer.echo,
         )
@@ -213,11 +222,13 @@ def train(
     seeds: Annotated[str, typer.Option(help="How many seeds, or which: 3, or 7,8,9.")] = "1",
     target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
+    device: Device = "cpu",
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
     checked(target)
+    device_of(device)
     study = study_name(data, target, "extended", name)
     import hashlib
 
@@ -246,6 +257,7 @@ def train(
             family=network.family,
             results=results,
             data_dir=data_dir,
+            device=device,
             on_epoch=on_epoch,
             checkpoint=results / "studies" / f"train-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.checkpoint",
         )
@@ -255,16 +267,20 @@ def train(
 @app.command()
 def reproduce(
     row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
+    device: Device = "cpu",
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
     """Train a row's network again from its record, same seeds and data. Exit code 1 when it misses the target."""
+    device_of(device)
     from . import reproduction
     from .records import read_all
 
     name, original = reproduction.row_of(row, read_all(results))
     with resumable():
-        record = reproduction.reproduce(name, original, results=results, data_dir=data_dir, say=typer.echo)
+        record = reproduction.reproduce(
+            name, original, results=results, data_dir=data_dir, device=device, say=typer.echo
+        )
     for line in reproduction.comparison(record):
         typer.echo(line)
     raise typer.Exit(0 if record.confirmed else 1)

@@ -26,6 +26,7 @@ from .attempt import dataset_of
 from .checkpoints import checkpoint_name
 from .cost import cost
 from .datasets import Split
+from .environment import environment
 from .protocol import margin
 from .recipe import Recipe
 from .records import Confirmation, Record, Trial, append, tested
@@ -80,6 +81,7 @@ def confirm_smallest(
     family: str,
     results: Path,
     data_dir: Path | None = None,
+    device: str = "cpu",
     seconds: float | None = None,
     say: Callable[[str], None] = print,
     obey: Callable[[], None] = lambda: None,
@@ -126,6 +128,7 @@ def confirm_smallest(
                 family=family,
                 results=results,
                 data_dir=data_dir,
+                device=device,
                 on_epoch=quarterly(recipe.epochs, say, obey),
                 checkpoint=results / "studies" / study / f"confirm-{name}",
                 planned=planned,
@@ -164,6 +167,7 @@ def confirm(
     family: str,
     results: Path,
     data_dir: Path | None = None,
+    device: str = "cpu",
     on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
     checkpoint: Path | None = None,
     planned: Sequence[int] = (),
@@ -178,7 +182,18 @@ def confirm(
     """
     writable(results)
     ran = retrain(
-        config, recipe, data, target, seeds, planned or [len(seeds)], attempt or 1, data_dir, on_epoch, checkpoint, say
+        config,
+        recipe,
+        data,
+        target,
+        seeds,
+        planned or [len(seeds)],
+        attempt or 1,
+        data_dir,
+        device,
+        on_epoch,
+        checkpoint,
+        say,
     )
     record = Confirmation.of(
         **ran.fields, study=study, target=target, family=family, looks=list(planned), attempt=attempt
@@ -209,6 +224,7 @@ def retrain(
     planned: Sequence[int],
     attempt: int,
     data_dir: Path | None,
+    device: str,
     on_epoch: Callable[[int, list[Epoch]], bool | None] | None,
     checkpoint: Path | None,
     say: Callable[[str], None],
@@ -235,6 +251,7 @@ def retrain(
             seeds[first:last],
             on_epoch=on_epoch,
             checkpoint=checkpoints[-1] if checkpoint else None,
+            device=device,
         )
         trained += batch
         seconds += batch[0].seconds
@@ -262,6 +279,7 @@ def retrain(
         "wall_seconds": time.monotonic() - start,
         "device_seconds": seconds,
         "cost": cost(network, tuple(data.images.shape[1:]), device=None),
+        "environment": environment(device),
     }
     return Retrained(fields, trained, checkpoints)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import DataDir, Results
+from .arguments import DataDir, Device, Results, device_of
 from .conclusion import resumable, wide
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def worker(
     checkpoints: Annotated[
         str | None, typer.Option(help="Directory or fsspec URL of checkpoints that all machines share.")
     ] = None,
+    device: Device = "cpu",
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -33,6 +34,7 @@ def worker(
     that is killed goes on from its last checkpoint on another. A stopped study is refused until `wavemix search` goes
     on with it, and so are other images or another version of this program.
     """
+    device_of(device)
     from rich.console import Console
 
     from .display import Display
@@ -40,7 +42,7 @@ def worker(
     found = found_study(study, storage, results)
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
-    with resumable(), found.join(data_dir, results, checkpoints, listen=display) as search, display:
+    with resumable(), found.join(data_dir, results, checkpoints, device=device, listen=display) as search, display:
         display.resume(search)
         display.say(f"worker {search.worker} of study {study}: {len(found.trials())} trials so far")
         search.run(trials=trials)

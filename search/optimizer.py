@@ -25,13 +25,17 @@ class Optimizer:
         self.decayed = torch.cat(matrix).to(stack.device)
         self.count = 0
 
-    @torch.no_grad()
-    def step(self, lr: float) -> None:
-        recipe, gradient = self.recipe, self.stack.flat.grad
+    def factors(self, lr: float) -> tuple[float, float, float]:
+        """What changes from step to step, for the next one: `lr`, and what makes up for the averages' short past."""
         self.count += 1
+        return lr, 1 - self.recipe.beta1**self.count, 1 - self.recipe.beta2**self.count
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, lr: float | Tensor, scale1: float | Tensor, scale2: float | Tensor) -> None:
+        """Change the weights along `gradient` (K, P); the rest are `factors`, on a GPU as tensors."""
+        recipe = self.recipe
         self.first.lerp_(gradient, 1 - recipe.beta1)
         self.second.lerp_(gradient.square(), 1 - recipe.beta2)
-        scale1, scale2 = 1 - recipe.beta1**self.count, 1 - recipe.beta2**self.count
         if recipe.optimizer == "sgd":  # in averages instead of sums of gradients: the same path at lr / (1 - beta1)
             update = gradient.lerp(self.first, recipe.beta1)
         else:
@@ -40,7 +44,10 @@ class Optimizer:
             self._orthogonalise(gradient.lerp(self.first, recipe.beta1), update)
         if recipe.weight_decay:
             self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
-        self.stack.flat.add_(update, alpha=-lr)
+        if isinstance(lr, Tensor):
+            self.stack.flat.addcmul_(update, lr, value=-1)
+        else:
+            self.stack.flat.add_(update, alpha=-lr)
 
     def _orthogonalise(self, momentum: Tensor, update: Tensor) -> None:
         """Put the orthogonalised momentum of every matrix into `update`; matrices of one shape go together."""

@@ -35,6 +35,7 @@ class Recipe(BaseModel):
     rotate: float = Field(0.0, ge=0, description="degrees, uniform to both sides")
     scale: float = Field(0.0, ge=0, lt=1, description="relative size, uniform to both sides")
     shear: float = Field(0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
+    cutout: int = Field(0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, pixels")
     flip: bool = Field(False, description="mirror left to right, alternating between epochs")
 
 

@@ -31,6 +31,7 @@ def reproduce(
     *,
     results: Path,
     data_dir: Path | None = None,
+    device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> Reproduction:
     """Train the network of `original` again: same configuration, recipe and seeds, on data of the same digest.
@@ -53,7 +54,18 @@ def reproduce(
     checkpoint = results / "studies" / f"reproduce-{row}.checkpoint"
     on_epoch = quarterly(recipe.epochs, say)
     ran = retrain(
-        original.config, recipe, data, original.target, seeds, [len(seeds)], 1, data_dir, on_epoch, checkpoint, say
+        original.config,
+        recipe,
+        data,
+        original.target,
+        seeds,
+        [len(seeds)],
+        1,
+        data_dir,
+        device,
+        on_epoch,
+        checkpoint,
+        say,
     )
     if ran.fields["dataset"].test_digest != original.dataset.test_digest:
         raise UserError(f"the test images of {data.label} are not those of the record: nothing was recorded")

@@ -53,6 +53,7 @@ class Search:
         source: what a worker on another machine loads the data by; left out, the data set's name.
         checkpoints: directory or fsspec URL of the checkpoints, shared by machines that shall go on with each other's
             trials; left out, `studies/NAME` under `results`.
+        device: what this worker trains on.
 
     Raises UserError where the storage holds another study of this name, cannot be opened, or no configuration is
     possible.
@@ -76,6 +77,7 @@ class Search:
         start: LiteConfig | None = None,
         source: str | None = None,
         checkpoints: str | None = None,
+        device: str = "cpu",
         listen=lambda event: None,
     ):
         if not 0 < target < 1:
@@ -84,6 +86,7 @@ class Search:
         self.data, self.target, self.family, self.name = data, target, family, name
         self.tuning = Tuning(recipe, tune)
         self.results, self.seed, self.ceiling, self.listen = Path(results), seed, ceiling, listen
+        self.device = device
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
         self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)

@@ -24,12 +24,14 @@ from torch import Tensor
 from wavemix import kernels
 from wavemix.config import LiteConfig
 from wavemix.kernels import LANES
-from wavemix.stack import Stack, Statistics, to_lanes
+from wavemix.stack import Stack, Statistics
 
 from .datasets import Split
 from .errors import UserError
+from .images import Images, spread
 from .optimizer import Optimizer
 from .recipe import Recipe
+from .step import Step
 
 RECALIBRATION = 2048  # training images that BatchNorm's statistics are measured on before an evaluation
 EVALUATION = 1024  # images a forward pass of an evaluation
@@ -61,58 +63,6 @@ class Trained(BaseModel):
         return self._state
 
 
-class Images:
-    """A split on the device: uint8 images, labels, and per-channel normalisation taken from the training images."""
-
-    def __init__(self, split: Split, device: torch.device, like: "Images | None" = None):
-        self.images, self.labels = split.images.contiguous().to(device), split.labels.to(device)
-        if like is None:
-            sample = split.images[spread(len(split), 10000)].float() / 255
-            self.mean = sample.mean((0, 2, 3)).to(device)
-            self.deviation = sample.std((0, 2, 3)).clamp_min(1e-3).to(device)
-        else:
-            self.mean, self.deviation = like.mean, like.deviation
-
-    def batch(self, index: Tensor, move: Tensor | None = None, outside: str = "black") -> Tensor:
-        """index (K, N) -> normalised images (K, N/LANES, I, H, W, LANES), moved by `move` (K, N, 6) where given."""
-        members, count = index.shape
-        if self.images.device.type == "cpu" and kernels.library() is not None:
-            shape = (members * count // LANES, *self.images.shape[1:])
-            out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
-            index = index.contiguous()
-            tensors = (self.images, index, move, self.mean, self.deviation, out)
-            kernels.library().load_batch(*map(kernels.pointer, tensors), *shape, int(outside == "border"))
-            return out
-        x = self.images[index.flatten()].float() / 255
-        if move is not None:
-            x = affine(x, move.flatten(0, 1), outside)
-        x = (x - self.mean[:, None, None]) / self.deviation[:, None, None]
-        return to_lanes(x.unflatten(0, (members, count)))
-
-
-def spread(total: int, most: int) -> Tensor:
-    """Up to `most` of the numbers below `total`, evenly spaced: images that come from folders are sorted by class."""
-    count = min(most, total)
-    return torch.arange(count) * total // count
-
-
-def affine(x: Tensor, move: Tensor, outside: str = "black") -> Tensor:
-    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre."""
-    height, width = x.shape[-2:]
-    m = move.view(-1, 2, 3)
-    # grid_sample's order is (x, y) in units of half an edge
-    half = x.new_tensor([width / 2, height / 2])
-    theta = torch.stack(
-        [
-            torch.stack([m[:, 1, 1], m[:, 1, 0] * height / width, m[:, 1, 2] / half[0]], 1),
-            torch.stack([m[:, 0, 1] * width / height, m[:, 0, 0], m[:, 0, 2] / half[1]], 1),
-        ],
-        1,
-    )
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="zeros" if outside == "black" else outside, align_corners=False)
-
-
 def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch.Generator) -> Tensor | None:
     """Random affine maps (N, 6) of the images `order` (N,) in one epoch; None where the recipe moves nothing."""
     if not (recipe.shift or recipe.rotate or recipe.scale or recipe.shear or recipe.flip):
@@ -130,19 +80,20 @@ def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch
     return torch.stack([cos, sin, dy, (-sin + shear * cos) * mirror, (cos + shear * sin) * mirror, dx], 1)
 
 
-def _restoring_threads(function):
+def _restoring(function):
     @functools.wraps(function)
     def wrapper(*args, **options):
-        threads = torch.get_num_threads()
+        threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
         try:
             return function(*args, **options)
         finally:
             torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
 
     return wrapper
 
 
-@_restoring_threads
+@_restoring
 def train(
     config: LiteConfig,
     recipe: Recipe,
@@ -171,6 +122,8 @@ def train(
             for name in stack.norms:
                 stack.views(stack.flat)[f"{name}.weight"].mul_(recipe.branch)
     optimizer = Optimizer(stack, recipe)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # products of 11-bit factors, as cuDNN's are by default, sums of 24
     if device.type == "cpu" and kernels.library() is not None:
         # the kernels have the cores; PyTorch's own threads would wait for work in their way
         torch.set_num_threads(1)
@@ -182,6 +135,7 @@ def train(
     steps = len(data.labels) // batch
     total, members = steps * recipe.epochs, len(seeds)
     horizon = max(1.0, recipe.average * total)
+    step = Step(stack, optimizer, recipe, average)
     curves: list[list[Epoch]] = [[] for _ in seeds]
     identity = {
         "config": config.model_dump(mode="json"),
@@ -195,36 +149,31 @@ def train(
         spent = _resume(checkpoint, identity, stack, optimizer, average, curves)
     done = len(curves[0])
     for epoch in range(done, recipe.epochs):
-        order, move = [], []
+        order, move, hole = [], [], []
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed * 100003 + epoch)
             order.append(torch.randperm(len(data.labels), generator=generator)[: steps * batch])
             move.append(moves(recipe, order[-1], epoch, seed, generator))
+            hole.append(torch.rand(len(order[-1]), 2, generator=generator) if recipe.cutout else None)
         order = torch.stack(order).to(device)
         move = None if move[0] is None else torch.stack(move).to(device)
-        losses = torch.zeros(members, device=device)
+        hole = torch.stack(hole).to(device) if recipe.cutout else None
         source = small if epoch < round(recipe.progressive * recipe.epochs) else images
-        for step in range(steps):
-            at = slice(step * batch, (step + 1) * batch)
-            index = order[:, at]
-            x = source.batch(index, None if move is None else move[:, at].contiguous(), recipe.outside)
-            stack.flat.grad = None
-            logits, _ = stack(x)
-            loss = F.cross_entropy(
-                logits.flatten(0, 1),
-                images.labels[index].flatten(),
-                label_smoothing=recipe.label_smoothing,
-                reduction="none",
-            )
-            loss = loss.view(members, -1).mean(1)
-            loss.sum().backward()
-            optimizer.step(recipe.lr * schedule((epoch * steps + step) / total, recipe.warmup, recipe.anneal))
+        step.losses.zero_()
+        for number in range(steps):
+            at = slice(number * batch, (number + 1) * batch)
             # the average starts with the horizon of the steps so far, so that it never remembers the initial weights
-            age = epoch * steps + step
-            average.lerp_(stack.flat.detach(), max(1 / horizon, 1 / (1 + 0.1 * age)))
-            losses += loss.detach()
+            age = epoch * steps + number
+            step(
+                source,
+                order[:, at],
+                None if move is None else move[:, at],
+                None if hole is None else hole[:, at],
+                recipe.lr * schedule(age / total, recipe.warmup, recipe.anneal),
+                max(1 / horizon, 1 / (1 + 0.1 * age)),
+            )
         seconds = spent + time.perf_counter() - start
-        losses = (losses / steps).tolist()
+        losses = (step.losses / steps).tolist()
         accuracies: list[float | None] = [None] * members
         if held_out:
             accuracies = accuracy(stack, average, recalibrate(stack, average, images), held_out)

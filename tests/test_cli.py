@@ -240,3 +240,14 @@ def test_studies_of_one_name_and_other_targets_are_kept_apart():
     table = studies([trial(2, 0.95), trial(2, 0.95, target=0.8)])
     assert table.row_count == 2
     assert json.dumps([len(column._cells) for column in table.columns]) == json.dumps([2] * 7)
+
+
+@pytest.mark.parametrize(
+    "device, problem",
+    [("gpu", "--device is cpu, cuda, or one of several GPUs such as cuda:1, not 'gpu'"), ("cuda:99", "PyTorch finds")],
+)
+def test_devices_that_are_not_there_are_refused(capsys, monkeypatch, device, problem):
+    monkeypatch.setattr(sys, "argv", ["wavemix", "search", "mnist", "--target", "0.9", "--device", device])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2 and problem in capsys.readouterr().err

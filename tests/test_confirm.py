@@ -43,7 +43,7 @@ def lab(monkeypatch):
     here = Lab()
     here.trained, here.loaded = [], []
 
-    def train(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None):
+    def train(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device="cpu"):
         here.trained.append((config.depth, list(seeds), len(data)))
         members = []
         for seed in seeds:
@@ -301,7 +301,7 @@ def test_interrupted_between_batches_goes_on_with_what_was_trained(lab, by_seed,
     by_seed[1] = [0.95, 0.951, 0.952, 0.953, 0.954]
     checkpoints, train = [], confirming.train
 
-    def stopping(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None):
+    def stopping(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device="cpu"):
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.touch()
         checkpoints.append(checkpoint)

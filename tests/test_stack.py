@@ -191,3 +191,53 @@ def test_gradients_do_not_depend_on_the_threads(upsampling, level):
         torch.set_num_threads(before)
         kernels.library().threads(before)
     assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@given(configurations(small=True))
+@settings(max_examples=10, deadline=None)
+def test_member_by_member_equals_stack(config):
+    """What a GPU runs where blocks can't be halved; here on the processor."""
+    stack = Stack(config.model_copy(update={"dropout": 0.0}), [3, 4])
+    size = image_size(config)
+    images = to_lanes(torch.randn(2, 32, config.in_channels, size, size, generator=torch.Generator().manual_seed(0)))
+    logits, statistics = stack(images)
+    weights = stack.views(stack.flat)
+    plain, measured = stack._modules(weights, images, None)
+    torch.testing.assert_close(plain, logits, atol=2e-3, rtol=2e-3)
+    assert measured.keys() == statistics.keys()
+    for name in measured:
+        torch.testing.assert_close(measured[name], statistics[name], atol=1e-4, rtol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            stack._modules(weights, images, statistics)[0], stack(images, given=statistics)[0], atol=2e-3, rtol=2e-3
+        )
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("bias", ["all", "needed"])
+def test_halved_blocks_equal_full_ones_in_double_precision(upsampling, bias):
+    config = LiteConfig(final_dim=8, depth=3, mult=1, upsampling=upsampling, bias=bias)
+    stack = Stack(config, [3, 4])
+    stack.flat = stack.flat.detach().double().requires_grad_()
+    images = torch.randn(2, LANES, 3, 12, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits, _ = stack(to_lanes(images))
+    for member, network in enumerate(networks(stack)):
+        torch.testing.assert_close(logits[member], network.train()(images[member]), atol=1e-10, rtol=1e-10)
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@gpu
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+def test_gpu_equals_processor(upsampling):
+    config = LiteConfig(final_dim=16, depth=3, upsampling=upsampling, initial_conv="separable")
+    here, there = Stack(config, [0, 1]), Stack(config, [0, 1], "cuda")
+    images = to_lanes(torch.randn(2, 32, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        torch.testing.assert_close(there(images.cuda())[0].cpu(), here(images)[0], atol=5e-3, rtol=5e-3)
+    gradients = []
+    for stack in (here, there):
+        logits, _ = stack(images.to(stack.device))
+        gradients.append(torch.autograd.grad(logits.square().sum(), stack.flat)[0].cpu())
+    assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[0].norm()  # bfloat16 has eight bits

@@ -7,10 +7,13 @@ import torch
 
 from search.datasets import Split
 from search.errors import UserError
+from search.images import Images, affine
 from search.optimizer import Optimizer, orthogonal
 from search.recipe import Recipe, default_recipe
-from search.training import RECALIBRATION, Images, affine, evaluate, moves, recalibrate, reduced, schedule, train
+from search.step import cut
+from search.training import RECALIBRATION, evaluate, moves, recalibrate, reduced, schedule, train
 from wavemix import LiteConfig, WaveMixLite, kernels
+from wavemix.kernels import LANES
 from wavemix.stack import Stack
 
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
@@ -186,8 +189,8 @@ def test_cosine_schedule_and_nesterov():
     theirs = torch.optim.SGD([module], lr=0.01, momentum=0.9, nesterov=True)
     for step in range(5):
         gradient = torch.randn(stack.flat.shape, generator=torch.Generator().manual_seed(step))
-        stack.flat.grad, module.grad = gradient.clone(), gradient.clone()
-        ours.step(0.1)  # averages of gradients: lr / (1 - beta1)
+        module.grad = gradient.clone()
+        ours.step(gradient, *ours.factors(0.1))  # averages of gradients: lr / (1 - beta1)
         theirs.step()
     torch.testing.assert_close(stack.flat, module)
 
@@ -209,3 +212,25 @@ def test_progressive_resolution_and_scaled_branches():
         for scale in (1.0, 0.5)
     )
     torch.testing.assert_close(one / 2, half)
+
+
+def test_cutout():
+    x = torch.ones(1, 2, 3, 8, 12, LANES)
+    hole = torch.full((1, 2 * LANES, 2), 0.5)
+    hole[0, 1] = torch.tensor([0.0, 1.0])  # a corner: what lies outside is lost
+    y = cut(x, hole, 4)
+    assert (y[0, 0, 0, :, :, 0] == 0).sum() == 16 and (y[0, 0, :, 2:6, 4:8, 0] == 0).all()
+    assert (y[0, 0, 0, :, :, 1] == 0).sum() == 4 and (y[0, 0, :, :2, 10:, 1] == 0).all()
+    plain, holed = (
+        train(CONFIG, RECIPE.model_copy(update={"epochs": 2, "cutout": edge}), DATA, [0])[0].curve for edge in (0, 6)
+    )
+    assert holed[-1].train_loss > plain[-1].train_loss
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_what_a_processor_learns(tmp_path):
+    recipe = RECIPE.model_copy(update={"epochs": 12, "shift": 0.5, "cutout": 2, "progressive": 0.25})
+    for trained in train(CONFIG, recipe, DATA, [0, 1], validation=HELD_OUT, device="cuda"):
+        here = train(CONFIG, recipe, DATA, [trained.seed], validation=HELD_OUT)[0]
+        assert trained.accuracy == pytest.approx(here.accuracy, abs=0.05)
+        assert evaluate(CONFIG, [trained.state], DATA, HELD_OUT)[0] == pytest.approx(trained.accuracy, abs=0.02)

@@ -6,6 +6,7 @@ compute the same function, forward and gradients.
 """
 
 import ctypes
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,23 @@ EPS = 1e-5  # of nn.BatchNorm2d
 ACTIVATIONS = {"gelu": (0, F.gelu), "relu": (1, F.relu), "silu": (2, F.silu)}
 UPSAMPLINGS = {"none": 0, "nearest": 1, "bilinear": 2}
 
+
+def fused(function, x: Tensor):
+    """`function`, compiled where it trains on a GPU: what goes through memory between its operations is what costs."""
+    return _compiled(function) if x.is_cuda and torch.is_grad_enabled() else function
+
+
+@functools.cache
+def _compiled(function):
+    return torch.compile(function, dynamic=False)
+
+
+def wide(values: Tensor, groups: int, places: int = 3) -> Tensor:
+    """values (K, C) for maps (K, groups, C, *places). The gradient is summed over places, then over groups: sums over
+    both at once are too few for a GPU to be busy."""
+    return values[:, None].expand(-1, groups, -1)[(..., *[None] * places)]
+
+
 # --- Convolution -----------------------------------------------------------------------------------------------
 
 
@@ -26,7 +44,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
     """x (K or 1, G, I, H, W, LANES), weight (K, O, I or 1, k, k), bias (K, O) -> (K, G, O, h, w, LANES)."""
     if kernels.fit(x):
         return _Convolution.apply(x, weight, bias, stride, padding, depthwise)
-    return plain_convolution(x, weight, bias, stride, padding, depthwise)
+    return fused(plain_convolution, x)(x, weight, bias, stride, padding, depthwise)
 
 
 def plain_convolution(x, weight, bias, stride, padding, depthwise=False):
@@ -39,12 +57,11 @@ def plain_convolution(x, weight, bias, stride, padding, depthwise=False):
         for j in range(k)
     ]
     if depthwise:
-        taps = torch.stack(taps, -1)  # (K, G, I, h, w, LANES, k*k)
-        y = torch.einsum("kgihwnt,kit->kgihwn", taps, weight.flatten(2))
+        y = sum(tap * wide(weight.flatten(2)[:, :, t], x.shape[1]) for t, tap in enumerate(taps))
     else:
         columns = torch.stack(taps, 3).flatten(4).flatten(2, 3)  # (K, G, I*k*k, h*w*LANES)
         y = (weight.flatten(2)[:, None] @ columns).unflatten(3, (h, w, x.shape[-1]))
-    return y if bias is None else y + bias[:, None, :, None, None, None]
+    return y if bias is None else y + wide(bias, y.shape[1])
 
 
 class _Convolution(torch.autograd.Function):

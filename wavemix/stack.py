@@ -4,16 +4,21 @@ A `Stack` holds K members: every parameter has a leading axis K, and every featu
 (K, groups, channels, height, width, LANES), where the last axis is LANES images of one group. One member's result
 does not depend on its neighbours. It computes the same function as `WaveMixLite`; tests compare them, forward and
 gradients. On a CPU with a C++ compiler the residual blocks run as one compiled pass (`chain`) and the rest as compiled
-operations; what these do not cover (dropout, wavelets other than Haar, double precision, a GPU) as plain PyTorch.
+operations; what these do not cover (dropout, wavelets other than Haar, double precision) as plain PyTorch. On a GPU
+blocks that interpolate run on maps of half size (`halved`), and other networks member by member as ordinary modules.
 """
+
+import functools
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from . import kernels
 from .chain import chain, fits_chain, offsets
 from .config import LiteConfig
+from .halved import fits_halved, halved
 from .kernels import LANES
 from .lite import WaveMixLite
 from .operations import convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
@@ -79,6 +84,14 @@ class Stack:
             )
             return y
 
+        if fits_halved(self.config, training=given is None) and not kernels.fit(images):
+            with self._narrow():
+                x = self._stem(weights, images, norm)
+                pooled, statistics = halved(x, weights, self.config, self.norms, given)
+            return self._head(weights, pooled), measured | statistics
+        if self.device.type == "cuda":
+            with self._narrow():
+                return self._modules(weights, images, given)
         x = self._stem(weights, images, norm)
         if fits_chain(self.config, x, training=given is None):
             known = given and [torch.stack([given[name][part] for name in self.norms]) for part in (0, 1)]
@@ -87,9 +100,56 @@ class Stack:
         else:
             for depth in range(self.config.depth):
                 x = self._block(weights, x, depth, norm, training=given is None)
-        pooled = x.mean((3, 4)).permute(0, 1, 3, 2).flatten(1, 2)  # (K, N, C)
-        logits = torch.baddbmm(weights["pool.2.bias"][:, None], pooled, weights["pool.2.weight"].transpose(1, 2))
-        return logits, measured
+        return self._head(weights, x.mean((3, 4))), measured
+
+    @staticmethod
+    def _head(weights: dict[str, Tensor], pooled: Tensor) -> Tensor:
+        """pooled (K, G, C, LANES) -> logits (K, G * LANES, classes)."""
+        pooled = pooled.permute(0, 1, 3, 2).flatten(1, 2)
+        return torch.baddbmm(weights["pool.2.bias"][:, None], pooled, weights["pool.2.weight"].transpose(1, 2))
+
+    def _narrow(self):
+        """On a GPU, training multiplies in bfloat16 and adds in float32. No cache: a CUDA graph would keep it."""
+        training = self.device.type == "cuda" and torch.is_grad_enabled()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=training, cache_enabled=False)
+
+    def _modules(self, weights: dict[str, Tensor], images: Tensor, given: Statistics | None):
+        """The same as `__call__`, one member after another as a `WaveMixLite`."""
+        network, counts = self._network
+        network.train(given is None)
+        images = images.permute(0, 1, 5, 2, 3, 4).flatten(1, 2)  # (K or 1, N, I, H, W)
+        logits, measured = [], []
+        for member in range(len(self.seeds)):
+            state = {name: weight[member] for name, weight in weights.items()}
+            for name, buffer in network.named_buffers():
+                path, _, what = name.rpartition(".")
+                part = {"running_mean": 0, "running_var": 1}.get(what)
+                state[name] = given[path][part][member] if given and part is not None else buffer.clone()
+            x = images[member if len(images) > 1 else 0].contiguous(memory_format=torch.channels_last)
+            logits.append(functional_call(network, state, (x,)))
+            measured.append(
+                {
+                    name: (state[f"{name}.running_mean"], state[f"{name}.running_var"] * (1 - 1 / count))
+                    for name, count in counts.items()
+                }
+            )
+        return torch.stack(logits).float(), {
+            name: tuple(torch.stack([statistics[name][part] for statistics in measured]) for part in (0, 1))
+            for name in counts
+        }
+
+    @functools.cached_property
+    def _network(self) -> tuple[WaveMixLite, dict[str, int]]:
+        """A network to lend weights to, and how many values a channel each of its BatchNorms saw last."""
+        with torch.random.fork_rng(devices=[]):
+            network, counts = WaveMixLite(self.config).to(self.device), {}
+        for name, module in network.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0  # running statistics are this batch's, the variance an unbiased one
+                module.register_forward_hook(
+                    lambda _, inputs, __, name=name: counts.update({name: inputs[0].numel() // inputs[0].shape[1]})
+                )
+        return network, counts
 
     def _stem(self, weights, x, norm):
         config = self.config

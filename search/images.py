@@ -1,0 +1,67 @@
+"""Images on the device that trains: normalised, moved, in the layout of a stack."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wavemix import kernels
+from wavemix.kernels import LANES
+from wavemix.stack import to_lanes
+
+from .datasets import Split
+
+
+class Images:
+    """A split on the device: uint8 images, labels, and per-channel normalisation taken from the training images.
+
+    `like` are images whose normalisation these take; `scale` is their size relative to the originals'.
+    """
+
+    def __init__(self, split: Split, device: torch.device, like: "Images | None" = None):
+        self.images, self.labels = split.images.contiguous().to(device), split.labels.to(device)
+        self.scale = 1.0
+        if like is None:
+            sample = split.images[spread(len(split), 10000)].float() / 255
+            self.mean = sample.mean((0, 2, 3)).to(device)
+            self.deviation = sample.std((0, 2, 3)).clamp_min(1e-3).to(device)
+        else:
+            self.mean, self.deviation = like.mean, like.deviation
+            self.scale = self.images.shape[2] / like.images.shape[2]
+
+    def batch(self, index: Tensor, move: Tensor | None = None, outside: str = "black") -> Tensor:
+        """index (K, N) -> normalised images (K, N/LANES, I, H, W, LANES), moved by `move` (K, N, 6) where given."""
+        members, count = index.shape
+        if self.images.device.type == "cpu" and kernels.library() is not None:
+            shape = (members * count // LANES, *self.images.shape[1:])
+            out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
+            index = index.contiguous()
+            tensors = (self.images, index, move, self.mean, self.deviation, out)
+            kernels.library().load_batch(*map(kernels.pointer, tensors), *shape, int(outside == "border"))
+            return out
+        x = self.images[index.flatten()].float() / 255
+        if move is not None:
+            x = affine(x, move.flatten(0, 1), outside)
+        x = (x - self.mean[:, None, None]) / self.deviation[:, None, None]
+        return to_lanes(x.unflatten(0, (members, count)))
+
+
+def spread(total: int, most: int) -> Tensor:
+    """Up to `most` of the numbers below `total`, evenly spaced: images that come from folders are sorted by class."""
+    count = min(most, total)
+    return torch.arange(count) * total // count
+
+
+def affine(x: Tensor, move: Tensor, outside: str = "black") -> Tensor:
+    """x (N, I, H, W) sampled at `move` (N, 6): y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5 from the centre."""
+    height, width = x.shape[-2:]
+    m = move.view(-1, 2, 3)
+    # grid_sample's order is (x, y) in units of half an edge
+    theta = torch.stack(
+        [
+            torch.stack([m[:, 1, 1], m[:, 1, 0] * height / width, m[:, 1, 2] / (width / 2)], 1),
+            torch.stack([m[:, 0, 1] * width / height, m[:, 0, 0], m[:, 0, 2] / (height / 2)], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="zeros" if outside == "black" else outside, align_corners=False)

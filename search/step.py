@@ -1,0 +1,82 @@
+"""One step of training: a batch, its loss, its gradient, the optimizer, the averaged weights. A CUDA graph on a GPU."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wavemix.kernels import LANES
+from wavemix.stack import Stack
+
+from .images import Images
+from .optimizer import Optimizer
+from .recipe import Recipe
+
+WARM = 3  # steps on a GPU before one is captured: libraries set themselves up, kernels are compiled
+
+
+class Step:
+    """Trains `stack` by `optimizer` under `recipe`; `average` (K, P) follows the weights, `losses` (K,) adds up.
+
+    A step of a small network is some hundreds of short kernels, which a processor can't start as fast as a GPU runs
+    them; captured once, all of them are started by one call.
+    """
+
+    def __init__(self, stack: Stack, optimizer: Optimizer, recipe: Recipe, average: Tensor):
+        self.stack, self.optimizer, self.recipe, self.average = stack, optimizer, recipe, average
+        self.losses = torch.zeros(len(stack.seeds), device=stack.device)
+        self.warm: dict[Images, int] = {}
+        self.graphs: dict[Images, tuple[torch.cuda.CUDAGraph, list[Tensor | None]]] = {}
+
+    def __call__(
+        self, source: Images, index: Tensor, move: Tensor | None, hole: Tensor | None, lr: float, weight: float
+    ) -> None:
+        """On the images `index` (K, N) of `source`, moved by `move` (K, N, 6), with holes at `hole` (K, N, 2)."""
+        scalars = [*self.optimizer.factors(lr), weight]
+        if self.stack.device.type != "cuda":
+            return self._run(source, index, move, hole, scalars)
+        inputs = [index, move, hole, torch.tensor(scalars, pin_memory=True).to(index.device, non_blocking=True)]
+        if source not in self.graphs:
+            if self.warm.setdefault(source, 0) < WARM:
+                self.warm[source] += 1
+                return self._run(source, *inputs[:3], inputs[3].unbind())
+            held = [None if tensor is None else tensor.clone() for tensor in inputs]
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._run(source, *held[:3], held[3].unbind())
+            self.graphs[source] = graph, held
+        graph, held = self.graphs[source]
+        for place, tensor in zip(held, inputs):
+            if place is not None:
+                place.copy_(tensor)
+        graph.replay()
+
+    def _run(self, source: Images, index: Tensor, move: Tensor | None, hole: Tensor | None, scalars) -> None:
+        x = source.batch(index, None if move is None else move.contiguous(), self.recipe.outside)
+        if hole is not None:
+            x = cut(x, hole, self.recipe.cutout * source.scale)
+        logits, _ = self.stack(x)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1),
+            source.labels[index].flatten(),
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="none",
+        )
+        loss = loss.view(len(index), -1).mean(1)
+        *factors, weight = scalars
+        self.optimizer.step(torch.autograd.grad(loss.sum(), self.stack.flat)[0], *factors)
+        self.average.lerp_(self.stack.flat.detach(), weight)
+        self.losses += loss.detach()
+
+
+def cut(x: Tensor, hole: Tensor, edge: float) -> Tensor:
+    """x (K, G, I, H, W, LANES) with a square of `edge` pixels of every image at its mean colour, which is zero.
+
+    hole (K, N, 2) are the squares' centres as fractions of height and width; what lies outside the image is lost
+    (DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017, section 3.1).
+    """
+    centre = hole.unflatten(1, (-1, LANES))[:, :, None]  # (K, G, 1, LANES, 2)
+    inside = []
+    for axis, size in enumerate(x.shape[3:5]):
+        place = torch.arange(size, device=x.device)[:, None] + 0.5
+        inside.append((place - centre[..., axis].unsqueeze(3) * size).abs() < edge / 2)  # (K, G, 1, size, LANES)
+    return x.masked_fill(inside[0][:, :, :, :, None] & inside[1][:, :, :, None], 0.0)

@@ -1,0 +1,119 @@
+"""All residual blocks of level-1 networks that interpolate, on maps of half size: plain PyTorch, for GPUs above all.
+
+A block adds BatchNorm(up(z)), z = W2 act(W1 haar(R x)), to its input x. As in `chain`, x = x0 + up(s), where s is the
+sum of the blocks' BatchNorm(z). The reduction R acts on channels alone, up-sampling and transform on places alone, so
+they commute: haar(R x) = R haar(x0) + haar(up(R s)). haar(up(.)) is a stencil from a small map to its four bands, and
+R haar(x0) of all blocks is one matrix product. So no block touches a map of full size, forward or backward. The
+variance of up(z) is a quadratic form in z; its mean is that of z. Feature maps are those of `stack`.
+"""
+
+import torch
+from torch import Tensor
+
+from .config import LiteConfig
+from .operations import ACTIVATIONS, EPS, fused, plain_haar, wide
+
+PARTS = ["reduction.weight", "reduction.bias"]
+PARTS += [f"feedforward.{index}.{kind}" for index in (0, 3) for kind in ("weight", "bias")]
+
+
+def fits_halved(config: LiteConfig, training: bool) -> bool:
+    """Whether `halved` can run the blocks of `config`; `training`: with dropout."""
+    known = config.level == 1 and config.wavelet == "haar" and not config.projected and config.upsampling != "deconv"
+    return known and not (training and config.dropout)
+
+
+def halved(
+    x: Tensor,
+    weights: dict[str, Tensor],
+    config: LiteConfig,
+    norms: list[str],
+    given: dict[str, tuple[Tensor, Tensor]] | None,
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """x (K, G, C, H, W, LANES) after all blocks, its mean over places (K, G, C, LANES), and the BatchNorms' statistics.
+
+    `weights` are the parameters by name, (K, *shape); `norms` the BatchNorms' names; `given` statistics are used
+    instead of the batch's.
+    """
+    paths = ["block"] if config.shared else [f"layers.{depth}" for depth in range(config.depth)]
+    reductions = torch.cat([weights[f"{path}.reduction.weight"].flatten(2) for path in paths], 1)
+    seen = fused(_seen, x)(x, reductions).chunk(len(paths), 2)
+    # not just zeros, which have no gradient: all blocks shall be compiled as one
+    s, measured = 0 * x[:, :, :, ::2, ::2], {}
+    for depth, name in enumerate(norms):
+        path = paths[0 if config.shared else depth]
+        s, mean, variance = fused(_block, x)(
+            seen[0 if config.shared else depth],
+            s,
+            [weights.get(f"{path}.{part}") for part in PARTS],
+            (weights[f"{name}.weight"], weights[f"{name}.bias"]),
+            given[name] if given else None,
+            config.activation,
+            config.upsampling,
+        )
+        measured[name] = mean.detach(), variance.detach()
+    return x.mean((3, 4)) + s.mean((3, 4)), measured
+
+
+def _seen(x: Tensor, reductions: Tensor) -> Tensor:
+    """What the reductions (K, D * R, C) make of x, transformed: (K, G, D * R, 4, h, w, LANES)."""
+    low, details = plain_haar(x)
+    bands = torch.cat([low[:, :, :, None], details.unflatten(2, (-1, 3))], 3)
+    return (reductions[:, None] @ bands.flatten(3)).unflatten(3, bands.shape[3:])
+
+
+def _block(seen, s, parts, affine, given, activation, up):
+    """One block: s with BatchNorm(z) added, and mean and variance of up(z); `seen` is R haar(x0)."""
+    reduce, reduce_bias, w1, b1, w2, b2 = parts
+    reduce, w1, w2 = reduce.flatten(2), w1.flatten(2), w2.flatten(2)
+    reduced, groups = reduce.shape[1], s.shape[1]
+    if reduce_bias is not None:  # a constant's low band is twice that constant, its details are zero
+        b1 = b1 + 2 * (w1[:, :, :reduced] @ reduce_bias[:, :, None])[:, :, 0]
+    # the bands of a channel side by side; upstream's order has all low ones first
+    w1 = torch.cat([w1[:, :, :reduced, None], w1[:, :, reduced:].unflatten(2, (-1, 3))], 3).flatten(2)
+    u = seen + _bands((reduce[:, None] @ s.flatten(3)).unflatten(3, s.shape[3:]), up)
+    hidden = ACTIVATIONS[activation][1](w1[:, None] @ u.flatten(2, 3).flatten(3) + wide(b1, groups, 1))
+    z = w2[:, None] @ hidden
+    z = (z if b2 is None else z + wide(b2, groups, 1)).unflatten(3, s.shape[3:]).to(s.dtype)
+    mean, variance = given or (_mean(z), None)
+    centred = z - wide(mean, groups)
+    if variance is None:
+        variance = _mean(centred * _gram(centred, up)) / 4
+    gamma, beta = affine
+    scale = gamma * torch.rsqrt(variance + EPS)
+    return s + centred * wide(scale, groups) + wide(beta, groups), mean, variance
+
+
+def _mean(x: Tensor) -> Tensor:
+    """By member and channel; in two steps, so that a GPU has enough to do at once."""
+    return x.mean((3, 4, 5)).mean(1)
+
+
+def _neighbours(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The map moved by one place to either side, its border repeated."""
+    size = t.shape[axis]
+    before = torch.cat([t.narrow(axis, 0, 1), t.narrow(axis, 0, size - 1)], axis)
+    return before, torch.cat([t.narrow(axis, 1, size - 1), t.narrow(axis, size - 1, 1)], axis)
+
+
+def _bands(t: Tensor, up: str) -> Tensor:
+    """Haar bands of up-sampled t (K, G, R, h, w, LANES): (K, G, R, 4, h, w, LANES), as `plain_haar` orders them."""
+    if up == "nearest":
+        return torch.stack([2 * t, *[torch.zeros_like(t)] * 3], 3)
+
+    def pair(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:  # half the sum and difference of two up-sampled places
+        before, after = _neighbours(t, axis)
+        return 0.75 * t + 0.125 * (before + after), 0.125 * (before - after)
+
+    low, high = pair(t, 3)
+    return 2 * torch.stack([pair(low, 4)[0], pair(high, 4)[0], pair(low, 4)[1], pair(high, 4)[1]], 3)
+
+
+def _gram(t: Tensor, up: str) -> Tensor:
+    """The transpose of up-sampling applied to up-sampled t: the sum over places of t times it is that of up(t)**2."""
+    if up == "nearest":
+        return 4 * t
+    for axis in (3, 4):
+        before, after = _neighbours(t, axis)
+        t = 1.25 * t + 0.375 * (before + after)
+    return t
