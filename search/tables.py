@@ -104,6 +104,8 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
         # the latest: recipes improve, and a reproduction is a statement about the network, not about the first recipe
         last = max(again, key=lambda run: run.created, default=None)
         result = _result(last, again, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
+        if last:  # the count says nothing about strides, nor which interpolation it was
+            stated["Model"] += f": {last.config.name}"
         rows.append(({**stated, **result}, last))
     for family in FAMILIES:
         cells = {"Row": f"{stem}-{family}", **common, "Family": family}

@@ -39,8 +39,8 @@ class Published:
         return f"{100 * self.target:g} % in {self.label}"
 
     def is_of(self, config: LiteConfig) -> bool:
-        """Whether `config` is this row's network: either interpolation and any dropout give its count."""
-        same = {"upsampling": self.upsampling, "dropout": 0.0}
+        """Whether `config` is this row's network: either interpolation, any strides and any dropout give its count."""
+        same = {"upsampling": self.upsampling, "dropout": 0.0, "stride": self.config.stride}
         kinds = {self.config.upsampling} if self.upsampling == "deconv" else {"nearest", "bilinear"}
         return config.upsampling in kinds and config.model_copy(update=same) == self.config
 

@@ -81,12 +81,19 @@ def test_a_failed_confirmation_is_shown_as_one():
     assert row["Confirmed"] == "no" and row["Accuracy"] is None
 
 
-def test_either_interpolation_reproduces_a_published_row_and_another_stride_does_not():
+def test_any_interpolation_and_strides_reproduce_a_published_row_and_padding_does_not():
     published = PUBLISHED[0].config
-    for change, same in (({"upsampling": "bilinear"}, True), ({"dropout": 0.5}, True), ({"stride": (2, 1)}, False)):
+    for change, same in (
+        ({"upsampling": "bilinear"}, True),
+        ({"dropout": 0.5}, True),
+        ({"stride": (2, 1)}, True),
+        ({"pad": 2}, False),
+    ):
         config = LiteConfig(**published.model_dump() | change)
         first, second, _ = rows(parameter_efficiency([confirmation([0.99], config=config)]), Task="99 % in MNIST")
-        assert (first["Accuracy"] == 0.99) == same and (second["Model"] == "not run here") == same
+        assert (first["Accuracy"] == 0.99) == same == (config.name in first["Model"]) and (
+            second["Model"] == "not run here"
+        ) == same
 
 
 def test_the_run_planned_for_most_seeds_decides_about_a_network():
