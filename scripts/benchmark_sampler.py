@@ -46,7 +46,7 @@ from surrogate import Problem, Surrogate
 
 from search.axes import count_axis
 from search.errors import UserError
-from search.plots import rendered, replace
+from search.plots import rendered
 from search.pool import Pool
 from search.protocol import margin
 from search.recipe import Recipe
@@ -55,6 +55,7 @@ from search.sampler import FrontierPruner, FrontierSampler
 from search.space import Space, training_work
 from search.style import style
 from search.tuning import Tuning
+from search.whole import write_whole
 from wavemix.config import LiteConfig
 
 # the published network's count, and about the accuracy it has after six epochs
@@ -320,7 +321,7 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
     folder.mkdir(exist_ok=True)
     drawn = figure(label, target, ceiling, plays, options.budget, median(optima))
     for suffix in ("png", "svg"):
-        replace(folder / f"sampler-{label}.{suffix}", rendered(drawn, f"sampler-{label}", suffix))
+        write_whole(folder / f"sampler-{label}.{suffix}", rendered(drawn, f"sampler-{label}", suffix))
     if not options.output:
         return
     for what, values in (("below the published count", below), ("within 5 % of the optimum", near)):

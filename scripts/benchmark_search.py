@@ -33,10 +33,10 @@ from side_by_side import ROOT, print_table, record
 from search import datasets
 from search.datasets import split_validation
 from search.errors import UserError
-from search.plots import replace
 from search.protocol import VALIDATION
 from search.recipe import default_recipe
 from search.training import Epoch, train
+from search.whole import write_whole
 from wavemix.config import LiteConfig
 
 DATA, EPOCHS, MEMBERS = "mnist", 6, 2
@@ -87,7 +87,7 @@ def job(path: Path, name: str, seed: int, minutes: float, data_dir: Path | None)
     kept = asdict(result) | {"shown": None, "judged": []}
     if result.shown:
         kept |= {"shown": result.shown.model_dump(mode="json"), "judged": task.judged(result.shown)}
-    replace(path, json.dumps(kept).encode())
+    write_whole(path, json.dumps(kept).encode())
     return job(path, name, seed, minutes, data_dir)  # as it was kept
 
 

@@ -79,7 +79,7 @@ class Checkpoint:
     def remove(self) -> None:
         """The trial is done: delete the checkpoint, and what killed trainings of it left behind."""
         self.path.unlink(missing_ok=True)
-        for part in self.path.parent.glob(f"{self.path.name}.*.tmp"):
+        for part in self.path.parent.glob(f".{self.path.name}.*.tmp"):
             with suppress(FileNotFoundError):  # a young one may be of a worker that trains this trial as well
                 if time.time() - part.stat().st_mtime > ABANDONED:
                     part.unlink()

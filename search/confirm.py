@@ -8,7 +8,6 @@ adjusts the confidence for it, and the table says how many attempts a row took).
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from .records import Confirmation, Record, Trial, append, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train
+from .whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -312,9 +312,4 @@ def save_weights(path: Path, config: LiteConfig, recipe: Recipe, trained: Sequen
         "recipe": recipe.model_dump_json(),
         "seeds": json.dumps([t.seed for t in trained]),
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(save(tensors, metadata))  # save_file would make it unreadable to others
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, save(tensors, metadata))

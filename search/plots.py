@@ -8,7 +8,6 @@ here goes through pyplot, so that no display, window or global state is touched.
 import hashlib
 import io
 import math
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from .study import margin
 from .style import style, styled
 from .tables import label
 from .upstream import PUBLISHED, Published
+from .whole import write_whole
 
 # Okabe & Ito's colours, told apart under every common colour blindness; the shapes differ too
 COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
@@ -352,7 +352,7 @@ def write(results_dir: Path | str) -> list[Path]:
         for name, figure in drawn.items():
             folder.mkdir(exist_ok=True)
             for suffix in ("png", "svg"):
-                written.append(replace(folder / f"{name}.{suffix}", rendered(figure, name, suffix)))
+                written.append(write_whole(folder / f"{name}.{suffix}", rendered(figure, name, suffix)))
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 ours = path.suffix in (".png", ".svg") and path.name.startswith(tuple(f"{kind}-" for kind in KINDS))
@@ -361,14 +361,3 @@ def write(results_dir: Path | str) -> list[Path]:
     except OSError as error:
         raise UserError(f"cannot write pictures to {folder}: {error.strerror or error}") from error
     return written
-
-
-def replace(path: Path, content: bytes) -> Path:
-    """Write `content` to `path`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

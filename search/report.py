@@ -19,6 +19,7 @@ from . import plots, tables, typeset
 from .errors import UserError
 from .plots import plain
 from .records import Confirmation, Record, Trial, read_all
+from .whole import write_whole
 
 NAME = "report.html"
 SHOWN = 20  # trials a study's table holds; trials.csv holds all
@@ -75,7 +76,7 @@ def write(results_dir: Path | str) -> Path:
     folder = Path(results_dir)
     content = page(read_all(folder))
     try:
-        return plots.replace(folder / NAME, content.encode())
+        return write_whole(folder / NAME, content.encode())
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from error
 

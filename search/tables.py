@@ -6,7 +6,6 @@ FLOPs); Markdown and LaTeX the same, formatted for reading.
 """
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from .records import Audit, Benchmark, Confirmation, Data, Record, Reproduction,
 from .stopping import confidence
 from .typeset import latex, markdown
 from .upstream import BENCHMARKS, PUBLISHED, SAVED, Published, classifier_config
+from .whole import write_whole
 
 NOT_RUN = "not run here"
 FAMILIES = ("published", "extended")
@@ -393,12 +393,7 @@ def write(results_dir: Path | str) -> list[Path]:
     files = rendered(read_all(folder))
     try:
         for name, content in files.items():
-            temporary = folder / f".{name}.{os.getpid()}.tmp"
-            try:
-                temporary.write_text(content, encoding="utf-8", newline="")
-                os.replace(temporary, folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_whole(folder / name, content.encode())
         for path in _stale(folder, files):
             path.unlink()
     except OSError as error:

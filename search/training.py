@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from .images import Images, spread
 from .optimizer import Optimizer
 from .recipe import Recipe
 from .step import Step
+from .whole import write_whole
 
 RECALIBRATION = 2048  # training images that BatchNorm's statistics are measured on before an evaluation
 EVALUATION = 1024  # images a forward pass of an evaluation
@@ -288,16 +288,11 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
         "curves": [[epoch.model_dump() for epoch in curve] for curve in curves],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        content = save(
-            {key: value.cpu().contiguous() for key, value in tensors.items()},
-            {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)},
-        )
-        temporary.write_bytes(content)  # not by save_file, whose files other workers' users can't read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = save(
+        {key: value.cpu().contiguous() for key, value in tensors.items()},
+        {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)},
+    )
+    write_whole(path, content)
 
 
 class _Progress(BaseModel):

@@ -45,7 +45,7 @@ class Training:
         error = 0.1 * (1200 / config.parameters()) ** 0.8 * (1.2 if config.upsampling == "deconv" else 1)
         return 1 - min(0.9, error * math.exp(0.9 * (1 - fraction)))
 
-    def __call__(self, config, recipe, data, seeds, *, validation, on_epoch, checkpoint):
+    def __call__(self, config, recipe, data, seeds, *, validation, on_epoch, checkpoint, device):
         self.configs.append(config)
         self.counts.append((len(data), len(validation)))
         curve, stopped = [], None
