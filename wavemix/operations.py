@@ -7,6 +7,10 @@ compute the same function, forward and gradients.
 
 import ctypes
 import functools
+import importlib.util
+import shutil
+import sysconfig
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +32,10 @@ def fused(function, x: Tensor):
 
 @functools.cache
 def _compiled(function):
-    return torch.compile(function, dynamic=False)
+    """Compiled by torch.compile, which needs Triton, a C compiler and Python's headers; as it is without them."""
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    able = importlib.util.find_spec("triton") and any(map(shutil.which, ("cc", "gcc", "clang"))) and headers.exists()
+    return torch.compile(function, dynamic=False) if able else function
 
 
 def wide(values: Tensor, groups: int, places: int = 3) -> Tensor:
