@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from . import machines
+from . import machines, outputs
 from .arguments import (
     DataDir,
     DataName,
@@ -27,7 +27,6 @@ from .arguments import (
     recipe_of,
     seconds_of,
     seeds_of,
-    shape_of,
     study_name,
     tune_of,
 )
@@ -42,10 +41,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, and fetching them.")
 app.add_typer(data_app, name="data")
-
-app.command()(machines.worker)
-app.command()(machines.stop)
-app.command()(machines.status)
 
 
 @app.command()
@@ -286,96 +281,10 @@ def reproduce(
     raise typer.Exit(0 if record.confirmed else 1)
 
 
-@app.command()
-def audit(
-    saved_models: Annotated[
-        bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
-    ] = False,
-    checkpoint: Annotated[Path | None, typer.Option(help="Count a checkpoint instead.")] = None,
-    factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
-    input: Annotated[str, typer.Option(help="Its input: channels,height,width.")] = "3,224,224",
-    record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
-) -> None:
-    """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
-    from . import audit as auditing
-    from .display import audits
-    from .records import append
-
-    if factory:
-        rows = [auditing.factory(factory, shape_of(input))]
-    elif checkpoint:
-        rows = [auditing.checkpoint(checkpoint)]
-    else:
-        rows = auditing.published()
-        if saved_models:
-            rows += auditing.saved_models(progress=lambda row: typer.echo(f"  {row}", err=True))
-    wide(audits(rows))
-    for row in rows:
-        if record:
-            append(record, row)
-    if not all(row.agree for row in rows):
-        typer.echo("the counts of at least one row differ", err=True)
-        raise typer.Exit(1)
-
-
-@app.command()
-def tables(
-    check: Annotated[
-        bool, typer.Option("--check", help="Only compare; exit code 1 when a committed table differs.")
-    ] = False,
-    results: Results = Path("results"),
-) -> None:
-    """Regenerate the tables (Markdown, CSV, LaTeX) from the records."""
-    from . import tables as writing
-
-    if check:
-        different = writing.check(results)
-        for path in different:
-            typer.echo(f"{path} differs from what the records say: run `wavemix tables`", err=True)
-        raise typer.Exit(1 if different else 0)
-    for path in writing.write(results):
-        typer.echo(f"wrote {path}")
-
-
-@app.command()
-def plots(results: Results = Path("results")) -> None:
-    """Draw the records as PNG and SVG: frontier, anytime curve, importance of the knobs, learning curves."""
-    from . import plots as drawing
-
-    written = drawing.write(results)
-    for path in written:
-        typer.echo(f"wrote {path}")
-    if not written:
-        typer.echo("nothing to draw: the records hold no completed trial and no confirmation")
-
-
-@app.command()
-def report(results: Results = Path("results")) -> None:
-    """Write report.html: all that the records say, in one file that a browser opens without a network."""
-    from . import report as writing
-
-    typer.echo(f"wrote {writing.write(results)}")
-
-
-@app.command()
-def dashboard(
-    name: Annotated[str | None, typer.Argument(help="The study; not needed where there is only one.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
-    results: Results = Path("results"),
-) -> None:
-    """Show a study in optuna-dashboard, read only, until Ctrl-C."""
-    from . import dashboard as showing
-
-    server, address = showing.server(*showing.location(name, storage, results), host, port)
-    typer.echo(f"{address} (Ctrl-C ends it)")
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-    finally:
-        server.server_close()
+for command in (machines.worker, machines.stop, machines.status):
+    app.command()(command)
+for command in (outputs.audit, outputs.tables, outputs.plots, outputs.report, outputs.dashboard):
+    app.command()(command)
 
 
 @data_app.command("list")

@@ -1,0 +1,96 @@
+"""The commands that show what the records hold: audit, tables, plots, report, dashboard."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import Results, shape_of
+from .conclusion import wide
+
+
+def audit(
+    saved_models: Annotated[
+        bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
+    ] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="Count a checkpoint instead.")] = None,
+    factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
+    input: Annotated[str, typer.Option(help="Its input: channels,height,width.")] = "3,224,224",
+    record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
+) -> None:
+    """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
+    from . import audit as auditing
+    from .display import audits
+    from .records import append
+
+    if factory:
+        rows = [auditing.factory(factory, shape_of(input))]
+    elif checkpoint:
+        rows = [auditing.checkpoint(checkpoint)]
+    else:
+        rows = auditing.published()
+        if saved_models:
+            rows += auditing.saved_models(progress=lambda row: typer.echo(f"  {row}", err=True))
+    wide(audits(rows))
+    for row in rows:
+        if record:
+            append(record, row)
+    if not all(row.agree for row in rows):
+        typer.echo("the counts of at least one row differ", err=True)
+        raise typer.Exit(1)
+
+
+def tables(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare; exit code 1 when a committed table differs.")
+    ] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Regenerate the tables (Markdown, CSV, LaTeX) from the records."""
+    from . import tables as writing
+
+    if check:
+        different = writing.check(results)
+        for path in different:
+            typer.echo(f"{path} differs from what the records say: run `wavemix tables`", err=True)
+        raise typer.Exit(1 if different else 0)
+    for path in writing.write(results):
+        typer.echo(f"wrote {path}")
+
+
+def plots(results: Results = Path("results")) -> None:
+    """Draw the records as PNG and SVG: frontier, anytime curve, importance of the knobs, learning curves."""
+    from . import plots as drawing
+
+    written = drawing.write(results)
+    for path in written:
+        typer.echo(f"wrote {path}")
+    if not written:
+        typer.echo("nothing to draw: the records hold no completed trial and no confirmation")
+
+
+def report(results: Results = Path("results")) -> None:
+    """Write report.html: all that the records say, in one file that a browser opens without a network."""
+    from . import report as writing
+
+    typer.echo(f"wrote {writing.write(results)}")
+
+
+def dashboard(
+    name: Annotated[str | None, typer.Argument(help="The study; not needed where there is only one.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    results: Results = Path("results"),
+) -> None:
+    """Show a study in optuna-dashboard, read only, until Ctrl-C."""
+    from . import dashboard as showing
+
+    server, address = showing.server(*showing.location(name, storage, results), host, port)
+    typer.echo(f"{address} (Ctrl-C ends it)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+    finally:
+        server.server_close()
