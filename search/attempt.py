@@ -144,13 +144,13 @@ class Attempt:
         search.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
         name = checkpoint_name(config, self.recipe, search.seeds, search.data.digest)
         checkpoint = search.checkpoints.open(name)
-        start = time.monotonic()
+        self.start = start = time.monotonic()
 
         def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
             checkpoint.keep()
-            return self._epoch(epoch, latest, start, deadline)
+            return self._epoch(epoch, latest, deadline)
 
-        self.first, self.curve = 0, []
+        self.first, self.curve = None, []
         with Heartbeat(storage.once, self.id):
             try:
                 results = train(
@@ -182,9 +182,10 @@ class Attempt:
         if checkpoint.problem:
             search.listen(Event("note", checkpoint.problem))
 
-    def _epoch(self, epoch: int, latest: list[Epoch], start: float, deadline: float | None) -> bool:
+    def _epoch(self, epoch: int, latest: list[Epoch], deadline: float | None) -> bool:
         search, epochs = self.search, self.recipe.epochs
-        self.first = self.first or epoch - 1  # epochs that an earlier run had done
+        if self.first is None:  # it compiles and captures on a GPU: its time says nothing about the others'
+            self.first = epoch, time.monotonic()
         accuracy = sum(e.accuracy for e in latest) / len(latest)
         self.curve.append(accuracy)
         try:
@@ -198,10 +199,11 @@ class Attempt:
             return True
         if epoch < epochs:
             search.obey()
-        if deadline is not None and epoch < epochs:
+        first, began = self.first
+        if deadline is not None and first < epoch < epochs:
             clock = time.monotonic()
-            end = clock + (clock - start) / (epoch - self.first) * (epochs - epoch)
-            if end > deadline + 0.1 * (end - start):
+            end = clock + (clock - began) / (epoch - first) * (epochs - epoch)
+            if end > deadline + 0.1 * (end - self.start):
                 raise Unfinished(
                     f"trial {self.number} needs {end - clock:.0f} s more and the budget leaves "
                     f"{max(0, deadline - clock):.0f}: the next run of the same command goes on with it"

@@ -154,7 +154,7 @@ def search(
         wide(summary(engine))
     if not attempts:
         typer.echo("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
-    conclude(attempts, data, results, data_dir)
+    conclude(attempts, data, results, data_dir, device)
 
 
 @app.command()
@@ -206,7 +206,7 @@ def confirm(
             seconds=seconds,
             say=typer.echo,
         )
-    conclude(attempts, data, results, data_dir)
+    conclude(attempts, data, results, data_dir, device)
 
 
 @app.command()

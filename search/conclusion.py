@@ -27,7 +27,7 @@ def resumable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def conclude(attempts: list, data: str, results: Path, data_dir: Path | None) -> None:
+def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, device: str = "cpu") -> None:
     """The verdicts, the command that repeats the best, and the tables."""
     from . import tables
     from .confirm import verdict
@@ -39,7 +39,7 @@ def conclude(attempts: list, data: str, results: Path, data_dir: Path | None) ->
     if attempts:
         best = next((c for c in attempts if c.confirmed), attempts[0])
         recipe = Recipe.model_validate(best.recipe)
-        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir)
+        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device)
         typer.echo(f"reproduce it with:\n  {command}")
     for path in tables.write(results):
         typer.echo(f"wrote {path}")

@@ -278,7 +278,7 @@ def retrain(
         "reason": stopped,
         "wall_seconds": time.monotonic() - start,
         "device_seconds": seconds,
-        "cost": cost(network, tuple(data.images.shape[1:]), device=None),
+        "cost": cost(network, tuple(data.images.shape[1:]), device=device),
         "environment": environment(device),
     }
     return Retrained(fields, trained, checkpoints)

@@ -272,6 +272,7 @@ def peak_gpu_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int, 
     """
     if not device.startswith("cuda") or not torch.cuda.is_available():
         return None
+    before = torch.cuda.memory_allocated(device)  # a training in this process may have left its workspaces
     network = copy.deepcopy(module).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters())
     images = _images(network, input_shape, batch)
@@ -285,7 +286,7 @@ def peak_gpu_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int, 
     step()
     torch.cuda.reset_peak_memory_stats(device)
     step()
-    return torch.cuda.max_memory_allocated(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 # --------------------------------------------------------------------------------------------- by module, time

@@ -144,7 +144,13 @@ def summary(search: Search) -> Table:
 
 
 def train_command(
-    data: str, config: LiteConfig, recipe: Recipe, seeds: Sequence[int], target: float, data_dir: Path | None = None
+    data: str,
+    config: LiteConfig,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    target: float,
+    data_dir: Path | None = None,
+    device: str = "cpu",
 ) -> str:
     """The command that trains a configuration again; it needs nothing but the data."""
     # defaults are left out so that a person can read it
@@ -152,7 +158,8 @@ def train_command(
     steps = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
     command += ["--seeds", ",".join(map(str, seeds)), "--target", f"{target:g}"]
-    return shlex.join(command + (["--data-dir", str(data_dir)] if data_dir else []))
+    command += ["--device", device] * (device != "cpu") + (["--data-dir", str(data_dir)] if data_dir else [])
+    return shlex.join(command)
 
 
 def audits(rows: Sequence[Audit]) -> Table:

@@ -1,6 +1,7 @@
 """How a network is trained: a validated recipe, part of every record."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,11 @@ class Recipe(BaseModel):
     shear: float = Field(0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
     cutout: int = Field(0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, pixels")
     flip: bool = Field(False, description="mirror left to right, alternating between epochs")
+
+
+def filled(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of a recipe that was stored before there were all of them; those it lacks are at their defaults."""
+    return Recipe().model_dump(mode="json") | dict(knobs)
 
 
 def default_recipe(data: str, pixels: int, epochs: int | None = None) -> Recipe:

@@ -35,7 +35,7 @@ from wavemix.config import LiteConfig
 from .cost import Cost
 from .environment import Environment, Masked, Model, environment
 from .errors import UserError
-from .recipe import Recipe
+from .recipe import filled
 
 try:
     import fcntl
@@ -206,11 +206,8 @@ class Confirmation(_Tested):
 
 
 def tested(config: LiteConfig, recipe: Mapping[str, JsonValue], digest: str) -> tuple:
-    """`Confirmation.network` of these.
-
-    A record made before the recipe had all its knobs lacks those, which then are at their defaults.
-    """
-    return config, json.dumps(Recipe().model_dump(mode="json") | dict(recipe), sort_keys=True), digest
+    """`Confirmation.network` of these."""
+    return config, json.dumps(filled(recipe), sort_keys=True), digest
 
 
 class Reproduction(_Tested):

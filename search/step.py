@@ -24,8 +24,8 @@ class Step:
     def __init__(self, stack: Stack, optimizer: Optimizer, recipe: Recipe, average: Tensor):
         self.stack, self.optimizer, self.recipe, self.average = stack, optimizer, recipe, average
         self.losses = torch.zeros(len(stack.seeds), device=stack.device)
-        self.warm: dict[Images, int] = {}
-        self.graphs: dict[Images, tuple[torch.cuda.CUDAGraph, list[Tensor | None]]] = {}
+        self.source: Images | None = None  # what the graph reads; another one takes its place
+        self.warm, self.graph, self.held = 0, None, []
 
     def __call__(
         self, source: Images, index: Tensor, move: Tensor | None, hole: Tensor | None, lr: float, weight: float
@@ -35,20 +35,20 @@ class Step:
         if self.stack.device.type != "cuda":
             return self._run(source, index, move, hole, scalars)
         inputs = [index, move, hole, torch.tensor(scalars, pin_memory=True).to(index.device, non_blocking=True)]
-        if source not in self.graphs:
-            if self.warm.setdefault(source, 0) < WARM:
-                self.warm[source] += 1
-                return self._run(source, *inputs[:3], inputs[3].unbind())
-            held = [None if tensor is None else tensor.clone() for tensor in inputs]
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._run(source, *held[:3], held[3].unbind())
-            self.graphs[source] = graph, held
-        graph, held = self.graphs[source]
-        for place, tensor in zip(held, inputs):
+        if source is not self.source:
+            self.source, self.warm, self.graph = source, 0, None
+        if self.warm < WARM:
+            self.warm += 1
+            return self._run(source, *inputs[:3], inputs[3].unbind())
+        if self.graph is None:
+            self.held = [None if tensor is None else tensor.clone() for tensor in inputs]
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._run(source, *self.held[:3], self.held[3].unbind())
+        for place, tensor in zip(self.held, inputs):
             if place is not None:
                 place.copy_(tensor)
-        graph.replay()
+        self.graph.replay()
 
     def _run(self, source: Images, index: Tensor, move: Tensor | None, hole: Tensor | None, scalars) -> None:
         x = source.batch(index, None if move is None else move.contiguous(), self.recipe.outside)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError, Programm
 
 from .environment import mask
 from .errors import UserError
+from .recipe import filled
 
 try:
     import fcntl
@@ -204,6 +205,8 @@ def open_study(storage: Patient, name: str, identity: dict, sampler: optuna.samp
     if stored is None:
         study.set_user_attr("identity", identity)
         stored = study.user_attrs["identity"]  # another process may have started it at the same moment
+    if "recipe" in stored:
+        stored = {**stored, "recipe": filled(stored["recipe"])}
     if stored != identity:
         key = next(key for key in {**identity, **stored} if stored.get(key) != identity.get(key))
         raise UserError(

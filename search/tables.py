@@ -101,8 +101,10 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
             "Row": f"{stem}-upstream", **common,
             "Model": f"{row.model} (upstream's)", "Family": "published", "Parameters": row.parameters,
         }  # fmt: skip
-        # the latest: recipes improve, and a reproduction is a statement about the network, not about the first recipe
-        last = max(again, key=lambda run: run.created, default=None)
+        # of the best configuration (strides and interpolation are not published) the latest run: recipes improve, and
+        # a reproduction is a statement about the network, not about the first recipe
+        best = max(again, key=lambda run: run.mean or 0, default=None)
+        last = max((run for run in again if run.config == best.config), key=lambda run: run.created, default=None)
         result = _result(last, again, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
         if last:  # the count says nothing about strides, nor which interpolation it was
             stated["Model"] += f": {last.config.name}"

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from .datasets import Split
 from .errors import UserError
 from .images import Images, spread
 from .optimizer import Optimizer
-from .recipe import Recipe
+from .recipe import Recipe, filled
 from .step import Step
 from .whole import write_whole
 
@@ -80,12 +81,16 @@ def moves(recipe: Recipe, order: Tensor, epoch: int, seed: int, generator: torch
     return torch.stack([cos, sin, dy, (-sin + shear * cos) * mirror, (cos + shear * sin) * mirror, dx], 1)
 
 
-def _restoring(function):
+def _settled(function):
+    """Global settings are put back afterwards, and a GPU that is named is the current one meanwhile."""
+
     @functools.wraps(function)
-    def wrapper(*args, **options):
+    def wrapper(*args, device: str | torch.device = "cpu", **options):
         threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        device = torch.device(device)
         try:
-            return function(*args, **options)
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                return function(*args, device=device, **options)
         finally:
             torch.set_num_threads(threads)
             torch.set_float32_matmul_precision(precision)
@@ -93,7 +98,7 @@ def _restoring(function):
     return wrapper
 
 
-@_restoring
+@_settled
 def train(
     config: LiteConfig,
     recipe: Recipe,
@@ -109,10 +114,9 @@ def train(
 
     After each epoch `on_epoch(epoch, [one Epoch a member])` is called; when it returns True, training stops
     ('pruned'). A loss that is not finite stops it with the reason. With `checkpoint`, the state is written there
-    after each epoch (at most every 10 seconds), and an existing checkpoint of the same training is gone on from; one
-    of another training raises UserError. Accuracies are those of the averaged weights.
+    after each epoch (at most every 10 seconds), and an existing checkpoint of the same training is gone on from, also
+    one from another device; one of another training raises UserError. Accuracies are those of the averaged weights.
     """
-    device = torch.device(device)
     check_fit(config, data)
     stack, images = Stack(config, list(seeds), device), Images(data, device)
     held_out = Images(validation, device, like=images) if validation else None
@@ -123,6 +127,7 @@ def train(
                 stack.views(stack.flat)[f"{name}.weight"].mul_(recipe.branch)
     optimizer = Optimizer(stack, recipe)
     if device.type == "cuda":
+        torch.compiler.reset()  # what was compiled for other networks counts against its limit
         torch.set_float32_matmul_precision("high")  # products of 11-bit factors, as cuDNN's are by default, sums of 24
     if device.type == "cpu" and kernels.library() is not None:
         # the kernels have the cores; PyTorch's own threads would wait for work in their way
@@ -242,9 +247,13 @@ def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
     """BatchNorm statistics under the weights `flat`, of one large batch of unmoved training images."""
     total = len(images.labels)
     index = spread(total, min(RECALIBRATION, total // LANES * LANES)).to(images.labels.device)
-    index = index[None].expand(len(flat), -1)
-    _, statistics = stack(images.batch(index), flat)
-    return statistics
+    parts = [stack(images.batch(index[None].expand(len(part), -1)), part)[1] for part in _portions(flat)]
+    return {name: tuple(torch.cat(values) for values in zip(*(part[name] for part in parts))) for name in parts[0]}
+
+
+def _portions(flat: Tensor) -> tuple[Tensor, ...]:
+    """Members that are evaluated together: on a GPU one at a time, since evaluation is not what its memory is for."""
+    return flat.split(1 if flat.is_cuda else len(flat))
 
 
 @torch.no_grad()
@@ -255,8 +264,13 @@ def accuracy(stack: Stack, flat: Tensor, statistics: Statistics, held_out: Image
         size = min(EVALUATION, count - start)
         padded = -(-size // LANES) * LANES  # the last group is filled up with repetitions, which are not counted
         index = (start + torch.arange(padded)).clamp_max(count - 1).to(held_out.labels.device)
-        logits, _ = stack(held_out.batch(index[None].expand(len(flat), -1)), flat, statistics)
-        right += (logits[:, :size].argmax(2) == held_out.labels[index[:size]]).sum(1).cpu()
+        first, found = 0, []
+        for part in _portions(flat):
+            given = {name: tuple(v[first : first + len(part)] for v in values) for name, values in statistics.items()}
+            logits, _ = stack(held_out.batch(index[None].expand(len(part), -1)), part, given)
+            found.append((logits[:, :size].argmax(2) == held_out.labels[index[:size]]).sum(1))
+            first += len(part)
+        right += torch.cat(found).cpu()
     return (right / count).tolist()
 
 
@@ -307,11 +321,12 @@ def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, aver
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in targets}
-        written, progress = metadata["identity"], _Progress.model_validate_json(metadata["progress"])
+        written, progress = json.loads(metadata["identity"]), _Progress.model_validate_json(metadata["progress"])
+        written["recipe"] = filled(written["recipe"])
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}): delete it to start over") from error
     fits = all(tensors[key].shape == target.shape for key, target in targets.items())
-    if written != json.dumps(identity, sort_keys=True) or not fits or len(progress.curves) != len(curves):
+    if written != identity or not fits or len(progress.curves) != len(curves):
         raise UserError(f"{path} is the checkpoint of another training: delete it or name another one")
     if len({len(curve) for curve in progress.curves}) > 1:
         raise UserError(f"{path} is damaged (its seeds are at different epochs): delete it to start over")

@@ -73,7 +73,9 @@ def test_models_come_as_json_or_as_a_file(tmp_path):
 
 def test_train_command_holds_all_there_is_to_know(tmp_path):
     recipe = Recipe(epochs=7, lr=0.03, optimizer="muon")
-    command = shlex.split(train_command("a b/images", CONFIG, recipe, [5, 6], 0.875, tmp_path))
+    command = shlex.split(train_command("a b/images", CONFIG, recipe, [5, 6], 0.875, tmp_path, "cuda:1"))
+    assert command[command.index("--device") + 1] == "cuda:1"
+    assert "--device" not in train_command("mnist", CONFIG, recipe, [5], 0.875)
     options = dict(zip(command[3::2], command[4::2]))
     assert command[:3] == ["wavemix", "train", "a b/images"]
     assert LiteConfig.model_validate_json(options["--config"]) == CONFIG

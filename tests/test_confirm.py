@@ -9,6 +9,7 @@ from safetensors import safe_open
 from search import confirm as confirming
 from search.confirm import Finalist, confirm, confirm_smallest, finalists, verdict
 from search.datasets import Split
+from search.environment import environment
 from search.errors import UserError
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Trial, append, read
@@ -38,12 +39,13 @@ def lab(monkeypatch):
 
     class Lab:
         accuracy: dict[int, list[float]] = {}
-        trained, loaded, stopped = [], [], None
+        trained, loaded, devices, stopped = [], [], [], None
 
     here = Lab()
-    here.trained, here.loaded = [], []
+    here.trained, here.loaded, here.devices = [], [], []
 
-    def train(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device="cpu"):
+    def train(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device):
+        here.devices.append(device)
         here.trained.append((config.depth, list(seeds), len(data)))
         members = []
         for seed in seeds:
@@ -71,6 +73,15 @@ def run(results, candidates, lines=None, **options):
     options = {"study": "toy", "family": "published", "results": results, "say": (lines or []).append} | options
     options.setdefault("records", read(path) if path.exists() else [])
     return confirm_smallest(candidates, DATA, 0.9, SEEDS, **options)
+
+
+def test_the_device_trains_and_is_measured_and_recorded(lab, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(confirming, "environment", lambda device: asked.append(device) or environment())
+    monkeypatch.setattr(confirming, "cost", lambda *_, device: asked.append(device))
+    lab.accuracy = {1: [0.91] * 3}
+    run(tmp_path, [Finalist(config(1), RECIPE)], device="cuda:1")
+    assert lab.devices == ["cuda:1"] and sorted(asked) == ["cuda:1"] * 2
 
 
 def test_first_that_reaches_the_target_is_confirmed_and_nothing_more_is_tested(lab, tmp_path):
@@ -301,13 +312,13 @@ def test_interrupted_between_batches_goes_on_with_what_was_trained(lab, by_seed,
     by_seed[1] = [0.95, 0.951, 0.952, 0.953, 0.954]
     checkpoints, train = [], confirming.train
 
-    def stopping(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device="cpu"):
+    def stopping(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device):
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.touch()
         checkpoints.append(checkpoint)
         if len(checkpoints) == 2:
             raise KeyboardInterrupt
-        return train(config, recipe, data, seeds, on_epoch=on_epoch)
+        return train(config, recipe, data, seeds, on_epoch=on_epoch, device=device)
 
     monkeypatch.setattr(confirming, "train", stopping)
     with pytest.raises(KeyboardInterrupt):

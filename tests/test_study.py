@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search.datasets import Split
 from search.display import Display, summary
+from search.environment import environment
 from search.errors import UserError
 from search.protocol import margin
 from search.recipe import Recipe
@@ -37,7 +38,7 @@ class Training:
     """Stands in for `train`: the error falls with the parameters and, by a known factor, over the epochs."""
 
     def __init__(self, monkeypatch, before=lambda config, epoch: None):
-        self.before, self.configs, self.counts = before, [], []
+        self.before, self.configs, self.counts, self.devices = before, [], [], []
         monkeypatch.setattr("search.attempt.train", self)
 
     @staticmethod
@@ -47,6 +48,7 @@ class Training:
 
     def __call__(self, config, recipe, data, seeds, *, validation, on_epoch, checkpoint, device):
         self.configs.append(config)
+        self.devices.append(device)
         self.counts.append((len(data), len(validation)))
         curve, stopped = [], None
         for epoch in range(1, recipe.epochs + 1):
@@ -70,6 +72,26 @@ class Training:
 def engine(folder, **options) -> Search:
     options = {"target": TARGET, "recipe": RECIPE, "name": "toy", "ceiling": 3000, "validation_count": 50} | options
     return Search(DATA, results=folder, **options)
+
+
+def test_the_device_trains_and_is_recorded(tmp_path, monkeypatch):
+    training, asked = Training(monkeypatch), []
+    monkeypatch.setattr("search.attempt.environment", lambda device: asked.append(device) or environment())
+    engine(tmp_path, device="cuda:1").run(trials=1)
+    assert training.devices == asked == ["cuda:1"]
+
+
+def test_studies_from_before_the_recipe_had_all_its_knobs_go_on(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=1)
+        identity = search.study.user_attrs["identity"]
+        del identity["recipe"]["cutout"]
+        search.study.set_user_attr("identity", identity)
+    with engine(tmp_path) as search:
+        assert len(search.recorded()) == 1
+    with pytest.raises(UserError, match="its recipe differs"):
+        engine(tmp_path, recipe=RECIPE.model_copy(update={"cutout": 3}))
 
 
 def trials(folder) -> list[Trial]:

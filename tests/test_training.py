@@ -34,6 +34,11 @@ def bars(count: int, seed: int = 0, channels: int = 1) -> Split:
 DATA, HELD_OUT = bars(512), bars(128, 1)
 
 
+def doubled(data: Split) -> Split:
+    """At 16x16, which has a reduced size that fits CONFIG."""
+    return dataclasses.replace(data, images=data.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
 def weights(trained) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in trained.state.values()])
 
@@ -221,6 +226,9 @@ def test_cutout():
     y = cut(x, hole, 4)
     assert (y[0, 0, 0, :, :, 0] == 0).sum() == 16 and (y[0, 0, :, 2:6, 4:8, 0] == 0).all()
     assert (y[0, 0, 0, :, :, 1] == 0).sum() == 4 and (y[0, 0, :, :2, 10:, 1] == 0).all()
+    data = doubled(DATA)
+    images = Images(data, torch.device("cpu"))
+    assert images.scale == 1 and Images(reduced(data, CONFIG), torch.device("cpu"), like=images).scale == 10 / 16
     plain, holed = (
         train(CONFIG, RECIPE.model_copy(update={"epochs": 2, "cutout": edge}), DATA, [0])[0].curve for edge in (0, 6)
     )
@@ -230,7 +238,9 @@ def test_cutout():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_learns_what_a_processor_learns(tmp_path):
     recipe = RECIPE.model_copy(update={"epochs": 12, "shift": 0.5, "cutout": 2, "progressive": 0.25})
-    for trained in train(CONFIG, recipe, DATA, [0, 1], validation=HELD_OUT, device="cuda"):
-        here = train(CONFIG, recipe, DATA, [trained.seed], validation=HELD_OUT)[0]
-        assert trained.accuracy == pytest.approx(here.accuracy, abs=0.05)
-        assert evaluate(CONFIG, [trained.state], DATA, HELD_OUT)[0] == pytest.approx(trained.accuracy, abs=0.02)
+    data, held_out = doubled(DATA), doubled(HELD_OUT)
+    for config in (CONFIG, CONFIG.model_copy(update={"upsampling": "deconv"})):  # halved blocks, modules
+        for trained in train(config, recipe, data, [0, 1], validation=held_out, device="cuda"):
+            here = train(config, recipe, data, [trained.seed], validation=held_out)[0]
+            assert trained.accuracy == pytest.approx(here.accuracy, abs=0.05)
+            assert evaluate(config, [trained.state], data, held_out)[0] == pytest.approx(trained.accuracy, abs=0.02)

@@ -85,13 +85,14 @@ class Stack:
             return y
 
         if fits_halved(self.config, training=given is None) and not kernels.fit(images):
-            with self._narrow():
+            # on a GPU products are of bfloat16, sums of float32; no cache, or a CUDA graph would keep it
+            narrow = self.device.type == "cuda" and torch.is_grad_enabled()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False):
                 x = self._stem(weights, images, norm)
                 pooled, statistics = halved(x, weights, self.config, self.norms, given)
             return self._head(weights, pooled), measured | statistics
         if self.device.type == "cuda":
-            with self._narrow():
-                return self._modules(weights, images, given)
+            return self._modules(weights, images, given)
         x = self._stem(weights, images, norm)
         if fits_chain(self.config, x, training=given is None):
             known = given and [torch.stack([given[name][part] for name in self.norms]) for part in (0, 1)]
@@ -108,18 +109,13 @@ class Stack:
         pooled = pooled.permute(0, 1, 3, 2).flatten(1, 2)
         return torch.baddbmm(weights["pool.2.bias"][:, None], pooled, weights["pool.2.weight"].transpose(1, 2))
 
-    def _narrow(self):
-        """On a GPU, training multiplies in bfloat16 and adds in float32. No cache: a CUDA graph would keep it."""
-        training = self.device.type == "cuda" and torch.is_grad_enabled()
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=training, cache_enabled=False)
-
     def _modules(self, weights: dict[str, Tensor], images: Tensor, given: Statistics | None):
         """The same as `__call__`, one member after another as a `WaveMixLite`."""
         network, counts = self._network
         network.train(given is None)
         images = images.permute(0, 1, 5, 2, 3, 4).flatten(1, 2)  # (K or 1, N, I, H, W)
         logits, measured = [], []
-        for member in range(len(self.seeds)):
+        for member in range(len(weights["pool.2.bias"])):
             state = {name: weight[member] for name, weight in weights.items()}
             for name, buffer in network.named_buffers():
                 path, _, what = name.rpartition(".")
@@ -133,7 +129,7 @@ class Stack:
                     for name, count in counts.items()
                 }
             )
-        return torch.stack(logits).float(), {
+        return torch.stack(logits), {
             name: tuple(torch.stack([statistics[name][part] for statistics in measured]) for part in (0, 1))
             for name in counts
         }
