@@ -304,6 +304,10 @@ def data_fetch(name: Annotated[str, typer.Argument()], data_dir: DataDir = None)
     typer.echo(f"{name} is in {fetch(name, data_dir)}")
 
 
+# what Typer raises for arguments of the wrong form; where the class lies depends on Typer's version
+MALFORMED = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 def terminated(*_) -> None:
     raise KeyboardInterrupt
 
@@ -312,9 +316,14 @@ def main() -> None:
     """Run the command; a problem of the user's is one line on standard error and exit code 2."""
     signal.signal(signal.SIGTERM, terminated)  # a stopped container's search stops as cleanly as with Ctrl-C
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
         fail(str(error))
+    except MALFORMED as error:
+        text, context = error.format_message(), getattr(error, "ctx", None)
+        if not text:  # no arguments at all: the help has been printed
+            sys.exit(2)
+        fail(f"{text} (`{context.command_path} --help` lists what there is)" if context else text)
     except ValidationError as error:
         fail(first_line(error))
     except KeyboardInterrupt:

@@ -253,3 +253,29 @@ def test_devices_that_are_not_there_are_refused(capsys, monkeypatch, device, pro
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2 and problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["serch"], "No such command 'serch'"),
+        (["search", "mnist"], "Missing option '--target'"),
+        (["search", "mnist", "--target", "much"], "Invalid value for '--target'"),
+        (["tables", "--chek"], "--chek"),
+    ],
+)
+def test_arguments_of_the_wrong_form_get_one_line(capsys, monkeypatch, arguments, problem):
+    monkeypatch.setattr(sys, "argv", ["wavemix", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    written = capsys.readouterr()
+    assert end.value.code == 2 and written.out == "" and written.err.count("\n") == 1
+    assert written.err.startswith("wavemix: ") and problem in written.err and "--help` lists" in written.err
+
+
+def test_no_arguments_get_the_help(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["wavemix"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    written = capsys.readouterr()
+    assert end.value.code == 2 and "search" in written.out and written.err == ""
