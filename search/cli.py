@@ -262,6 +262,7 @@ def train(
 @app.command()
 def reproduce(
     row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
+    data: Annotated[str | None, typer.Option(help="Where a folder's images are; default: as recorded.")] = None,
     device: Device = "cpu",
     data_dir: DataDir = None,
     results: Results = Path("results"),
@@ -274,7 +275,7 @@ def reproduce(
     name, original = reproduction.row_of(row, read_all(results))
     with resumable():
         record = reproduction.reproduce(
-            name, original, results=results, data_dir=data_dir, device=device, say=typer.echo
+            name, original, source=data, results=results, data_dir=data_dir, device=device, say=typer.echo
         )
     for line in reproduction.comparison(record):
         typer.echo(line)

@@ -29,6 +29,7 @@ def reproduce(
     row: str,
     original: Confirmation,
     *,
+    source: str | None = None,
     results: Path,
     data_dir: Path | None = None,
     device: str = "cpu",
@@ -36,15 +37,17 @@ def reproduce(
 ) -> Reproduction:
     """Train the network of `original` again: same configuration, recipe and seeds, on data of the same digest.
 
+    `source` is where they are loaded from, left out where the record says.
+
     The record is appended to `results/reproductions.jsonl`; `confirmed` says whether the mean reached the target again.
     Raises UserError where the data differ from those of the record.
     """
     writable(results)
-    data = datasets.load(original.dataset.name, "train", data_dir)
+    data = datasets.load(source or original.dataset.name, "train", data_dir)
     if data.digest != original.dataset.digest:
         raise UserError(
             f"the training images of {data.label} are not those of the record (digest {data.digest[:12]}, recorded "
-            f"{original.dataset.digest[:12]}): name the directory of the original ones with --data-dir"
+            f"{original.dataset.digest[:12]}): name the original ones with --data, or their directory with --data-dir"
         )
     recipe, seeds = Recipe.model_validate(original.recipe), original.seeds
     say(

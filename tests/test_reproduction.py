@@ -38,6 +38,14 @@ def test_row_is_reproduced_from_its_record_alone(results):
     assert "Reproductions" in report.page(read_all(results))
 
 
+def test_a_folder_that_was_moved_is_named(results, folder):  # noqa: F811
+    path = results / "mine.jsonl"
+    path.write_text(path.read_text().replace(str(folder), "/gone/bars"))
+    asked = ["reproduce", "mine", "--results", str(results)]
+    assert "no such folder" in str(CliRunner().invoke(cli.app, asked).exception)
+    assert CliRunner().invoke(cli.app, [*asked, "--data", str(folder)]).exit_code == 0
+
+
 def test_a_miss_is_exit_code_1(results, monkeypatch):
     monkeypatch.setattr("search.confirm.evaluate", lambda *_: [0.1, 0.2])
     done = CliRunner().invoke(cli.app, ["reproduce", "mine", "--results", str(results)])
