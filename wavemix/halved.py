@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .config import LiteConfig
-from .operations import ACTIVATIONS, EPS, fused, plain_haar, wide
+from .operations import ACTIVATIONS, EPS, fused, neighbours, plain_haar, wide
 
 PARTS = ["reduction.weight", "reduction.bias"]
 PARTS += [f"feedforward.{index}.{kind}" for index in (0, 3) for kind in ("weight", "bias")]
@@ -89,20 +89,13 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean((3, 4, 5)).mean(1)
 
 
-def _neighbours(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """The map moved by one place to either side, its border repeated."""
-    size = t.shape[axis]
-    before = torch.cat([t.narrow(axis, 0, 1), t.narrow(axis, 0, size - 1)], axis)
-    return before, torch.cat([t.narrow(axis, 1, size - 1), t.narrow(axis, size - 1, 1)], axis)
-
-
 def _bands(t: Tensor, up: str) -> Tensor:
     """Haar bands of up-sampled t (K, G, R, h, w, LANES): (K, G, R, 4, h, w, LANES), as `plain_haar` orders them."""
     if up == "nearest":
         return torch.stack([2 * t, *[torch.zeros_like(t)] * 3], 3)
 
     def pair(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:  # half the sum and difference of two up-sampled places
-        before, after = _neighbours(t, axis)
+        before, after = neighbours(t, axis)
         return 0.75 * t + 0.125 * (before + after), 0.125 * (before - after)
 
     low, high = pair(t, 3)
@@ -114,6 +107,6 @@ def _gram(t: Tensor, up: str) -> Tensor:
     if up == "nearest":
         return 4 * t
     for axis in (3, 4):
-        before, after = _neighbours(t, axis)
+        before, after = neighbours(t, axis)
         t = 1.25 * t + 0.375 * (before + after)
     return t

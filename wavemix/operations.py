@@ -300,12 +300,17 @@ def plain_norm_up(z, base, gamma, beta, up, given):
     return y if base is None else base + y, (mean.detach(), variance.detach())
 
 
+def neighbours(z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The map moved by one place to either side along an axis, its border repeated."""
+    size = z.shape[axis]
+    before = torch.cat([z.narrow(axis, 0, 1), z.narrow(axis, 0, size - 1)], axis)
+    return before, torch.cat([z.narrow(axis, 1, size - 1), z.narrow(axis, size - 1, 1)], axis)
+
+
 def plain_bilinear(z: Tensor) -> Tensor:
     """Doubles height and width as torch's bilinear up-sampling does with align_corners=False."""
     for axis in (3, 4):
-        size = z.shape[axis]
-        before = torch.cat([z.narrow(axis, 0, 1), z.narrow(axis, 0, size - 1)], axis)
-        after = torch.cat([z.narrow(axis, 1, size - 1), z.narrow(axis, size - 1, 1)], axis)
+        before, after = neighbours(z, axis)
         pair = torch.stack([0.75 * z + 0.25 * before, 0.75 * z + 0.25 * after], axis + 1)
         z = pair.flatten(axis, axis + 1)
     return z
