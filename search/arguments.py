@@ -21,7 +21,6 @@ DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
 Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
-Device = Annotated[str, typer.Option(help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")]
 Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
 Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
 Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
@@ -52,6 +51,11 @@ def device_of(text: str) -> str:
         number = f"{count} GPU" + "s" * (count != 1) if count else "no GPU"
         raise UserError(f"--device {text}: PyTorch finds {number} on this machine")
     return text
+
+
+Device = Annotated[
+    str, typer.Option(callback=device_of, help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")
+]
 
 
 def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:

@@ -20,7 +20,6 @@ from .arguments import (
     Start,
     Tune,
     checked,
-    device_of,
     first_line,
     fresh_seeds,
     network_of,
@@ -72,7 +71,6 @@ def search(
     The same command goes on where an earlier run stopped, also after `wavemix stop`; `wavemix worker` helps it.
     """
     checked(target, family)
-    device_of(device)
     seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
     import time
 
@@ -175,7 +173,6 @@ def confirm(
     From 3 seeds on a clear failure ends an attempt, from 5 on a clear success; with all seeds the mean decides.
     """
     checked(target, family)
-    device_of(device)
     seconds = seconds_of(budget) if budget else None
     from . import datasets
     from .confirm import confirm_smallest, finalists
@@ -223,7 +220,6 @@ def train(
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
     checked(target)
-    device_of(device)
     study = study_name(data, target, "extended", name)
     import hashlib
 
@@ -268,7 +264,6 @@ def reproduce(
     results: Results = Path("results"),
 ) -> None:
     """Train a row's network again from its record, same seeds and data. Exit code 1 when it misses the target."""
-    device_of(device)
     from . import reproduction
     from .records import read_all
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import DataDir, Device, Results, device_of
+from .arguments import DataDir, Device, Results
 from .conclusion import resumable, wide
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def worker(
     that is killed goes on from its last checkpoint on another. A stopped study is refused until `wavemix search` goes
     on with it, and so are other images or another version of this program.
     """
-    device_of(device)
     from rich.console import Console
 
     from .display import Display

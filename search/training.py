@@ -247,13 +247,14 @@ def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
     """BatchNorm statistics under the weights `flat`, of one large batch of unmoved training images."""
     total = len(images.labels)
     index = spread(total, min(RECALIBRATION, total // LANES * LANES)).to(images.labels.device)
-    parts = [stack(images.batch(index[None].expand(len(part), -1)), part)[1] for part in _portions(flat)]
+    parts = [stack(images.batch(index[None].expand(len(flat[at]), -1)), flat[at])[1] for at in _portions(flat)]
     return {name: tuple(torch.cat(values) for values in zip(*(part[name] for part in parts))) for name in parts[0]}
 
 
-def _portions(flat: Tensor) -> tuple[Tensor, ...]:
+def _portions(flat: Tensor) -> list[slice]:
     """Members that are evaluated together: on a GPU one at a time, since evaluation is not what its memory is for."""
-    return flat.split(1 if flat.is_cuda else len(flat))
+    size = 1 if flat.is_cuda else len(flat)
+    return [slice(first, first + size) for first in range(0, len(flat), size)]
 
 
 @torch.no_grad()
@@ -264,13 +265,10 @@ def accuracy(stack: Stack, flat: Tensor, statistics: Statistics, held_out: Image
         size = min(EVALUATION, count - start)
         padded = -(-size // LANES) * LANES  # the last group is filled up with repetitions, which are not counted
         index = (start + torch.arange(padded)).clamp_max(count - 1).to(held_out.labels.device)
-        first, found = 0, []
-        for part in _portions(flat):
-            given = {name: tuple(v[first : first + len(part)] for v in values) for name, values in statistics.items()}
-            logits, _ = stack(held_out.batch(index[None].expand(len(part), -1)), part, given)
-            found.append((logits[:, :size].argmax(2) == held_out.labels[index[:size]]).sum(1))
-            first += len(part)
-        right += torch.cat(found).cpu()
+        for at in _portions(flat):
+            given = {name: tuple(value[at] for value in values) for name, values in statistics.items()}
+            logits, _ = stack(held_out.batch(index[None].expand(len(flat[at]), -1)), flat[at], given)
+            right[at] += (logits[:, :size].argmax(2) == held_out.labels[index[:size]]).sum(1).cpu()
     return (right / count).tolist()
 
 

@@ -27,8 +27,13 @@ BRANCH = [f"feedforward.{index}.{kind}" for index in (0, 3, 4) for kind in ("wei
 
 def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
     """Whether `chain` can run the blocks of `config` on x; `training`: with dropout and measured statistics."""
+    return single_level(config, training) and kernels.fit(x)
+
+
+def single_level(config: LiteConfig, training: bool) -> bool:
+    """Whether a block is one Haar transform, a feed-forward and an up-sampling; `training`: with dropout."""
     known = config.level == 1 and config.wavelet == "haar" and not config.projected
-    return known and not (training and config.dropout) and kernels.fit(x)
+    return known and not (training and config.dropout)
 
 
 def offsets(config: LiteConfig, shapes: dict[str, torch.Size], norms: list[str]) -> ctypes.Array:

@@ -10,6 +10,7 @@ variance of up(z) is a quadratic form in z; its mean is that of z. Feature maps 
 import torch
 from torch import Tensor
 
+from .chain import single_level
 from .config import LiteConfig
 from .operations import ACTIVATIONS, EPS, fused, neighbours, plain_haar, wide
 
@@ -19,8 +20,7 @@ PARTS += [f"feedforward.{index}.{kind}" for index in (0, 3) for kind in ("weight
 
 def fits_halved(config: LiteConfig, training: bool) -> bool:
     """Whether `halved` can run the blocks of `config`; `training`: with dropout."""
-    known = config.level == 1 and config.wavelet == "haar" and not config.projected and config.upsampling != "deconv"
-    return known and not (training and config.dropout)
+    return single_level(config, training) and config.upsampling != "deconv"
 
 
 def halved(

@@ -113,7 +113,7 @@ def deconvolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y = _Deconvolution.apply(x, weight)
     else:
         y = plain_deconvolution(x, weight)
-    return y if bias is None else y + bias[:, None, :, None, None, None]
+    return y if bias is None else y + wide(bias, y.shape[1])
 
 
 def plain_deconvolution(x, weight):
@@ -294,7 +294,7 @@ def plain_norm_up(z, base, gamma, beta, up, given):
     mean, variance = given or (z.mean((1, 3, 4, 5)), z.var((1, 3, 4, 5), correction=0))
     scale = gamma * torch.rsqrt(variance + EPS)
     shift = beta - mean * scale
-    y = z * scale[:, None, :, None, None, None] + shift[:, None, :, None, None, None]
+    y = z * wide(scale, z.shape[1]) + wide(shift, z.shape[1])
     if up == "nearest":
         y = y.repeat_interleave(2, 3).repeat_interleave(2, 4)
     return y if base is None else base + y, (mean.detach(), variance.detach())
