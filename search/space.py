@@ -23,6 +23,7 @@ PUBLISHED = {
 }
 EXTENDED = PUBLISHED | {
     "depth": (*range(1, 17), 20),
+    "upsampling": (*PUBLISHED["upsampling"], "depthwise"),
     "initial_conv": ("strided", "single", "separable"),
     "kernel": (3, 5, 7),
     "shared": (False, True),
@@ -162,6 +163,7 @@ def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
             macs += hidden * f + 16 * f * out
         else:
             macs += hidden * f + f * out if config.projected else hidden * out
+            macs += 9 * out * (config.upsampling == "depthwise")
         block += macs * area // 4**level
     return total + config.depth * block
 

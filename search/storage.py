@@ -183,7 +183,7 @@ def _database(url: str) -> optuna.storages.BaseStorage:
     return optuna.storages._CachedStorage(storage)
 
 
-def open_study(storage: Patient, name: str, identity: dict, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:
     """The study `name` in `storage`, created where there is none.
 
     `identity` is what may not change between runs of one study (data digest, target, recipe, ...): kept with a new
@@ -191,9 +191,7 @@ def open_study(storage: Patient, name: str, identity: dict, sampler: optuna.samp
     """
     url = mask(storage.url)
     try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True, sampler=sampler
-        )
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         stored = study.user_attrs.get("identity")
         trials = study.get_trials(deepcopy=False)
     except UserError:

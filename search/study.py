@@ -90,7 +90,6 @@ class Search:
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
         self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)
-        self.knobs = self.space.knobs | self.tuning.knobs
         self.threshold = target + margin(target, validation_count)
         self.ledger = Ledger(self.results, name)
         self.path = self.ledger.path
@@ -166,6 +165,8 @@ class Search:
         }
         if self.tuning.choices:  # studies without are as they were before there was this
             identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
+        study = open_study(self.storage, self.name, identity)
+        self._keep_choices(study)
         records = (r for path in sorted(self.results.glob("*.jsonl")) if path != self.path for r in read(path))
         trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
         earlier = warm_start(trials, self.space, self.data.label, self.tuning, self.threshold)
@@ -180,9 +181,18 @@ class Search:
             earlier=earlier,
             centred=self.tuning.knobs,
         )
-        study = open_study(self.storage, self.name, identity, self.sampler)
-        study.pruner = FrontierPruner(self.sampler)
+        study.sampler, study.pruner = self.sampler, FrontierPruner(self.sampler)
         return study
+
+    def _keep_choices(self, study: optuna.Study) -> None:
+        """A study goes on with the choices that its knobs had when it began: Optuna allows no others."""
+        for trial in study.get_trials(deepcopy=False):
+            for name, distribution in trial.distributions.items():
+                if name in self.space.knobs:
+                    self.space.knobs[name] = distribution.choices
+            if trial.distributions.keys() >= self.space.knobs.keys():
+                break
+        self.knobs = self.space.knobs | self.tuning.knobs
 
     def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
         """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""

@@ -62,7 +62,7 @@ def test_equals_module(config):
     compare(config.model_copy(update={"dropout": 0.0}))
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 @pytest.mark.parametrize("level", [1, 2])
 def test_equals_module_without_kernels(monkeypatch, upsampling, level):
     monkeypatch.setattr(kernels, "library", lambda: None)
@@ -86,7 +86,7 @@ def test_dropout_runs_only_in_training():
         assert torch.equal(stack(images, given=statistics)[0], stack(images, given=statistics)[0])
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 @pytest.mark.parametrize("knobs", [{}, {"shared": True}, {"bias": "needed", "activation": "silu"}, {"ff_channel": 4}])
 def test_chain_equals_module_at_depth(upsampling, knobs):
     """Backward rebuilds twelve blocks' inputs one from the other: the gradients are still those of the module."""
@@ -136,7 +136,7 @@ def test_chain_keeps_less_than_a_third_of_what_a_module_keeps():
     assert kept(lambda: stack(lanes)[0]) < kept(lambda: module(images[0])) / 3
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 @pytest.mark.parametrize("level", [1, 2])
 def test_bfloat16_agrees_with_single_precision(upsampling, level):
     """The kernels know single precision alone: other types take the plain form, which agrees up to their rounding."""
@@ -172,7 +172,7 @@ def test_double_precision_is_exact(wavelet, level):
         torch.testing.assert_close(stack.flat.grad[member], gradient, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 @pytest.mark.parametrize("level", [1, 2])
 def test_gradients_do_not_depend_on_the_threads(upsampling, level):
     """Nor on which thread happens to work on what: sums are in the groups' order."""
@@ -213,7 +213,7 @@ def test_member_by_member_equals_stack(config):
         )
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise"])
 @pytest.mark.parametrize("bias", ["all", "needed"])
 def test_halved_blocks_equal_full_ones_in_double_precision(upsampling, bias):
     config = LiteConfig(final_dim=8, depth=3, mult=1, upsampling=upsampling, bias=bias)
@@ -229,7 +229,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @gpu
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 def test_gpu_equals_processor(upsampling):
     config = LiteConfig(final_dim=16, depth=3, upsampling=upsampling, initial_conv="separable")
     here, there = Stack(config, [0, 1]), Stack(config, [0, 1], "cuda")

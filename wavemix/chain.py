@@ -27,7 +27,7 @@ BRANCH = [f"feedforward.{index}.{kind}" for index in (0, 3, 4) for kind in ("wei
 
 def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
     """Whether `chain` can run the blocks of `config` on x; `training`: with dropout and measured statistics."""
-    return single_level(config, training) and kernels.fit(x)
+    return single_level(config, training) and config.upsampling != "depthwise" and kernels.fit(x)
 
 
 def single_level(config: LiteConfig, training: bool) -> bool:

@@ -12,7 +12,9 @@ class LiteConfig(BaseModel):
 
     The published family uses the knobs upstream has, and zero padding of the image. The extended family adds the
     `single` and `separable` stems, one block shared across depth, biases dropped where another one absorbs them,
-    other activations and wavelets, and a projection where F != C meets an interpolating up-sampling.
+    other activations and wavelets, `depthwise` up-sampling, and a projection where F != C meets an interpolating one.
+    `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
+    work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
     Raises pydantic's ValidationError (a ValueError) for a knob out of range.
     """
@@ -26,7 +28,7 @@ class LiteConfig(BaseModel):
     mult: int = Field(2, ge=1, description="expansion of the feed-forward, m")
     ff_channel: int | None = Field(None, ge=1, description="feed-forward outputs, F; None means C")
     level: int = Field(1, ge=1, le=4, description="levels of the wavelet transform")
-    upsampling: Literal["nearest", "bilinear", "deconv"] = "nearest"
+    upsampling: Literal["nearest", "bilinear", "deconv", "depthwise"] = "nearest"
     initial_conv: Literal["strided", "patchify", "single", "separable"] = "strided"
     stride: tuple[int, int] = Field((1, 1), description="strides of the stem's convolutions; one number means both")
     kernel: Literal[3, 5, 7] = Field(3, description="kernel size of the `single` stem")
@@ -78,6 +80,7 @@ class LiteConfig(BaseModel):
             or self.bias != "all"
             or self.activation != "gelu"
             or self.wavelet != "haar"
+            or self.upsampling == "depthwise"
             or self.projected
         )
         return "extended" if extended else "published"
@@ -132,6 +135,8 @@ class LiteConfig(BaseModel):
                 weights += m * c * f + every * f + f * out + every * out
             else:
                 weights += m * c * out + every * out
+            if self.upsampling == "depthwise":
+                weights += 9 * out + every * out
             norms += 2 * out
         blocks = (weights if self.shared else self.depth * weights) + self.depth * norms
         return {"stem": stem, "blocks": blocks, "head": c * k + k}

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .chain import single_level
 from .config import LiteConfig
-from .operations import ACTIVATIONS, EPS, fused, neighbours, plain_haar, wide
+from .operations import ACTIVATIONS, EPS, fused, neighbours, plain_convolution, plain_haar, wide
 
 PARTS = ["reduction.weight", "reduction.bias"]
-PARTS += [f"feedforward.{index}.{kind}" for index in (0, 3) for kind in ("weight", "bias")]
+PARTS += [f"feedforward.{layer}.{kind}" for layer in ("0", "3", "4.0") for kind in ("weight", "bias")]
 
 
 def fits_halved(config: LiteConfig, training: bool) -> bool:
@@ -38,8 +38,8 @@ def halved(
     paths = ["block"] if config.shared else [f"layers.{depth}" for depth in range(config.depth)]
     reductions = torch.cat([weights[f"{path}.reduction.weight"].flatten(2) for path in paths], 1)
     seen = fused(_seen, x)(x, reductions).chunk(len(paths), 2)
-    # not just zeros, which have no gradient: all blocks shall be compiled as one
-    s, measured = 0 * x[:, :, :, ::2, ::2], {}
+    # of autocast's type, as products are; not just zeros, which have no gradient: all blocks are to compile as one
+    s, measured = (0 * x[:, :, :, ::2, ::2]).to(seen[0].dtype), {}
     for depth, name in enumerate(norms):
         path = paths[0 if config.shared else depth]
         s, mean, variance = fused(_block, x)(
@@ -49,10 +49,10 @@ def halved(
             (weights[f"{name}.weight"], weights[f"{name}.bias"]),
             given[name] if given else None,
             config.activation,
-            config.upsampling,
+            "nearest" if config.upsampling == "nearest" else "bilinear",
         )
         measured[name] = mean.detach(), variance.detach()
-    return x.mean((3, 4)) + s.mean((3, 4)), measured
+    return x.mean((3, 4)) + s.to(x.dtype).mean((3, 4)), measured
 
 
 def _seen(x: Tensor, reductions: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _seen(x: Tensor, reductions: Tensor) -> Tensor:
 
 def _block(seen, s, parts, affine, given, activation, up):
     """One block: s with BatchNorm(z) added, and mean and variance of up(z); `seen` is R haar(x0)."""
-    reduce, reduce_bias, w1, b1, w2, b2 = parts
+    reduce, reduce_bias, w1, b1, w2, b2, taps, bias = parts
     reduce, w1, w2 = reduce.flatten(2), w1.flatten(2), w2.flatten(2)
     reduced, groups = reduce.shape[1], s.shape[1]
     if reduce_bias is not None:  # a constant's low band is twice that constant, its details are zero
@@ -74,14 +74,17 @@ def _block(seen, s, parts, affine, given, activation, up):
     u = seen + _bands((reduce[:, None] @ s.flatten(3)).unflatten(3, s.shape[3:]), up)
     hidden = ACTIVATIONS[activation][1](w1[:, None] @ u.flatten(2, 3).flatten(3) + wide(b1, groups, 1))
     z = w2[:, None] @ hidden
-    z = (z if b2 is None else z + wide(b2, groups, 1)).unflatten(3, s.shape[3:]).to(s.dtype)
+    z = (z if b2 is None else z + wide(b2, groups, 1)).unflatten(3, s.shape[3:])
+    if taps is not None:
+        z = plain_convolution(z, taps, bias, 1, 1, depthwise=True).to(z.dtype)
+    z = z.to(w1.dtype)
     mean, variance = given or (_mean(z), None)
     centred = z - wide(mean, groups)
     if variance is None:
         variance = _mean(centred * _gram(centred, up)) / 4
     gamma, beta = affine
     scale = gamma * torch.rsqrt(variance + EPS)
-    return s + centred * wide(scale, groups) + wide(beta, groups), mean, variance
+    return (s + centred * wide(scale, groups) + wide(beta, groups)).to(s.dtype), mean, variance
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -192,8 +192,11 @@ class Stack:
             up = config.upsampling
             if up == "deconv":
                 z, up = deconvolution(z, weights[f"{path}.4.weight"], weights.get(f"{path}.4.bias")), "none"
-            elif f"{path}.4.weight" in weights:  # the projection F -> out
+            if config.projected:
                 z = convolution(z, weights[f"{path}.4.weight"], weights.get(f"{path}.4.bias"), 1, 0)
+            if up == "depthwise":
+                last, up = f"{path}.{5 if config.projected else 4}.0", "bilinear"
+                z = convolution(z, weights[f"{last}.weight"], weights.get(f"{last}.bias"), 1, 1, depthwise=True)
             name = self._norm_name(depth, level)
             coarse = norm(name, z, x if level == 1 else None, up)
         return coarse
@@ -202,5 +205,4 @@ class Stack:
         if self.config.shared:
             return f"norms.{depth}.{level - 1}"
         branch = "feedforward" if self.config.level == 1 else f"feedforward{level}"
-        projected = self.config.upsampling != "deconv" and self.config.ff_channel != self.config.final_dim
-        return f"layers.{depth}.{branch}.{6 if projected else 5}"
+        return f"layers.{depth}.{branch}.{6 if self.config.projected else 5}"
