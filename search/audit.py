@@ -178,6 +178,9 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
         f = c
         if up is not None and up.dim() == 4:
             f = up.shape[0] if up.shape[-1] == 4 else up.shape[1]
+        kind = "deconv" if up is not None and up.dim() == 4 and up.shape[-1] == 4 else "nearest"
+        if f"{branch}4.0.weight" in state or f"{branch}5.0.weight" in state:
+            kind = "depthwise"
         if "conv.4.running_mean" in state:
             stem = {"initial_conv": "patchify", "patch_size": state["conv.2.weight"].shape[-1]}
         elif "conv.2.weight" in state:
@@ -194,7 +197,7 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
             mult=state[branch + "0.weight"].shape[0] // c,
             ff_channel=f,
             level=level,
-            upsampling="deconv" if up is not None and up.dim() == 4 and up.shape[-1] == 4 else "nearest",
+            upsampling=kind,
             shared=shared,
             bias="all" if block + "reduction.bias" in state else "needed",
             **stem,
