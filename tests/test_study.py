@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from rich.console import Console
 
+from search import space
 from search.datasets import Split
 from search.display import Display, summary
 from search.environment import environment
-from search import space
 from search.errors import UserError
 from search.protocol import margin
 from search.recipe import Recipe
