@@ -95,7 +95,7 @@ def test_chain_equals_module_at_depth(upsampling, knobs):
     compare(LiteConfig(in_channels=1, final_dim=8, depth=12, upsampling=upsampling, **knobs))
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise"])
 @pytest.mark.parametrize(("height", "width"), [(20, 20), (4, 64), (26, 14), (32, 12), (2, 2)])
 def test_chain_equals_module_in_strips(upsampling, height, width):
     """Strips of one row and of many, a last one that is shorter, a single pixel."""

@@ -12,7 +12,8 @@
 // in the first cache through all that is done to it; channels a power of two apart would push each other out.
 struct Strips {
   int channels, h, w, per;
-  Strips(int channels, int h, int w) : channels(channels), h(h), w(w) {
+  std::vector<vec> zeros;  // a row of them
+  Strips(int channels, int h, int w) : channels(channels), h(h), w(w), zeros(w) {
     for (per = 1; per < h && (per * w < 28 || per * w % 4); per++) {}
   }
   int count() const { return (h + per - 1) / per; }
@@ -45,6 +46,64 @@ static void moments(const Strips &small, int up, int c, const vec *z, double *ou
   out[1] = total(squares);
 }
 
+// A channel's rows above, at and below row i; zeros outside.
+struct Neighbours {
+  const vec *row[3];
+  Neighbours(const Strips &small, int c, int i, const vec *map) {
+    for (int a = 0; a < 3; a++) {
+      int at = i + a - 1;
+      row[a] = at < 0 || at >= small.h ? small.zeros.data() : map + small.at(c, at);
+    }
+  }
+};
+
+// A depthwise 3x3 convolution of one channel, zeros outside; with `turned` taps it is its own adjoint.
+static void depthwise(const Strips &small, int c, const vec *in, const float *taps, float bias, bool turned, vec *out) {
+  float k[9];
+  for (int i = 0; i < 9; i++) k[i] = taps[turned ? 8 - i : i];
+  for (int i = 0; i < small.h; i++) {
+    Neighbours near(small, c, i, in);
+    vec *o = out + small.at(c, i), left[3] = {}, here[3];
+    for (int a = 0; a < 3; a++) here[a] = near.row[a][0];
+    for (int j = 0; j < small.w; j++) {
+      vec e = all(bias);
+#pragma GCC unroll 3
+      for (int a = 0; a < 3; a++) {
+        vec right = j + 1 < small.w ? near.row[a][j + 1] : vec{};
+        e += k[3 * a] * left[a] + k[3 * a + 1] * here[a] + k[3 * a + 2] * right;
+        left[a] = here[a];
+        here[a] = right;
+      }
+      o[j] = e;
+    }
+  }
+}
+
+// Gradients of its taps and its bias from that of its output, added.
+static void depthwise_backward(const Strips &small, int c, const vec *in, const vec *grad, float *taps, float *bias) {
+  vec sums[9] = {}, total_grad = {};
+  for (int i = 0; i < small.h; i++) {
+    Neighbours near(small, c, i, in);
+    const vec *g = grad + small.at(c, i);
+    vec left[3] = {}, here[3];
+    for (int a = 0; a < 3; a++) here[a] = near.row[a][0];
+    for (int j = 0; j < small.w; j++) {
+      total_grad += g[j];
+#pragma GCC unroll 3
+      for (int a = 0; a < 3; a++) {
+        vec right = j + 1 < small.w ? near.row[a][j + 1] : vec{};
+        sums[3 * a] += g[j] * left[a];
+        sums[3 * a + 1] += g[j] * here[a];
+        sums[3 * a + 2] += g[j] * right;
+        left[a] = here[a];
+        here[a] = right;
+      }
+    }
+  }
+  add_totals<9>(sums, taps);
+  *bias += total(total_grad);
+}
+
 // The gradient before BatchNorm and up-sampling of one channel of a strip, from that of s.
 static void normalise(const Strips &small, int up, int strip, int c, const vec *z, const vec *ds, float scale, float a,
                       float b, float middle, vec *dz) {
@@ -62,11 +121,12 @@ static void normalise(const Strips &small, int up, int strip, int c, const vec *
 extern "C" {
 
 // x [K][G][C][H][W] -> out, the map after D blocks. Kept for the backward pass, their rows as `Strips` has them: s, u[d]
-// (null: not kept) and z[d], each [K][G][C][H/2][W/2]. mean, variance [D][K][C] are measured, or read where `given`.
-// Without a backward pass all z may be the same memory.
+// (null: not kept), z[d], and y[d], z before a depthwise convolution (null: there is none), each [K][G][C][H/2][W/2].
+// mean, variance [D][K][C] are measured, or read where `given`. Without a backward pass all z may be the same memory, and
+// all y.
 void chain_forward(const float *x, float *out, float *s, const float *flat, long P, const long *offsets, float **u,
-                   float **z, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D, int up,
-                   int kind, float eps, int given) {
+                   float **z, float **y, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D,
+                   int up, int kind, float eps, int given) {
   int h = H / 2, w = W / 2, R = C / 4;
   long full = (long)H * W, q = full / 4;
   const Strips small(C, h, w);
@@ -134,7 +194,7 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
           continue;
         }
         Block block(flat, P, m, own);
-        vec *Z = (vec *)z[d] + t * C * q;
+        vec *Z = (vec *)z[d] + t * C * q, *Y = y[d] ? (vec *)y[d] + t * C * q : Z;
         for (int strip = 0; strip < small.count(); strip++) {
           long n = small.pixels(strip);
           vec *U = u[d] ? (vec *)u[d] + t * C * q + small.start(strip) : bands.get();
@@ -157,8 +217,10 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
             for (int r = 0; r < R; r++)
               for (long p = 0; p < n; p++) U[r * n + p] += 2 * narrow.get()[r * q + strip * most + p];
           feedforward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
-                      block.part[SECOND_BIAS], U, Z + small.start(strip), hidden.get());
+                      block.part[SECOND_BIAS], U, Y + small.start(strip), hidden.get());
         }
+        for (int c = 0; y[d] && c < C; c++)
+          depthwise(small, c, Y, block.part[UP] + 9 * c, block.part[UP_BIAS] ? block.part[UP_BIAS][c] : 0, false, Z);
         for (int c = 0; !given && c < C; c++) moments(small, up, c, Z, &part[((long)t * C + c) * 2]);
       }
     }
@@ -170,8 +232,8 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
 // Gradients of chain_forward with measured statistics: of x into dx, of the parameters added to dflat [K][P]. ds, like
 // s, is working memory; s and u are lost.
 void chain_backward(const float *x, const float *dout, float *s, float *dx, float *ds, const float *flat, long P,
-                    const long *offsets, float **u, float **z, const float *mean, const float *variance, float *dflat,
-                    int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps) {
+                    const long *offsets, float **u, float **z, float **y, const float *mean, const float *variance,
+                    float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps) {
   int h = H / 2, w = W / 2, R = C / 4;
   long full = (long)H * W, q = full / 4;
   const Strips small(C, h, w);
@@ -191,8 +253,8 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
       vec s1 = {}, s2 = {};
       for (int strip = 0; strip < small.count(); strip++) {
         long start = t * C * q + small.start(strip) + c * small.pixels(strip);
-        const vec *g = (const vec *)ds + start, *y = (const vec *)z[d] + start;
-        for (long p = 0; p < small.pixels(strip); p++) { s1 += g[p]; s2 += g[p] * (y[p] - middle); }
+        const vec *g = (const vec *)ds + start, *Z = (const vec *)z[d] + start;
+        for (long p = 0; p < small.pixels(strip); p++) { s1 += g[p]; s2 += g[p] * (Z[p] - middle); }
       }
       part[((long)t * C + c) * 2] = total(s1);
       part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
@@ -219,13 +281,13 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
       transpose(block.part[FIRST], M, C, deeper.data() + (long)m * 2 * M * C);
       transpose(block.part[SECOND], C, M, deeper.data() + ((long)m * 2 + 1) * M * C);
     }
-    long sizes[DECONV] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C};
-    long starts[DECONV] = {0}, each = 0;
-    for (int i = 0; i < DECONV; i++) { starts[i] = each; each += sizes[i]; }
+    long sizes[GAMMA] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C, y[d] ? 9 * C : 0, y[d] ? C : 0};
+    long starts[GAMMA] = {0}, each = 0;
+    for (int i = 0; i < GAMMA; i++) { starts[i] = each; each += sizes[i]; }
     Gradients gradients(K, G, each);
 #pragma omp parallel
     {
-      Scratch space(3 * M * STRIP), dz(C * most), back(C * most), wide(up == BILINEAR ? R * full : 0), narrow(R * q);
+      Scratch space(3 * M * STRIP), dz(y[d] ? 2 * C * q : C * most), back(C * most), wide(up == BILINEAR ? R * full : 0), narrow(R * q);
 #pragma omp for schedule(dynamic)
       for (int t = 0; t < K * G; t++) {
         int m = t / G;
@@ -234,7 +296,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
         float *mine = gradients.of(t);
         vec *S = (vec *)s + t * C * q, *g = (vec *)ds + t * C * q;
         const vec *Z = (const vec *)z[d] + t * C * q;
-        for (int strip = 0; strip < small.count(); strip++) {
+        auto before_norm = [&](int strip, vec *grad) {
           long n = small.pixels(strip), start = small.start(strip);
           for (int c = 0; c < C; c++) {
             long at = ((long)d * K + m) * C + c;
@@ -242,11 +304,23 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
             Sums sum = sums[(long)m * C + c];
             for (long p = start + c * n; p < start + (c + 1) * n; p++) S[p] -= Z[p] * norm.scale + norm.shift;
             normalise(small, up, strip, c, Z, g, norm.scale, sum.gradient / count,
-                      sum.product / count / std::sqrt(variance[at] + eps), mean[at], dz.get() + c * n);
+                      sum.product / count / std::sqrt(variance[at] + eps), mean[at], grad + c * n);
           }
+        };
+        for (int strip = 0; y[d] && strip < small.count(); strip++)  // a convolution's strips need their neighbours
+          before_norm(strip, dz.get() + C * q + small.start(strip));
+        for (int c = 0; y[d] && c < C; c++) {
+          depthwise_backward(small, c, (const vec *)y[d] + t * C * q, dz.get() + C * q, mine + starts[UP] + 9 * c,
+                             mine + starts[UP_BIAS] + c);
+          depthwise(small, c, dz.get() + C * q, block.part[UP] + 9 * c, 0, true, dz.get());
+        }
+        for (int strip = 0; strip < small.count(); strip++) {
+          long n = small.pixels(strip), start = small.start(strip);
+          const vec *grad = y[d] ? dz.get() + start : dz.get();
+          if (!y[d]) before_norm(strip, dz.get());
           vec *U = (vec *)u[d] + t * C * q + start;
           feedforward_backward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed,
-                               transposed + M * C, U, dz.get(), back.get(), mine + starts[FIRST],
+                               transposed + M * C, U, grad, back.get(), mine + starts[FIRST],
                                mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS], space.get());
           std::memcpy((void *)U, back.get(), C * n * sizeof(vec));  // for the pass over x
           if (d && up == BILINEAR)
@@ -268,7 +342,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
       }
     }
     for (int m = 0; m < K; m++)
-      for (int i = 0; i < DECONV; i++)
+      for (int i = 0; i < GAMMA; i++)
         if (own[i] >= 0) gradients.add(m, starts[i], sizes[i], dflat + m * P + own[i]);
   }
   long each = R * C + R;  // the reduction's gradient by x, and its bias's

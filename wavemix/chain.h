@@ -3,7 +3,8 @@
 #include "lanes.h"
 
 // An offset is -1 where there is no such part.
-enum { REDUCTION, REDUCTION_BIAS, FIRST, FIRST_BIAS, SECOND, SECOND_BIAS, DECONV, DECONV_BIAS, GAMMA, BETA, PARTS };
+// UP: a transposed convolution, or a depthwise one before interpolation.
+enum { REDUCTION, REDUCTION_BIAS, FIRST, FIRST_BIAS, SECOND, SECOND_BIAS, UP, UP_BIAS, GAMMA, BETA, PARTS };
 
 struct Affine { float scale, shift; };  // BatchNorm of one channel as a multiplication and an addition
 

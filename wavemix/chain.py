@@ -3,8 +3,8 @@
 A block adds y = BatchNorm(up(z)) to its input x. Where up-sampling is interpolation, BatchNorm can come before it
 (with the statistics of what it makes of z), and since it is linear and the same in every block, the map before block d
 is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size
-map (chain.cpp); what is kept for backward is x, s and two small maps a block, and s is taken apart again by
-subtraction.
+map (chain.cpp); what is kept for backward is x, s and two small maps a block (three with a depthwise convolution before
+the interpolation), and s is taken apart again by subtraction.
 
 Transposed convolutions differ from block to block. There z and v = up(z) are kept, and backward rebuilds x from the
 block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez et al., "The Reversible Residual
@@ -22,12 +22,11 @@ from .config import LiteConfig
 from .kernels import pointer, pointers
 from .operations import ACTIVATIONS, EPS, UPSAMPLINGS
 
-BRANCH = [f"feedforward.{index}.{kind}" for index in (0, 3, 4) for kind in ("weight", "bias")]
 
 
 def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
     """Whether `chain` can run the blocks of `config` on x; `training`: with dropout and measured statistics."""
-    return single_level(config, training) and config.upsampling != "depthwise" and kernels.fit(x)
+    return single_level(config, training) and kernels.fit(x)
 
 
 def single_level(config: LiteConfig, training: bool) -> bool:
@@ -45,8 +44,9 @@ def offsets(config: LiteConfig, shapes: dict[str, torch.Size], norms: list[str])
     result = []
     for depth, norm in enumerate(norms):
         block = "block" if config.shared else f"layers.{depth}"
-        names = [f"{block}.{name}" for name in ("reduction.weight", "reduction.bias", *BRANCH)]
-        result += [starts.get(name, -1) for name in (*names, f"{norm}.weight", f"{norm}.bias")]
+        up = "4.0" if config.upsampling == "depthwise" else "4"
+        layers = [f"{block}.reduction", *[f"{block}.feedforward.{layer}" for layer in ("0", "3", up)], norm]
+        result += [starts.get(f"{layer}.{kind}", -1) for layer in layers for kind in ("weight", "bias")]
     return (ctypes.c_long * len(result))(*result)
 
 
@@ -58,7 +58,7 @@ def chain(
     `flat` (K, P) holds the parameters, `where` their `offsets`. `given` statistics are used instead of the batch's;
     then there is no backward pass.
     """
-    blocks = _Transposed if config.upsampling == "deconv" else _Interpolated
+    blocks = _Interpolated if config.interpolation else _Transposed
     if given is not None or not torch.is_grad_enabled():
         x, flat = x.detach(), flat.detach()  # nothing is kept
     return blocks.apply(x, flat, config, where, *(given or (None, None)))
@@ -72,16 +72,18 @@ class _Interpolated(torch.autograd.Function):
         small = c, height // 2, width // 2
         kept = any(ctx.needs_input_grad[:2])
         u, z = maps(*small) if kept else [], maps(*small)
-        ctx.sizes = (members, groups, c, config.mult * c, height, width, config.depth, UPSAMPLINGS[config.upsampling])
+        y = maps(*small) if config.upsampling == "depthwise" else []
+        ctx.sizes = (members, groups, c, config.mult * c, height, width, config.depth)
+        ctx.sizes += (UPSAMPLINGS[config.interpolation],)
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
         out, s = torch.empty_like(x), torch.empty_like(z[0])
         kernels.library().chain_forward(
-            *map(pointer, (x, out, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z),
+            *map(pointer, (x, out, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z, y),
             pointer(mean), pointer(variance), *ctx.sizes, int(given),
         )  # fmt: skip
         ctx.where, ctx.depth, ctx.spent = where, config.depth, False
         if kept:
-            ctx.save_for_backward(x, s, flat, mean, variance, *u, *z)
+            ctx.save_for_backward(x, s, flat, mean, variance, *u, *z, *y)
         ctx.mark_non_differentiable(mean, variance)
         return out, mean, variance
 
@@ -95,7 +97,8 @@ class _Interpolated(torch.autograd.Function):
         dx, ds, dflat = torch.empty_like(x), torch.empty_like(s), torch.zeros_like(flat)
         kernels.library().chain_backward(
             *map(pointer, (x, dout, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
-            *_each(depth, maps[:depth], maps[depth:]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
+            *_each(depth, maps[:depth], maps[depth : 2 * depth], maps[2 * depth :]),
+            *map(pointer, (mean, variance, dflat)), *ctx.sizes,
         )  # fmt: skip
         return dx, dflat, None, None, None, None
 

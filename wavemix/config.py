@@ -91,6 +91,11 @@ class LiteConfig(BaseModel):
         return self.upsampling != "deconv" and self.ff_channel != self.final_dim
 
     @property
+    def interpolation(self) -> str | None:
+        """How the up-sampling interpolates, `nearest` or `bilinear`; None for a transposed convolution."""
+        return {"deconv": None, "depthwise": "bilinear"}.get(self.upsampling, self.upsampling)
+
+    @property
     def name(self) -> str:
         parts = [
             f"C{self.final_dim}-D{self.depth}-m{self.mult}-F{self.ff_channel}-L{self.level}-{self.upsampling}",

@@ -20,7 +20,7 @@ PARTS += [f"feedforward.{layer}.{kind}" for layer in ("0", "3", "4.0") for kind 
 
 def fits_halved(config: LiteConfig, training: bool) -> bool:
     """Whether `halved` can run the blocks of `config`; `training`: with dropout."""
-    return single_level(config, training) and config.upsampling != "deconv"
+    return single_level(config, training) and config.interpolation is not None
 
 
 def halved(
@@ -49,7 +49,7 @@ def halved(
             (weights[f"{name}.weight"], weights[f"{name}.bias"]),
             given[name] if given else None,
             config.activation,
-            "nearest" if config.upsampling == "nearest" else "bilinear",
+            config.interpolation,
         )
         measured[name] = mean.detach(), variance.detach()
     return x.mean((3, 4)) + s.to(x.dtype).mean((3, 4)), measured

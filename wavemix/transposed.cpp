@@ -157,7 +157,7 @@ void transposed_forward(const float *x, float *out, const float *flat, long P, c
     const long *own = offsets + (long)d * PARTS;
     if (d < D)
       for (int m = 0; m < K; m++)
-        deconv.phases(Block(flat, P, m, own).part[DECONV], phases.data() + (long)m * 16 * C * F);
+        deconv.phases(Block(flat, P, m, own).part[UP], phases.data() + (long)m * 16 * C * F);
 #pragma omp parallel
     {
       Scratch reduced(R * full), hidden(M * STRIP), bands(C * q), padded(deconv.narrow());
@@ -182,7 +182,7 @@ void transposed_forward(const float *x, float *out, const float *flat, long P, c
         haar(reduced.get(), R, H, W, bands.get());
         feedforward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
                     block.part[SECOND_BIAS], bands.get(), Z, hidden.get());
-        deconv.up(Z, phases.data() + (long)m * 16 * C * F, block.part[DECONV_BIAS], padded.get(), V);
+        deconv.up(Z, phases.data() + (long)m * 16 * C * F, block.part[UP_BIAS], padded.get(), V);
         for (int c = 0; !given && c < C; c++) {
           const vec *y = V + c * full;
           vec sum = {}, squares = {};
@@ -266,11 +266,11 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
               bias += rows[j + 1];
             }
           }
-          mine[starts[DECONV_BIAS] + c] += total(bias);
+          mine[starts[UP_BIAS] + c] += total(bias);
           add(y, full, norm, -1, after + c * full, x + c * full);  // the map before the block
         }
-        deconv.down(padded.get(), block.part[DECONV], DZ);
-        deconv.weight_gradient(padded.get(), (const vec *)z[d] + t * F * q, mine + starts[DECONV]);
+        deconv.down(padded.get(), block.part[UP], DZ);
+        deconv.weight_gradient(padded.get(), (const vec *)z[d] + t * F * q, mine + starts[UP]);
         mm(R, C, full, block.part[REDUCTION], C, x, full, reduced.get(), full, block.part[REDUCTION_BIAS], false);
         haar(reduced.get(), R, H, W, bands.get());
         feedforward_backward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed + R * C,
