@@ -23,7 +23,6 @@ from .kernels import pointer, pointers
 from .operations import ACTIVATIONS, EPS, UPSAMPLINGS
 
 
-
 def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
     """Whether `chain` can run the blocks of `config` on x; `training`: with dropout and measured statistics."""
     return single_level(config, training) and kernels.fit(x)
