@@ -25,11 +25,12 @@ from search.space import training_work
 from wavemix.config import LiteConfig
 
 FREQUENCIES = 1000  # random features of a prior draw
+UPSAMPLINGS = ("bilinear", "nearest", "deconv")  # that curves were recorded of
 
 
 def inputs(config: LiteConfig, height: int, width: int) -> list[float]:
     """A configuration as numbers of about unit spread."""
-    kinds = [config.upsampling == kind for kind in ("bilinear", "nearest", "deconv")]
+    kinds = [config.upsampling == kind for kind in UPSAMPLINGS]
     stems = [config.initial_conv == stem for stem in ("strided", "single", "separable")]
     return [
         math.log(config.parameters() / 1500),
