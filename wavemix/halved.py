@@ -1,10 +1,11 @@
 """All residual blocks of level-1 networks that interpolate, on maps of half size: plain PyTorch, for GPUs above all.
 
-A block adds BatchNorm(up(z)), z = W2 act(W1 haar(R x)) or a depthwise convolution of it, to its input x. As in `chain`, x = x0 + up(s), where s is the
-sum of the blocks' BatchNorm(z). The reduction R acts on channels alone, up-sampling and transform on places alone, so
-they commute: haar(R x) = R haar(x0) + haar(up(R s)). haar(up(.)) is a stencil from a small map to its four bands, and
-R haar(x0) of all blocks is one matrix product. So no block touches a map of full size, forward or backward. The
-variance of up(z) is a quadratic form in z; its mean is that of z. Feature maps are those of `stack`.
+A block adds BatchNorm(up(z)), z = W2 act(W1 haar(R x)) or a depthwise convolution of it, to its input x. As in
+`chain`, x = x0 + up(s), where s is the sum of the blocks' BatchNorm(z). The reduction R acts on channels alone,
+up-sampling and transform on places alone, so they commute: haar(R x) = R haar(x0) + haar(up(R s)). haar(up(.)) is a
+stencil from a small map to its four bands, and R haar(x0) of all blocks is one matrix product. So no block touches a
+map of full size, forward or backward. The variance of up(z) is a quadratic form in z; its mean is that of z. Feature
+maps are those of `stack`.
 """
 
 import torch
