@@ -213,16 +213,24 @@ def test_member_by_member_equals_stack(config):
         )
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise"])
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise", "deconv"])
 @pytest.mark.parametrize("bias", ["all", "needed"])
-def test_halved_blocks_equal_full_ones_in_double_precision(upsampling, bias):
-    config = LiteConfig(final_dim=8, depth=3, mult=1, upsampling=upsampling, bias=bias)
+@pytest.mark.parametrize("shared", [False, True])
+def test_blocks_on_small_maps_equal_full_ones_in_double_precision(upsampling, bias, shared):
+    f = 12 if upsampling == "deconv" else 8
+    knobs = {"ff_channel": f, "mult": 1, "upsampling": upsampling, "bias": bias, "shared": shared}
+    config = LiteConfig(final_dim=8, depth=3, **knobs)
     stack = Stack(config, [3, 4])
     stack.flat = stack.flat.detach().double().requires_grad_()
     images = torch.randn(2, LANES, 3, 12, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logits, _ = stack(to_lanes(images))
+    logits.square().sum().backward()
     for member, network in enumerate(networks(stack)):
-        torch.testing.assert_close(logits[member], network.train()(images[member]), atol=1e-10, rtol=1e-10)
+        plain = network.train()(images[member])
+        torch.testing.assert_close(logits[member], plain, atol=1e-10, rtol=1e-10)
+        plain.square().sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
+        torch.testing.assert_close(stack.flat.grad[member], gradient, atol=1e-9, rtol=1e-9)
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -70,8 +70,7 @@ def _block(seen, s, parts, affine, given, activation, up):
     reduced, groups = reduce.shape[1], s.shape[1]
     if reduce_bias is not None:  # a constant's low band is twice that constant, its details are zero
         b1 = b1 + 2 * (w1[:, :, :reduced] @ reduce_bias[:, :, None])[:, :, 0]
-    # the bands of a channel side by side; upstream's order has all low ones first
-    w1 = torch.cat([w1[:, :, :reduced, None], w1[:, :, reduced:].unflatten(2, (-1, 3))], 3).flatten(2)
+    w1 = by_channel(w1, reduced)
     u = seen + _bands((reduce[:, None] @ s.flatten(3)).unflatten(3, s.shape[3:]), up)
     hidden = ACTIVATIONS[activation][1](w1[:, None] @ u.flatten(2, 3).flatten(3) + wide(b1, groups, 1))
     z = w2[:, None] @ hidden
@@ -86,6 +85,11 @@ def _block(seen, s, parts, affine, given, activation, up):
     gamma, beta = affine
     scale = gamma * torch.rsqrt(variance + EPS)
     return (s + centred * wide(scale, groups) + wide(beta, groups)).to(s.dtype), mean, variance
+
+
+def by_channel(w1: Tensor, reduced: int) -> Tensor:
+    """First weights (K, M, 4 * reduced) for the bands of a channel side by side; upstream has all low ones first."""
+    return torch.cat([w1[:, :, :reduced, None], w1[:, :, reduced:].unflatten(2, (-1, 3))], 3).flatten(2)
 
 
 def _mean(x: Tensor) -> Tensor:

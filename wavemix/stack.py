@@ -5,7 +5,8 @@ A `Stack` holds K members: every parameter has a leading axis K, and every featu
 does not depend on its neighbours. It computes the same function as `WaveMixLite`; tests compare them, forward and
 gradients. On a CPU with a C++ compiler the residual blocks run as one compiled pass (`chain`) and the rest as compiled
 operations; what these do not cover (dropout, wavelets other than Haar, double precision) as plain PyTorch. On a GPU
-blocks that interpolate run on maps of half size (`halved`), and other networks member by member as ordinary modules.
+level-1 blocks run on maps of half size, those that interpolate as `halved` says, those with transposed convolutions as
+`phases` says, and other networks member by member as ordinary modules.
 """
 
 import functools
@@ -22,6 +23,7 @@ from .halved import fits_halved, halved
 from .kernels import LANES
 from .lite import WaveMixLite
 from .operations import convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
+from .phases import fits_phases, phases
 
 
 def to_lanes(images: Tensor) -> Tensor:
@@ -84,12 +86,14 @@ class Stack:
             )
             return y
 
-        if fits_halved(self.config, training=given is None) and not kernels.fit(images):
+        blocks = halved if fits_halved(self.config, given is None) else None
+        blocks = phases if fits_phases(self.config, given is None) else blocks
+        if blocks and not kernels.fit(images):
             # on a GPU products are of bfloat16, sums of float32; no cache, or a CUDA graph would keep it
             narrow = self.device.type == "cuda" and torch.is_grad_enabled()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False):
                 x = self._stem(weights, images, norm)
-                pooled, statistics = halved(x, weights, self.config, self.norms, given)
+                pooled, statistics = blocks(x, weights, self.config, self.norms, given)
             return self._head(weights, pooled), measured | statistics
         if self.device.type == "cuda":
             return self._modules(weights, images, given)
