@@ -41,7 +41,7 @@ class Optimizer:
         else:
             update = (self.first / scale1) / ((self.second / scale2).sqrt() + 1e-8)
         if recipe.optimizer == "muon":
-            self._orthogonalise(gradient.lerp(self.first, recipe.beta1), update)
+            update = self._orthogonalised(gradient.lerp(self.first, recipe.beta1), update)
         if recipe.weight_decay:
             self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
         if isinstance(lr, Tensor):
@@ -49,20 +49,19 @@ class Optimizer:
         else:
             self.stack.flat.add_(update, alpha=-lr)
 
-    def _orthogonalise(self, momentum: Tensor, update: Tensor) -> None:
-        """Put the orthogonalised momentum of every matrix into `update`; matrices of one shape go together."""
-        groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
-        sources, targets = self.stack.views(momentum), self.stack.views(update)
-        for name, source in sources.items():
+    def _orthogonalised(self, momentum: Tensor, update: Tensor) -> Tensor:
+        """`update` with the orthogonalised momentum of every matrix in its place; matrices of one shape go together."""
+        groups: dict[tuple, dict[str, Tensor]] = {}
+        for name, source in self.stack.views(momentum).items():
             if source.dim() > 2 and min(source.shape[1], source[0, 0].numel()) > 1:
-                matrix, target = source.flatten(2), targets[name].view(*source.shape[:2], -1)
-                if matrix.shape[1] > matrix.shape[2]:
-                    matrix, target = matrix.transpose(1, 2), target.transpose(1, 2)
-                groups.setdefault(tuple(matrix.shape[1:]), []).append((matrix, target))
-        for members in groups.values():
-            result = orthogonal(torch.cat([matrix for matrix, _ in members]))
-            for (_, target), part in zip(members, result.split(len(self.stack.seeds))):
-                target.copy_(part)
+                matrix = source.flatten(2)
+                groups.setdefault(tuple(matrix.shape[1:]), {})[name] = matrix
+        parts = self.stack.views(update)
+        for (rows, columns), members in groups.items():
+            matrices = torch.cat(list(members.values()))
+            result = orthogonal(matrices.mT).mT if rows > columns else orthogonal(matrices)
+            parts |= zip(members, result.contiguous().split(len(self.stack.seeds)))
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
 
 
 def orthogonal(x: Tensor) -> Tensor:

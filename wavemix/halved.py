@@ -38,9 +38,10 @@ def halved(
     """
     paths = ["block"] if config.shared else [f"layers.{depth}" for depth in range(config.depth)]
     reductions = torch.cat([weights[f"{path}.reduction.weight"].flatten(2) for path in paths], 1)
-    seen = fused(_seen, x)(x, reductions).chunk(len(paths), 2)
-    # of autocast's type, as products are; not just zeros, which have no gradient: all blocks are to compile as one
-    s, measured = (0 * x[:, :, :, ::2, ::2]).to(seen[0].dtype), {}
+    seen, pooled = fused(_seen, x)(x, reductions)
+    seen, measured = seen.chunk(len(paths), 2), {}
+    # of autocast's type, as products are; its gradient is of no use, but all blocks are to compile as one
+    s = x.new_zeros(*x.shape[:3], *seen[0].shape[4:], dtype=seen[0].dtype).requires_grad_(seen[0].requires_grad)
     for depth, name in enumerate(norms):
         path = paths[0 if config.shared else depth]
         s, mean, variance = fused(_block, x)(
@@ -53,14 +54,14 @@ def halved(
             config.interpolation,
         )
         measured[name] = mean.detach(), variance.detach()
-    return x.mean((3, 4)) + s.to(x.dtype).mean((3, 4)), measured
+    return pooled + s.to(x.dtype).mean((3, 4)), measured
 
 
-def _seen(x: Tensor, reductions: Tensor) -> Tensor:
-    """What the reductions (K, D * R, C) make of x, transformed: (K, G, D * R, 4, h, w, LANES)."""
+def _seen(x: Tensor, reductions: Tensor) -> tuple[Tensor, Tensor]:
+    """What the reductions (K, D * R, C) make of x, transformed, (K, G, D * R, 4, h, w, LANES), and x's mean."""
     low, details = plain_haar(x)
     bands = torch.cat([low[:, :, :, None], details.unflatten(2, (-1, 3))], 3)
-    return (reductions[:, None] @ bands.flatten(3)).unflatten(3, bands.shape[3:])
+    return (reductions[:, None] @ bands.flatten(3)).unflatten(3, bands.shape[3:]), x.mean((3, 4))
 
 
 def _block(seen, s, parts, affine, given, activation, up):
@@ -81,7 +82,8 @@ def _block(seen, s, parts, affine, given, activation, up):
     mean, variance = given or (_mean(z), None)
     centred = z - wide(mean, groups)
     if variance is None:
-        variance = _mean(centred * _gram(centred, up)) / 4
+        gram = _gram(centred, up).detach()  # it is symmetric: the gradient of z's form is twice the gram of z
+        variance = _mean(2 * centred * gram - (centred * gram).detach()) / 4
     gamma, beta = affine
     scale = gamma * torch.rsqrt(variance + EPS)
     return (s + centred * wide(scale, groups) + wide(beta, groups)).to(s.dtype), mean, variance
