@@ -78,9 +78,10 @@ def network_of(text: str, option: str) -> "LiteConfig":
     return validated(LiteConfig, text, option)
 
 
-def recipe_of(text: str | None, data: str, pixels: int, epochs: int | None = None) -> Recipe:
-    """The recipe given on the command line, or the data set's default; `epochs` go before its own."""
-    recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels)
+def recipe_of(text: str | None, data: str, pixels: int, parameters: int, epochs: int | None = None) -> Recipe:
+    """The recipe given on the command line, or the default one for the data set and networks of up to `parameters`;
+    `epochs` go before its own."""
+    recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels, None, parameters)
     return recipe.model_copy(update={"epochs": epochs}) if epochs else recipe
 
 

@@ -87,8 +87,8 @@ def search(
     began = time.monotonic()
     split = datasets.load(data, "train", data_dir)
     datasets.check_test(data)
-    plan = recipe_of(recipe, split.name, split.images.shape[-1], epochs)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
+    plan = recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs)
     study = study_name(data, target, family, name)
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
@@ -228,7 +228,7 @@ def train(
 
     network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)
-    plan = recipe_of(recipe, split.name, split.images.shape[-1])
+    plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters())
     numbers = seeds_of(seeds)
     typer.echo(f"{network.name}: {network.parameters():,} parameters, {len(numbers)} seeds, {plan.epochs} epochs")
 
