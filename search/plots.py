@@ -93,7 +93,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     target_lines(axes, sorted({r.target for r in runs} | {row.target for row in rows}))
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.set_xlim(low * (low / high) ** 0.12, high)  # room for what the target lines are called
+    axes.set_xlim(low * (low / high) ** 0.17, high)  # room for what the target lines are called
     axes.set_xlabel("parameters (log scale)")
     axes.set_ylabel("accuracy")
     count_axis(axes, "x")
