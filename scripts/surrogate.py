@@ -21,16 +21,15 @@ from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 
 from search.records import Trial
-from search.space import training_work
+from search.space import PUBLISHED, training_work
 from wavemix.config import LiteConfig
 
 FREQUENCIES = 1000  # random features of a prior draw
-UPSAMPLINGS = ("bilinear", "nearest", "deconv")  # that curves were recorded of
 
 
 def inputs(config: LiteConfig, height: int, width: int) -> list[float]:
     """A configuration as numbers of about unit spread."""
-    kinds = [config.upsampling == kind for kind in UPSAMPLINGS]
+    kinds = [config.upsampling == kind for kind in PUBLISHED["upsampling"]]  # of others no curve is recorded
     stems = [config.initial_conv == stem for stem in ("strided", "single", "separable")]
     return [
         math.log(config.parameters() / 1500),

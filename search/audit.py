@@ -175,12 +175,10 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
         c = state[block + "reduction.weight"].shape[1]
         level = max(n for n in range(1, 5) if n == 1 or f"{block}feedforward{n}.0.weight" in state)
         up = state.get(branch + "4.weight")
+        kind = "depthwise" if {f"{branch}4.0.weight", f"{branch}5.0.weight"} & state.keys() else "nearest"
         f = c
         if up is not None and up.dim() == 4:
-            f = up.shape[0] if up.shape[-1] == 4 else up.shape[1]
-        kind = "deconv" if up is not None and up.dim() == 4 and up.shape[-1] == 4 else "nearest"
-        if f"{branch}4.0.weight" in state or f"{branch}5.0.weight" in state:
-            kind = "depthwise"
+            f, kind = (up.shape[0], "deconv") if up.shape[-1] == 4 else (up.shape[1], kind)
         if "conv.4.running_mean" in state:
             stem = {"initial_conv": "patchify", "patch_size": state["conv.2.weight"].shape[-1]}
         elif "conv.2.weight" in state:

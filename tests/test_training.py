@@ -185,11 +185,8 @@ def test_recipes_are_validated():
         Recipe(batch_size=20)
     assert default_recipe("mnist", 28, 5).epochs == 5
     small, large = (default_recipe("cifar10", 32, parameters=count) for count in (37058, 520106))
-    assert (small.lr, small.cutout, small.shift) == (0.03, 0, 2.0) and (large.lr, large.cutout, large.shift) == (
-        0.01,
-        8,
-        3.0,
-    )
+    assert (small.lr, small.cutout, small.shift) == (0.03, 0, 2.0)
+    assert (large.lr, large.cutout, large.shift) == (0.01, 8, 3.0)
 
 
 def test_cosine_schedule_and_nesterov():

@@ -34,18 +34,24 @@ def single_level(config: LiteConfig, training: bool) -> bool:
     return known and not (training and config.dropout)
 
 
-def offsets(config: LiteConfig, shapes: dict[str, torch.Size], norms: list[str]) -> ctypes.Array:
-    """Where each block's parameters begin in a member's row of `flat`, -1 where it has none; in chain.h's order."""
+def block_parts(config: LiteConfig, norms: list[str]) -> list[list[str]]:
+    """The names of every block's parameters in chain.h's order, also of those that it has not."""
+    up = "4.0" if config.upsampling == "depthwise" else "4"
+    result = []
+    for depth, norm in enumerate(norms):
+        block = "block" if config.shared else f"layers.{depth}"
+        layers = [f"{block}.reduction", *[f"{block}.feedforward.{layer}" for layer in ("0", "3", up)], norm]
+        result.append([f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")])
+    return result
+
+
+def offsets(parts: list[list[str]], shapes: dict[str, torch.Size]) -> ctypes.Array:
+    """Where each block's parameters begin in a member's row of `flat`, -1 where it has none, as `parts` names them."""
     starts, start = {}, 0
     for name, shape in shapes.items():
         starts[name] = start
         start += shape.numel()
-    result = []
-    for depth, norm in enumerate(norms):
-        block = "block" if config.shared else f"layers.{depth}"
-        up = "4.0" if config.upsampling == "depthwise" else "4"
-        layers = [f"{block}.reduction", *[f"{block}.feedforward.{layer}" for layer in ("0", "3", up)], norm]
-        result += [starts.get(f"{layer}.{kind}", -1) for layer in layers for kind in ("weight", "bias")]
+    result = [starts.get(name, -1) for names in parts for name in names]
     return (ctypes.c_long * len(result))(*result)
 
 

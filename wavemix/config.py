@@ -88,7 +88,7 @@ class LiteConfig(BaseModel):
     @property
     def projected(self) -> bool:
         """Whether a 1x1 projection F -> out stands before the (interpolating) up-sampling."""
-        return self.upsampling != "deconv" and self.ff_channel != self.final_dim
+        return self.interpolation is not None and self.ff_channel != self.final_dim
 
     @property
     def interpolation(self) -> str | None:

@@ -11,49 +11,29 @@ maps are those of `stack`.
 import torch
 from torch import Tensor
 
-from .chain import single_level
 from .config import LiteConfig
 from .operations import ACTIVATIONS, EPS, fused, neighbours, plain_convolution, plain_haar, wide
 
-PARTS = ["reduction.weight", "reduction.bias"]
-PARTS += [f"feedforward.{layer}.{kind}" for layer in ("0", "3", "4.0") for kind in ("weight", "bias")]
-
-
-def fits_halved(config: LiteConfig, training: bool) -> bool:
-    """Whether `halved` can run the blocks of `config`; `training`: with dropout."""
-    return single_level(config, training) and config.interpolation is not None
+Pair = tuple[Tensor, Tensor]  # mean and biased variance, each (K, C)
 
 
 def halved(
-    x: Tensor,
-    weights: dict[str, Tensor],
-    config: LiteConfig,
-    norms: list[str],
-    given: dict[str, tuple[Tensor, Tensor]] | None,
-) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    x: Tensor, parts: list[list[Tensor | None]], config: LiteConfig, given: list[Pair | None]
+) -> tuple[Tensor, list[Pair]]:
     """x (K, G, C, H, W, LANES) after all blocks, its mean over places (K, G, C, LANES), and the BatchNorms' statistics.
 
-    `weights` are the parameters by name, (K, *shape); `norms` the BatchNorms' names; `given` statistics are used
+    `parts` are each block's parameters, (K, *shape), as `chain.block_parts` names them; `given` statistics are used
     instead of the batch's.
     """
-    paths = ["block"] if config.shared else [f"layers.{depth}" for depth in range(config.depth)]
-    reductions = torch.cat([weights[f"{path}.reduction.weight"].flatten(2) for path in paths], 1)
-    seen, pooled = fused(_seen, x)(x, reductions)
-    seen, measured = seen.chunk(len(paths), 2), {}
+    unlike = parts[:1] if config.shared else parts
+    seen, pooled = fused(_seen, x)(x, torch.cat([reduction.flatten(2) for reduction, *_ in unlike], 1))
+    seen, measured = seen.chunk(len(unlike), 2), []
     # of autocast's type, as products are; its gradient is of no use, but all blocks are to compile as one
     s = x.new_zeros(*x.shape[:3], *seen[0].shape[4:], dtype=seen[0].dtype).requires_grad_(seen[0].requires_grad)
-    for depth, name in enumerate(norms):
-        path = paths[0 if config.shared else depth]
-        s, mean, variance = fused(_block, x)(
-            seen[0 if config.shared else depth],
-            s,
-            [weights.get(f"{path}.{part}") for part in PARTS],
-            (weights[f"{name}.weight"], weights[f"{name}.bias"]),
-            given[name] if given else None,
-            config.activation,
-            config.interpolation,
-        )
-        measured[name] = mean.detach(), variance.detach()
+    for depth, (own, known) in enumerate(zip(parts, given)):
+        here = seen[0 if config.shared else depth]
+        s, mean, variance = fused(_block, x)(here, s, own, known, config.activation, config.interpolation)
+        measured.append((mean.detach(), variance.detach()))
     return pooled + s.to(x.dtype).mean((3, 4)), measured
 
 
@@ -64,9 +44,9 @@ def _seen(x: Tensor, reductions: Tensor) -> tuple[Tensor, Tensor]:
     return (reductions[:, None] @ bands.flatten(3)).unflatten(3, bands.shape[3:]), x.mean((3, 4))
 
 
-def _block(seen, s, parts, affine, given, activation, up):
+def _block(seen, s, parts, given, activation, up):
     """One block: s with BatchNorm(z) added, and mean and variance of up(z); `seen` is R haar(x0)."""
-    reduce, reduce_bias, w1, b1, w2, b2, taps, bias = parts
+    reduce, reduce_bias, w1, b1, w2, b2, taps, bias, gamma, beta = parts
     reduce, w1, w2 = reduce.flatten(2), w1.flatten(2), w2.flatten(2)
     reduced, groups = reduce.shape[1], s.shape[1]
     if reduce_bias is not None:  # a constant's low band is twice that constant, its details are zero
@@ -84,7 +64,6 @@ def _block(seen, s, parts, affine, given, activation, up):
     if variance is None:
         gram = _gram(centred, up).detach()  # it is symmetric: the gradient of z's form is twice the gram of z
         variance = _mean(2 * centred * gram - (centred * gram).detach()) / 4
-    gamma, beta = affine
     scale = gamma * torch.rsqrt(variance + EPS)
     return (s + centred * wide(scale, groups) + wide(beta, groups)).to(s.dtype), mean, variance
 

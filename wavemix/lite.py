@@ -39,15 +39,10 @@ class LiteBlock(nn.Module):
                 layers += [nn.Conv2d(hidden, f, 1, bias=every), nn.Conv2d(f, out, 1, bias=every)]
             else:
                 layers += [nn.Conv2d(hidden, out, 1, bias=every)]
+            up = nn.Upsample(scale_factor=2, mode=config.interpolation)
             if config.upsampling == "depthwise":
-                layers += [
-                    nn.Sequential(
-                        nn.Conv2d(out, out, 3, padding=1, groups=out, bias=every),
-                        nn.Upsample(scale_factor=2, mode="bilinear"),
-                    )
-                ]
-            else:
-                layers += [nn.Upsample(scale_factor=2, mode=config.upsampling)]
+                up = nn.Sequential(nn.Conv2d(out, out, 3, padding=1, groups=out, bias=every), up)
+            layers += [up]
         return nn.Sequential(*layers, *([nn.BatchNorm2d(out)] if norms else []))
 
     def forward(self, x: Tensor, norms: nn.ModuleList | None = None) -> Tensor:

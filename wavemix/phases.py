@@ -11,51 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chain import single_level
 from .config import LiteConfig
-from .halved import by_channel
+from .halved import Pair, by_channel
 from .operations import ACTIVATIONS, EPS, fused, wide
-
-LAYERS = ("reduction", "feedforward.0", "feedforward.3", "feedforward.4")
-
-
-def fits_phases(config: LiteConfig, training: bool) -> bool:
-    """Whether `phases` can run the blocks of `config`; `training`: with dropout."""
-    return single_level(config, training) and config.interpolation is None
 
 
 def phases(
-    x: Tensor,
-    weights: dict[str, Tensor],
-    config: LiteConfig,
-    norms: list[str],
-    given: dict[str, tuple[Tensor, Tensor]] | None,
-) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-    """x (K, G, C, H, W, LANES) after all blocks, its mean over places (K, G, C, LANES), and the BatchNorms' statistics.
+    x: Tensor, parts: list[list[Tensor | None]], config: LiteConfig, given: list[Pair | None]
+) -> tuple[Tensor, list[Pair]]:
+    """What `halved` is for networks that interpolate.
 
-    `weights` are the parameters by name, (K, *shape); `norms` the BatchNorms' names; `given` statistics are used
-    instead of the batch's. Under autocast the map between the blocks is of autocast's type, as products are.
+    Under autocast the map between the blocks is of autocast's type, as products are.
     """
-    kind = x.device.type
+    kind, dtype, measured = x.device.type, x.dtype, []
     x = x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
     x = x.unflatten(4, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(3, 4).contiguous()
-    measured = {}
-    for depth, name in enumerate(norms):
-        path = "block" if config.shared else f"layers.{depth}"
-        x, mean, variance = fused(_block, x)(
-            x,
-            [weights.get(f"{path}.{layer}.{kind}") for layer in LAYERS for kind in ("weight", "bias")],
-            (weights[f"{name}.weight"], weights[f"{name}.bias"]),
-            given[name] if given else None,
-            config.activation,
-        )
-        measured[name] = mean.detach(), variance.detach()
-    return x.to(weights["pool.2.weight"].dtype).mean((3, 4, 5)), measured
+    for own, known in zip(parts, given):
+        x, mean, variance = fused(_block, x)(x, own, known, config.activation)
+        measured.append((mean.detach(), variance.detach()))
+    return x.to(dtype).mean((3, 4, 5)), measured
 
 
-def _block(x, parts, affine, given, activation):
+def _block(x, parts, given, activation):
     """One block: x (K, G, C, 4, h, w, LANES) with its branch added, and the branch's mean and variance."""
-    reduce, reduce_bias, w1, b1, w2, b2, taps, bias = parts
+    reduce, reduce_bias, w1, b1, w2, b2, taps, bias, gamma, beta = parts
     reduce, w1, w2 = reduce.flatten(2), by_channel(w1.flatten(2), reduce.shape[1]), w2.flatten(2)
     groups = x.shape[1]
     r = (reduce[:, None] @ x.flatten(3)).unflatten(3, x.shape[3:])
@@ -71,7 +50,6 @@ def _block(x, parts, affine, given, activation):
     else:  # of each group, then of all, so that a GPU has enough to do at once
         variances, means = torch.var_mean(v, (3, 4, 5, 6), correction=0)
         mean, variance = means.mean(1), variances.mean(1) + means.var(1, correction=0)
-    gamma, beta = affine
     y = (v - wide(mean, groups, 4)) * wide(gamma * torch.rsqrt(variance + EPS), groups, 4) + wide(beta, groups, 4)
     return (x + y).to(x.dtype), mean, variance
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from . import kernels
-from .chain import chain, fits_chain, offsets
+from .chain import block_parts, chain, fits_chain, offsets, single_level
 from .config import LiteConfig
-from .halved import fits_halved, halved
+from .halved import halved
 from .kernels import LANES
 from .lite import WaveMixLite
 from .operations import convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
-from .phases import fits_phases, phases
+from .phases import phases
 
 
 def to_lanes(images: Tensor) -> Tensor:
@@ -53,7 +53,8 @@ class Stack:
         self.threads = torch.get_num_threads()
         self.flat = torch.stack(rows).to(self.device).requires_grad_()
         self.norms = [self._norm_name(depth, 1) for depth in range(config.depth)]
-        self.offsets = offsets(config, self.shapes, self.norms)
+        self.parts = block_parts(config, self.norms)
+        self.offsets = offsets(self.parts, self.shapes)
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Parameters by name, (K, *shape), as views of `flat`."""
@@ -86,15 +87,16 @@ class Stack:
             )
             return y
 
-        blocks = halved if fits_halved(self.config, given is None) else None
-        blocks = phases if fits_phases(self.config, given is None) else blocks
-        if blocks and not kernels.fit(images):
+        if single_level(self.config, training=given is None) and not kernels.fit(images):
+            blocks = halved if self.config.interpolation else phases
+            parts = [[weights.get(name) for name in names] for names in self.parts]
+            known = [given[name] if given else None for name in self.norms]
             # on a GPU products are of bfloat16, sums of float32; no cache, or a CUDA graph would keep it
             narrow = self.device.type == "cuda" and torch.is_grad_enabled()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False):
                 x = self._stem(weights, images, norm)
-                pooled, statistics = blocks(x, weights, self.config, self.norms, given)
-            return self._head(weights, pooled), measured | statistics
+                pooled, statistics = blocks(x, parts, self.config, known)
+            return self._head(weights, pooled), measured | dict(zip(self.norms, statistics))
         if self.device.type == "cuda":
             return self._modules(weights, images, given)
         x = self._stem(weights, images, norm)
