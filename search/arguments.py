@@ -23,6 +23,12 @@ DataName = Annotated[
 Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
 Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
 Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
+RecipeText = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="Training recipe, JSON or a file of it, plain where it says nothing; default: the data set's."
+    ),
+]
 Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
 

@@ -16,6 +16,7 @@ from .arguments import (
     DataName,
     Device,
     Family,
+    RecipeText,
     Results,
     Start,
     Tune,
@@ -55,7 +56,7 @@ def search(
     max_parameters: Annotated[
         int | None, typer.Option(min=1, help="Count to beat; default: the published one.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Training recipe, JSON or a file of it.")] = None,
+    recipe: RecipeText = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
     tune: Tune = None,
     start: Start = None,
@@ -210,7 +211,8 @@ def confirm(
 def train(
     data: DataName,
     config: Annotated[str, typer.Option(help="Network configuration, JSON or a file of it.")],
-    recipe: Annotated[str | None, typer.Option(help="Training recipe, JSON or a file of it.")] = None,
+    recipe: RecipeText = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     seeds: Annotated[str, typer.Option(help="How many seeds, or which: 3, or 7,8,9.")] = "1",
     target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
@@ -228,7 +230,7 @@ def train(
 
     network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)
-    plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters())
+    plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     numbers = seeds_of(seeds)
     typer.echo(f"{network.name}: {network.parameters():,} parameters, {len(numbers)} seeds, {plan.epochs} epochs")
 

@@ -9,18 +9,16 @@ adjusts the confidence for it, and the table says how many attempts a row took).
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
-from . import datasets
+from . import datasets, weights
 from .attempt import dataset_of
 from .checkpoints import checkpoint_name
 from .cost import cost
@@ -28,11 +26,10 @@ from .datasets import Split
 from .environment import environment
 from .protocol import margin
 from .recipe import Recipe
-from .records import Confirmation, Record, Trial, append, tested
+from .records import Confirmation, Record, Trial, append, read, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train
-from .whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -177,10 +174,15 @@ def confirm(
     """Train on all of `data` seed by seed, test each network once, append the record and keep the weights.
 
     Confirmed when the mean test accuracy reaches `target`. `planned` are the numbers of seeds after which
-    `stopping.decide` may end it; without, all seeds are trained at once. The weights of all seeds go to
-    `results/weights/STUDY-CONFIGURATION.safetensors`, with configuration and recipe in the file's metadata.
+    `stopping.decide` may end it; without, all seeds are trained at once. Seeds that the study has trained before, on
+    the same device and images, are not trained again: their weights are taken (`search.weights`) and tested with the
+    others'.
     """
     writable(results)
+    path = results / "weights" / f"{study}-{config.name}.safetensors"
+    known = trained_before(results / f"{study}.jsonl", path, config, recipe, data, seeds, device)
+    if known:
+        say(f"trained before: seeds {', '.join(map(str, known))}")
     ran = retrain(
         config,
         recipe,
@@ -194,16 +196,37 @@ def confirm(
         on_epoch,
         checkpoint,
         say,
+        known,
     )
     record = Confirmation.of(
         **ran.fields, study=study, target=target, family=family, looks=list(planned), attempt=attempt
     )
     if record.state == "complete":
-        save_weights(results / "weights" / f"{study}-{config.name}.safetensors", config, recipe, ran.trained)
+        weights.save(path, config, recipe, {t.seed: t.state for t in ran.trained})
     append(results / f"{study}.jsonl", record)
     for path in ran.checkpoints:
         path.unlink(missing_ok=True)
     return record
+
+
+def trained_before(
+    records: Path, path: Path, config: LiteConfig, recipe: Recipe, data: Split, seeds: Sequence[int], device: str
+) -> dict[int, Trained]:
+    """Those of `seeds` that `records` say were trained to the end just so and whose weights are at `path`."""
+    states = weights.load(weights.place(path, config, recipe), config, recipe)
+    network = tested(config, recipe.model_dump(mode="json"), data.digest)
+    known: dict[int, Trained] = {}
+    for record in read(records) if states and records.exists() else []:
+        if not isinstance(record, Confirmation) or (record.state, record.network) != ("complete", network):
+            continue
+        if record.environment.device == environment(device).device:
+            for seed, curve in zip(record.seeds, record.curves):
+                if seed in seeds and seed in states:
+                    epochs = [point.model_dump() for point in curve]
+                    share = record.device_seconds / len(record.seeds)
+                    known[seed] = Trained(seed=seed, curve=epochs, accuracy=None, stopped=None, seconds=share)
+                    known[seed].state.update(states[seed])
+    return known
 
 
 @dataclass(frozen=True)
@@ -228,10 +251,12 @@ def retrain(
     on_epoch: Callable[[int, list[Epoch]], bool | None] | None,
     checkpoint: Path | None,
     say: Callable[[str], None],
+    known: Mapping[int, Trained],
 ) -> Retrained:
     """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
 
-    A batch that was trained before an interruption is taken from its checkpoint. Raises UserError where the
+    Seeds that are `known` are not trained, and a batch that was trained before an interruption is taken from its
+    checkpoint. Raises UserError where the
     configuration does not fit the images, or a folder has no test part, before anything is trained.
     """
     start = time.monotonic()
@@ -242,20 +267,26 @@ def retrain(
     checkpoints: list[Path] = []
     test, seconds, stopped = None, 0.0, None
     for first, last in pairwise([0, *planned]):
-        if checkpoint:
-            checkpoints.append(checkpoint.with_name(f"{checkpoint.name}.{first}") if first else checkpoint)
-        batch = train(
-            config,
-            recipe,
-            data,
-            seeds[first:last],
-            on_epoch=on_epoch,
-            checkpoint=checkpoints[-1] if checkpoint else None,
-            device=device,
-        )
+        fresh = [seed for seed in seeds[first:last] if seed not in known]
+        batch = [known[seed] for seed in seeds[first:last] if seed in known]
+        seconds += sum(t.seconds for t in batch)
+        if fresh:
+            if checkpoint:
+                left = f"-{len(fresh)}-left" if batch else ""
+                checkpoints.append(checkpoint.with_name(checkpoint.name + left + (f".{first}" if first else "")))
+            new = train(
+                config,
+                recipe,
+                data,
+                fresh,
+                on_epoch=on_epoch,
+                checkpoint=checkpoints[-1] if checkpoint else None,
+                device=device,
+            )
+            seconds += new[0].seconds
+            stopped = new[0].stopped
+            batch = sorted(batch + new, key=lambda t: seeds.index(t.seed))
         trained += batch
-        seconds += batch[0].seconds
-        stopped = batch[0].stopped
         test = test or datasets.load(data.name, "test", data_dir)
         if stopped is not None:
             break
@@ -301,15 +332,3 @@ def verdict(record: Confirmation) -> str:
     if sure is not None:
         parts.append(f"one-sided confidence {math.floor(1000 * sure) / 10:g} % as attempt {attempt}")
     return f"{'confirmed' if record.confirmed else 'not confirmed'}: {', '.join(parts)}"
-
-
-def save_weights(path: Path, config: LiteConfig, recipe: Recipe, trained: Sequence[Trained]) -> None:
-    """All seeds' state dicts in one file, keys 'SEED/NAME'; written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{t.seed}/{name}": value.contiguous() for t in trained for name, value in t.state.items()}
-    metadata = {
-        "config": config.model_dump_json(),
-        "recipe": recipe.model_dump_json(),
-        "seeds": json.dumps([t.seed for t in trained]),
-    }
-    write_whole(path, save(tensors, metadata))

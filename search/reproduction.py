@@ -69,6 +69,7 @@ def reproduce(
         on_epoch,
         checkpoint,
         say,
+        {},
     )
     if ran.fields["dataset"].test_digest != original.dataset.test_digest:
         raise UserError(f"the test images of {data.label} are not those of the record: nothing was recorded")

@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 
 from search import confirm as confirming
+from search import weights
 from search.confirm import Finalist, confirm, confirm_smallest, finalists, verdict
 from search.datasets import Split
 from search.environment import environment
@@ -136,6 +137,75 @@ def test_weights_carry_configuration_recipe_and_seeds(lab, tmp_path):
     assert Recipe.model_validate_json(metadata["recipe"]) == RECIPE
     assert json.loads(metadata["seeds"]) == SEEDS
     WaveMixLite(config(1)).load_state_dict(state)
+
+
+def more(results, seeds, recipe=RECIPE, **options):
+    options = {"study": "toy", "family": "published", "results": results, "say": lambda line: None} | options
+    return confirm(config(1), recipe, DATA, 0.9, seeds, **options)
+
+
+def states_of(results) -> dict[str, dict[int, dict]]:
+    paths = sorted((results / "weights").iterdir())
+    return {path.name: weights.load(path, config(1), RECIPE) for path in paths}
+
+
+def test_seeds_are_added_to_those_that_were_trained_before(lab, tmp_path, monkeypatch):
+    """Each network is tested again, from its weights: the accuracies are its own, in the order of the seeds."""
+    tested = []
+
+    def evaluate(config, states, *_):
+        tested.extend(states)
+        return [float(state["pool.2.bias"].sigmoid().mean()) for state in states]
+
+    monkeypatch.setattr(confirming, "evaluate", evaluate)
+    lines = []
+    first = more(tmp_path, [8])
+    both = more(tmp_path, [7, 8, 9], say=lines.append)
+    assert [seeds for _, seeds, _ in lab.trained] == [[8], [7, 9]] and lines == ["trained before: seeds 8"]
+    assert both.seeds == [7, 8, 9] and both.accuracies[1] == first.accuracies[0]
+    assert len(set(both.accuracies)) == 3 and both.curves[1] == first.curves[0]
+    assert both.device_seconds == first.device_seconds + 4
+    (states,) = states_of(tmp_path).values()
+    assert set(states) == {7, 8, 9}
+    torch.testing.assert_close(states[8], dict(tested[0]))
+    more(tmp_path, [9])
+    assert len(lab.trained) == 2, "all of them were"
+    assert set(*map(set, states_of(tmp_path).values())) == {7, 8, 9}, "and none is lost"
+
+
+@pytest.mark.parametrize("changed", ["device", "images", "weights", "state", "recipe"])
+def test_what_was_trained_otherwise_is_trained_again(lab, tmp_path, monkeypatch, changed):
+    lab.accuracy = {1: [0.95] * 3}
+    recipe = RECIPE
+    if changed == "state":
+        lab.stopped = "nan: the loss of seed 8 was not finite in epoch 1"
+    more(tmp_path, [8])
+    lab.stopped = None
+    (path, *_) = [*(tmp_path / "weights").glob("*"), tmp_path / "none"]
+    if changed == "device":
+        other = environment().model_copy(update={"device": "another"})
+        monkeypatch.setattr(confirming, "environment", lambda device: other)
+    elif changed == "images":
+        monkeypatch.setitem(globals(), "DATA", split(count=44))
+    elif changed == "weights":
+        path.write_bytes(path.read_bytes()[:100])
+    elif changed == "recipe":
+        recipe = RECIPE.model_copy(update={"lr": 0.5})
+    more(tmp_path, [8, 9], recipe)
+    assert [seeds for _, seeds, _ in lab.trained] == [[8], [8, 9]]
+
+
+def test_weights_of_another_recipe_are_kept(lab, tmp_path):
+    lab.accuracy = {1: [0.95] * 3}
+    more(tmp_path, [8])
+    (first,) = states_of(tmp_path)
+    for _ in range(2):
+        more(tmp_path, [9], RECIPE.model_copy(update={"lr": 0.5}))
+    stem = first.removesuffix(".safetensors")
+    assert {name: set(states) for name, states in states_of(tmp_path).items()} == {
+        first: {8},
+        f"{stem}-2.safetensors": set(),
+    }
 
 
 def test_configuration_that_does_not_fit_is_refused_before_training(lab, tmp_path):

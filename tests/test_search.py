@@ -276,16 +276,28 @@ def test_audit_command_agrees():
 
 def test_real_mnist(data_dir, tmp_path):
     """One short trial on real MNIST, through the command."""
-    recipe = Recipe(epochs=1, batch_size=128, lr=0.03, optimizer="muon").model_dump_json()
+    recipe = Recipe(epochs=9, batch_size=128, lr=0.03, optimizer="muon").model_dump_json()
     config = LiteConfig(in_channels=1, final_dim=8, depth=1, stride=(2, 2), pad=2, upsampling="bilinear")
     done = wavemix(
-        "train", "mnist", "--config", config.model_dump_json(), "--recipe", recipe, "--data-dir", data_dir,
-        "--results", tmp_path, "--target", 0.5,
+        "train", "mnist", "--config", config.model_dump_json(), "--recipe", recipe, "--epochs", 1,
+        "--data-dir", data_dir, "--results", tmp_path, "--target", 0.5,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = read(tmp_path / "train.jsonl")
     assert record.confirmed and record.dataset.label == "MNIST" and record.dataset.test_count == 10000
     assert torch.tensor(record.accuracies).mean() > 0.7
+
+
+def test_seeds_trained_before_give_what_training_them_again_gives(folder, tmp_path):
+    config = LiteConfig(in_channels=1, num_classes=4, final_dim=4, depth=1, stride=(2, 1))
+    data = datasets.load(str(folder), "train")
+    options = {"study": "s", "family": "published", "say": lambda line: None}
+    whole = confirm(config, RECIPE, data, 0.5, [7, 8, 9], results=tmp_path / "whole", **options)
+    confirm(config, RECIPE, data, 0.5, [8], results=tmp_path / "apart", **options)
+    trained = []
+    options |= {"on_epoch": lambda epoch, latest: trained.append(len(latest)), "results": tmp_path / "apart"}
+    both = confirm(config, RECIPE, data, 0.5, [7, 8, 9], **options)
+    assert trained == [2] * RECIPE.epochs and both.accuracies == pytest.approx(whole.accuracies, abs=0.011)
 
 
 def test_batches_of_seeds_give_what_all_at_once_give_also_after_an_interruption(folder, tmp_path, monkeypatch):
