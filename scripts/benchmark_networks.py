@@ -19,8 +19,9 @@ from benchmark_training import PLAIN, STACK, UPSTREAM, time_workers, working, wr
 from compare_upstream import Unavailable, obtain
 from side_by_side import ROOT, arguments, devices, medians, print_table, record, spread
 
-from search.records import Confirmation, read_all
-from search.tables import base_label, label, winners
+from search.efficiency import winners
+from search.journal import read_all
+from search.records import Confirmation, base_label, label
 from search.upstream import PUBLISHED, Published
 
 OURS = "ours"

@@ -46,11 +46,12 @@ from surrogate import Problem, Surrogate
 
 from search.axes import count_axis
 from search.errors import UserError
+from search.journal import read
 from search.plots import rendered
 from search.pool import Pool
 from search.protocol import margin
 from search.recipe import Recipe
-from search.records import Trial, read
+from search.records import Trial
 from search.sampler import FrontierPruner, FrontierSampler
 from search.space import PUBLISHED, Space, training_work
 from search.style import style

@@ -11,9 +11,10 @@ from search.attempt import dataset_of, trial_of
 from search.checkpoints import checkpoint_name
 from search.datasets import split_validation
 from search.environment import environment
+from search.journal import append, read, repair
 from search.protocol import VALIDATION
 from search.recipe import Recipe
-from search.records import Trial, append, read, repair
+from search.records import Trial
 from search.training import Epoch, train
 from wavemix.config import LiteConfig
 

@@ -35,8 +35,9 @@ import postgres
 from search import datasets, heartbeat, study, training, worker
 from search.environment import device_name
 from search.errors import UserError
+from search.journal import read
 from search.recipe import Recipe
-from search.records import Trial, read
+from search.records import Trial
 from search.study import Search
 from search.worker import Study
 from wavemix import kernels

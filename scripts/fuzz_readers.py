@@ -48,7 +48,7 @@ from fuzz_samples import (
 )
 from side_by_side import print_table, record
 
-from search import arguments, audit, cli, decoded, folder, formats, records, tables, training
+from search import arguments, audit, cli, decoded, folder, formats, journal, tables, training
 from search.errors import UserError
 from search.recipe import Recipe
 from wavemix import LiteConfig, WaveMixLite, load_checkpoint
@@ -203,9 +203,9 @@ READERS = {
     "folder": Reader(lambda: TREES, read_tree, 2_000),
     "tar": Reader(lambda: archived("tar"), read_file(read_archive, "a.tar"), 6_000),
     "zip": Reader(lambda: archived("zip"), read_file(read_archive, "a.zip"), 6_000),
-    "records": Reader(record_lines, read_file(records.read, "r.jsonl"), 15_000, lambda r, s: awkward(r, s) + b"\n"),
+    "records": Reader(record_lines, read_file(journal.read, "r.jsonl"), 15_000, lambda r, s: awkward(r, s) + b"\n"),
     "tables": Reader(
-        record_lines, read_file(lambda path: tables.rendered(records.read(path)), "r.jsonl"), 400,
+        record_lines, read_file(lambda path: tables.rendered(journal.read(path)), "r.jsonl"), 400,
         lambda r, s: awkward(r, s) + b"\n",
     ),
     "config": Reader(lambda: [CONFIG.model_dump_json().encode(), b"{}"], read_config, 15_000, awkward),

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from side_by_side import ROOT, print_table
 
-from search.records import Trial, read
+from search.journal import read
+from search.records import Trial
 
 KNOBS = (
     "depth",

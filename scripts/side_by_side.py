@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the checkout's packages, installed or not
 
-from search import records  # noqa: E402
+from search import journal, records  # noqa: E402
 from search.environment import device_name, environment  # noqa: E402
 
 Samples = dict[str, list[float]]  # contender -> one value a repetition
@@ -104,7 +104,7 @@ def record(path: Path, device: str = "cpu", details: dict | None = None, **field
     """Append one `Benchmark`; the load average says whether the machine was doing something else."""
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     details = {**(details or {}), "device": device, "threads": torch.get_num_threads(), "load_1min": load}
-    records.append(
+    journal.append(
         path,
         records.Benchmark(environment=environment(device), machine=device_name(device), details=details, **fields),
     )

@@ -14,8 +14,9 @@ from .datasets import Split
 from .environment import environment
 from .errors import UserError
 from .heartbeat import Heartbeat, now
+from .journal import append
 from .recipe import Recipe
-from .records import Data, Trial, append
+from .records import Data, Trial
 from .training import Epoch, Trained, train
 
 if TYPE_CHECKING:

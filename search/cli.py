@@ -81,8 +81,8 @@ def search(
     from .attempt import Unfinished
     from .confirm import Finalist, confirm_smallest
     from .display import Display, summary
+    from .journal import read_all
     from .protocol import CEILINGS, VALIDATION
-    from .records import read_all
     from .study import Search
 
     began = time.monotonic()
@@ -177,7 +177,8 @@ def confirm(
     seconds = seconds_of(budget) if budget else None
     from . import datasets
     from .confirm import confirm_smallest, finalists
-    from .records import Trial, read_all, repair
+    from .journal import read_all, repair
+    from .records import Trial
 
     study = study_name(data, target, family, name)
     path = results / f"{study}.jsonl"
@@ -267,7 +268,7 @@ def reproduce(
 ) -> None:
     """Train a row's network again from its record, same seeds and data. Exit code 1 when it misses the target."""
     from . import reproduction
-    from .records import read_all
+    from .journal import read_all
 
     name, original = reproduction.row_of(row, read_all(results))
     with resumable():

@@ -24,9 +24,10 @@ from .checkpoints import checkpoint_name
 from .cost import cost
 from .datasets import Split
 from .environment import environment
+from .journal import append, read
 from .protocol import margin
 from .recipe import Recipe
-from .records import Confirmation, Record, Trial, append, read, tested
+from .records import Confirmation, Record, Trial, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train

@@ -13,7 +13,8 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from .errors import UserError
-from .records import Trial, append, read, repair
+from .journal import append, read, repair
+from .records import Trial
 from .storage import writable
 
 try:

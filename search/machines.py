@@ -69,7 +69,7 @@ def status(
     if storage:
         raise UserError("--storage goes with the --study in it")
     from .display import studies
-    from .records import read_all
+    from .journal import read_all
 
     wide(studies(read_all(results)))
 

@@ -21,7 +21,7 @@ def audit(
     """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
     from . import audit as auditing
     from .display import audits
-    from .records import append
+    from .journal import append
 
     if factory:
         rows = [auditing.factory(factory, shape_of(input))]

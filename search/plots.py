@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from .axes import accuracy_axis, capped, count_axis, target_lines
 from .errors import UserError
 from .importance import importances
-from .records import Confirmation, Record, Trial, read_all
+from .journal import read_all
+from .records import Confirmation, Record, Trial, label
 from .study import margin
 from .style import style, styled
-from .tables import label
 from .upstream import PUBLISHED, Published
 from .whole import write_whole
 

@@ -16,9 +16,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import plots, tables, typeset
+from .efficiency import parameter_efficiency, smallest
 from .errors import UserError
+from .journal import read_all
 from .plots import plain
-from .records import Confirmation, Record, Trial, read_all
+from .records import Confirmation, Record, Trial, label
 from .whole import write_whole
 
 NAME = "report.html"
@@ -95,8 +97,8 @@ def page(records: Sequence[Record]) -> str:
             "Confidence", "Attempts", "FLOPs", "Activation bytes",
         )  # fmt: skip
         parts += [_section("Parameters at a target accuracy", "efficiency")]
-        frame = tables.parameter_efficiency(records)
-        here = {tables.label(run.dataset) for runs in studies.values() for run in runs}
+        frame = parameter_efficiency(records)
+        here = {label(run.dataset) for runs in studies.values() for run in runs}
         parts += [_table(frame[frame["Data set"].isin(here)], columns), _note(caption)]
     parts += [_study(number, runs) for number, runs in enumerate(studies.values(), 1)]
     for title, name, columns in (
@@ -186,14 +188,14 @@ def verdict(runs: Sequence[Trial | Confirmation]) -> tuple[str, str]:
 
 def _tested(confirmations: Sequence[Confirmation]) -> Confirmation | None:
     tested = [r for r in confirmations if r.mean is not None]
-    return tables.smallest(tested) if tested else None
+    return smallest(tested) if tested else None
 
 
 def _study(number: int, runs: list[Trial | Confirmation]) -> str:
     first = runs[0]
     trials = [r for r in runs if isinstance(r, Trial)]
     confirmations = [r for r in runs if isinstance(r, Confirmation)]
-    goal = f"{_target(first)} in {tables.label(first.dataset)}"
+    goal = f"{_target(first)} in {label(first.dataset)}"
     asked = f"The smallest network of the {first.family} family that reaches {goal}."
     if not trials:
         asked = f"Does the network reach {goal}?"
@@ -230,7 +232,7 @@ def _facts(runs: Sequence[Trial | Confirmation]) -> str:
     seconds = sum(r.device_seconds for r in runs)
     times = [r.created for r in runs]
     facts = {
-        "Data": all_of(f"{tables.label(r.dataset)}, {r.dataset.variant}" for r in runs),
+        "Data": all_of(f"{label(r.dataset)}, {r.dataset.variant}" for r in runs),
         "Images": all_of(
             f"{r.dataset.train_count:,} for training"
             + (f", {r.dataset.validation_count:,} for validation (split seed {r.dataset.split_seed})"

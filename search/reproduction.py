@@ -5,11 +5,12 @@ from pathlib import Path
 
 from . import datasets
 from .confirm import quarterly, retrain
+from .efficiency import winners
 from .errors import UserError
+from .journal import append
 from .recipe import Recipe
-from .records import Confirmation, Record, Reproduction, append
+from .records import Confirmation, Record, Reproduction
 from .storage import writable
-from .tables import winners
 
 
 def row_of(name: str, records: list[Record]) -> tuple[str, Confirmation]:

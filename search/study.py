@@ -24,11 +24,12 @@ from .datasets import Split, split_validation
 from .environment import code
 from .errors import UserError
 from .heartbeat import Watch
+from .journal import read
 from .ledger import Ledger
 from .pool import Pool
 from .protocol import STARTS, margin
 from .recipe import Recipe
-from .records import Trial, read
+from .records import Trial
 from .sampler import FrontierPruner, FrontierSampler
 from .space import Space
 from .storage import Presence, connect, open_study, sqlite_file

@@ -5,6 +5,15 @@ from typing import Any
 
 import pandas as pd
 
+NOT_RUN = "not run here"  # what a table says where there is no record
+
+
+def frame_of(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame of these columns; a cell that a row lacks is None."""
+    # object: a column holds numbers, words in their place, and nothing
+    cells = [[row.get(column) for column in columns] for row in rows]
+    return pd.DataFrame(cells, columns=list(columns), dtype=object)
+
 
 def markdown(frame: pd.DataFrame, caption: str) -> str:
     """A GitHub table under its caption."""

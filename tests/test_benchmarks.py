@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from search import datasets
+from search.journal import append, read
 from search.recipe import default_recipe
-from search.records import Data, Trial, append, read
+from search.records import Data, Trial
 from search.space import Space
 from search.training import Epoch
 from wavemix import kernels

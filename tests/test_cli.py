@@ -19,8 +19,8 @@ from search.arguments import FRESH, fresh_seeds, seconds_of, seeds_of, study_nam
 from search.confirm import finalists
 from search.display import Display, clock, sparkline, studies, train_command
 from search.errors import UserError
+from search.journal import append
 from search.recipe import Recipe
-from search.records import append
 from search.study import Event
 from wavemix import LiteConfig
 

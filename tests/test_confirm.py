@@ -12,8 +12,9 @@ from search.confirm import Finalist, confirm, confirm_smallest, finalists, verdi
 from search.datasets import Split
 from search.environment import environment
 from search.errors import UserError
+from search.journal import append, read
 from search.recipe import Recipe
-from search.records import Confirmation, Data, Trial, append, read
+from search.records import Confirmation, Data, Trial
 from search.training import Epoch, Trained
 from wavemix import LiteConfig, WaveMixLite
 

@@ -21,8 +21,8 @@ from fuzz_samples import CONFIG, checkpoints  # noqa: E402
 from search import datasets, fetch, training  # noqa: E402
 from search.arguments import study_name, validated  # noqa: E402
 from search.errors import UserError  # noqa: E402
+from search.journal import read  # noqa: E402
 from search.recipe import Recipe  # noqa: E402
-from search.records import read  # noqa: E402
 from wavemix.stack import Stack  # noqa: E402
 
 SHORT = {"tables": 30, "commands": 60, "audit": 40}  # slow ones

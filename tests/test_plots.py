@@ -13,8 +13,9 @@ from PIL import Image
 from search import importance, plots
 from search.environment import Environment
 from search.errors import UserError
+from search.journal import append
 from search.recipe import Recipe
-from search.records import Confirmation, Data, Point, Trial, append
+from search.records import Confirmation, Data, Point, Trial
 from search.study import margin
 from wavemix import LiteConfig
 

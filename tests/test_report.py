@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from search import plots, report
 from search.cli import app
 from search.errors import UserError
-from search.records import append
+from search.journal import append
 from wavemix import LiteConfig
 
 VOID = {"meta"}

@@ -6,8 +6,10 @@ from typer.testing import CliRunner
 
 from search import cli, datasets, report, tables
 from search.confirm import confirm
+from search.efficiency import parameter_efficiency
 from search.errors import UserError
-from search.records import Reproduction, read, read_all
+from search.journal import read, read_all
+from search.records import Reproduction
 from search.reproduction import comparison, reproduce, row_of
 from wavemix import LiteConfig
 
@@ -22,7 +24,7 @@ def results(folder, tmp_path):  # noqa: F811
 
 
 def test_row_is_reproduced_from_its_record_alone(results):
-    before = tables.parameter_efficiency(read_all(results)).to_csv()
+    before = parameter_efficiency(read_all(results)).to_csv()
     done = CliRunner().invoke(cli.app, ["reproduce", "bars-folder-30-published", "--results", str(results)])
     assert done.exit_code == 0, done.output
     (record,) = read(results / "reproductions.jsonl")
@@ -31,7 +33,7 @@ def test_row_is_reproduced_from_its_record_alone(results):
     assert (record.config, record.recipe, record.seeds) == (original.config, original.recipe, original.seeds)
     assert record.recorded == original.accuracies and record.accuracies == pytest.approx(original.accuracies, abs=0.02)
     assert "recorded       now" in done.output and "reproduced: target 0.3 reached again" in done.output
-    assert tables.parameter_efficiency(read_all(results)).to_csv() == before, "it is no attempt of its own"
+    assert parameter_efficiency(read_all(results)).to_csv() == before, "it is no attempt of its own"
     tables.write(results)
     assert (results / "reproductions.md").exists() and tables.check(results) == []
     assert not list(results.glob("studies/*.checkpoint"))
@@ -71,7 +73,7 @@ def test_unknown_rows_list_the_known_ones(results, tmp_path):
 
 
 def test_every_row_name_is_its_own():
-    names = list(tables.parameter_efficiency([])["Row"])
+    names = list(parameter_efficiency([])["Row"])
     assert len(set(names)) == len(names) and "mnist-99-extended" in names
 
 

@@ -17,8 +17,9 @@ from test_training import bars
 from search import datasets, tables
 from search.confirm import confirm
 from search.errors import UserError
+from search.journal import read
 from search.recipe import Recipe
-from search.records import Confirmation, Trial, read
+from search.records import Confirmation, Trial
 from search.study import Search, margin
 from wavemix import LiteConfig, load_checkpoint
 

@@ -15,9 +15,10 @@ from search.datasets import Split
 from search.display import Display, summary
 from search.environment import environment
 from search.errors import UserError
+from search.journal import read
 from search.protocol import margin
 from search.recipe import Recipe
-from search.records import Trial, read
+from search.records import Trial
 from search.study import Search
 from search.training import Epoch, Trained
 

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from test_records import ENVIRONMENT, confirmation, data, trial
 
 from search.cost import Cost
+from search.efficiency import parameter_efficiency
 from search.errors import UserError
-from search.records import Audit, Benchmark, append
-from search.tables import audit, benchmark, check, measurements, parameter_efficiency, rendered, study, write
+from search.journal import append
+from search.records import Audit, Benchmark
+from search.tables import audit, benchmark, check, measurements, rendered, study, write
 from search.typeset import escape, latex, markdown
 from search.upstream import PUBLISHED, SAVED, classifier_config, closed_form
 from wavemix import LiteConfig

@@ -15,8 +15,9 @@ from search.confirm import finalists
 from search.display import summary
 from search.errors import UserError
 from search.importance import importances
+from search.journal import read
 from search.process import Features
-from search.records import Confirmation, Trial, read
+from search.records import Confirmation, Trial
 from search.space import EXTENDED
 from search.study import Search
 from search.tuning import Tuning

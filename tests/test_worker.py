@@ -24,8 +24,8 @@ from search import cli, datasets, heartbeat, storage
 from search.checkpoints import Checkpoints
 from search.environment import code
 from search.errors import UserError
+from search.journal import read
 from search.recipe import Recipe
-from search.records import read
 from search.storage import connect
 from search.study import Search
 from search.worker import Study

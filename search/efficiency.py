@@ -1,0 +1,145 @@
+"""Parameter efficiency: which network stands in a row of the table, and what the row says of it."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .records import Confirmation, Record, base_label, label
+from .stopping import confidence
+from .typeset import NOT_RUN, frame_of
+from .upstream import PUBLISHED, Published
+
+FAMILIES = ("published", "extended")
+
+
+def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
+    """Fewest parameters at each accuracy: for every threshold the published network as reproduced here, and the
+    smallest confirmed network of each family.
+
+    Where nothing was confirmed the attempt nearest to the target stands there, "Confirmed" no. "Attempts" is the number
+    of confirmations the row was chosen from; "Confidence" is adjusted for them (see `search.stopping`). Thresholds
+    upstream does not publish follow the published ones.
+    """
+    return frame_of([row for row, _ in _efficiency(records)], EFFICIENCY)
+
+
+def winners(records: Iterable[Record]) -> dict[str, Confirmation]:
+    """The confirmation behind every row of `parameter_efficiency` that has one, by the row's name."""
+    return {row["Row"]: run for row, run in _efficiency(records) if run is not None}
+
+
+Row = tuple[dict[str, Any], Confirmation | None]
+
+
+def _efficiency(records: Iterable[Record]) -> list[Row]:
+    runs = [r for r in records if isinstance(r, Confirmation)]
+    groups: dict[tuple[str, float], list[Confirmation]] = {}
+    for run in runs:
+        groups.setdefault((label(run.dataset), round(run.target, 9)), []).append(run)
+    rows = []
+    for row in PUBLISHED:
+        variants = [key for key in sorted(groups) if key[1] == row.target and base_label(key[0]) == row.label]
+        for key in variants or [(row.label, row.target)]:
+            rows += _threshold(key, groups.pop(key, []), row)
+    for key in sorted(groups):
+        rows += _threshold(key, groups[key], None)
+    return rows
+
+
+EFFICIENCY = (
+    "Row", "Task", "Model", "Family", "Parameters", "Published parameters", "Ratio", "Accuracy", "95 % low",
+    "95 % high", "Min", "Max", "Seeds", "Confirmed", "Confidence", "Attempts", "FLOPs", "Activation bytes", "GPU bytes",
+    "Data set", "Study",
+)  # fmt: skip
+
+
+def deciding(runs: Iterable[Confirmation]) -> list[Confirmation]:
+    """For each network, recipe and images the run that decides: the one planned for most seeds, the latest of several.
+
+    So a test with more seeds replaces one with fewer, whichever way it ends; the same seeds again replace nothing.
+    """
+    chosen: dict[tuple, Confirmation] = {}
+    trained: set[tuple] = set()
+    for run in sorted(runs, key=lambda run: run.created):
+        if run.training not in trained and run.state == "complete":
+            trained.add(run.training)
+            before = chosen.get(run.network)
+            if before is None or _planned(run) >= _planned(before):
+                chosen[run.network] = run
+    return list(chosen.values())
+
+
+def _planned(run: Confirmation) -> int:
+    return max(run.looks, default=run.n)
+
+
+def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[Row]:
+    name, target = key
+    stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{100 * target:g}"
+    common = {"Task": f"{100 * target:g} % in {name}", "Data set": name}
+    rows: list[Row] = []
+    if row is not None:
+        common["Published parameters"] = row.parameters
+        again = [run for run in runs if row.is_of(run.config)]
+        runs = [run for run in runs if not row.is_of(run.config)]
+        stated = {
+            "Row": f"{stem}-upstream", **common,
+            "Model": f"{row.model} (upstream's)", "Family": "published", "Parameters": row.parameters,
+        }  # fmt: skip
+        # of the best configuration (strides and interpolation are not published) the latest run: recipes improve, and
+        # a reproduction is a statement about the network, not about the first recipe
+        best = max(again, key=lambda run: run.mean or 0, default=None)
+        last = max((run for run in again if run.config == best.config), key=lambda run: run.created, default=None)
+        result = _result(last, again, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
+        if last:  # the count says nothing about strides, nor which interpolation it was
+            stated["Model"] += f": {last.config.name}"
+        rows.append(({**stated, **result}, last))
+    for family in FAMILIES:
+        cells = {"Row": f"{stem}-{family}", **common, "Family": family}
+        tried = [run for run in runs if run.family == family]
+        if not tried:
+            if row is not None:
+                rows.append(({**cells, "Model": NOT_RUN}, None))
+            continue
+        best = smallest(tried)
+        rows.append(({**cells, "Model": best.config.name, **_result(best, tried, row)}, best))
+    return rows
+
+
+def smallest(tried: Sequence[Confirmation]) -> Confirmation:
+    """The smallest network that is confirmed by the run that decides; where there is none, the one with the best mean.
+
+    `tried` is not empty; trainings that broke count only where there is nothing else.
+    """
+    runs = deciding(tried) or tried
+    confirmed = [run for run in runs if run.confirmed]
+    if confirmed:
+        return min(confirmed, key=lambda run: (run.parameters, run.created))
+    return max(runs, key=lambda run: (run.mean or 0, -run.parameters))
+
+
+def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
+    low, high = run.interval or (None, None)
+    # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
+    attempt = max(run.attempt or 1, len({other.training for other in tried if other.created <= run.created}))
+    sure = confidence(run.accuracies, run.target, run.looks, attempt)
+    return {
+        "Parameters": run.parameters,
+        "Ratio": run.parameters / row.parameters if row else None,
+        "Accuracy": run.mean,
+        "95 % low": low,
+        "95 % high": high,
+        "Min": run.min,
+        "Max": run.max,
+        "Seeds": run.n,
+        "Confirmed": "yes" if run.confirmed else "no",
+        "Confidence": None if sure is None else math.floor(1e4 * sure) / 1e4,  # never rounded up to 1
+        "Attempts": len({other.training for other in tried}),
+        "FLOPs": run.cost and run.cost.flops_total,
+        "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
+        "GPU bytes": run.cost and run.cost.peak_gpu_bytes,
+        "Study": run.study,
+    }
