@@ -339,6 +339,10 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
             details={
                 "budget": options.budget,
                 "reached": {name: sum(map(math.isfinite, v)) for name, v in values.items()},
+                "parameters_at": {
+                    name: {str(x): median([r.at(x) for r in runs]) for x in (2, 5, 10, 20)}
+                    for name, runs in plays.items()
+                },
                 "parameters_at_end": {name: median(v) for name, v in final.items()},
                 "lucky": {name: sum(r.lucky for r in runs) for name, runs in plays.items()},
                 "sampler_seconds": {name: round(median([r.seconds for r in runs]), 2) for name, runs in plays.items()},

@@ -134,11 +134,15 @@ AUDIT = (
 
 
 def measurements(records: Iterable[Record]) -> pd.DataFrame:
-    """The latest of every measurement on every machine, a line a peer; the ratio is ours / peer's."""
-    found = _latest((r for r in records if isinstance(r, Benchmark)), lambda r: (r.name, r.unit, r.machine))
+    """The latest of every measurement of every network on every machine, a line a peer; the ratio is ours / peer's."""
+    found = _latest(
+        (r for r in records if isinstance(r, Benchmark)),
+        lambda r: (r.name, r.unit, r.machine, _parameters(r) or 0),
+    )
     rows = [
         {
             "Measurement": r.name,
+            "Parameters": _parameters(r),
             "Unit": r.unit,
             "Better": r.better,
             "Ours": r.ours,
@@ -154,7 +158,23 @@ def measurements(records: Iterable[Record]) -> pd.DataFrame:
     return frame_of(rows, MEASUREMENTS)
 
 
-MEASUREMENTS = ("Measurement", "Unit", "Better", "Ours", "Peer", "Peer's", "Ratio", "Repetitions", "Machine")
+MEASUREMENTS = (
+    "Measurement",
+    "Parameters",
+    "Unit",
+    "Better",
+    "Ours",
+    "Peer",
+    "Peer's",
+    "Ratio",
+    "Repetitions",
+    "Machine",
+)
+
+
+def _parameters(measurement: Benchmark) -> int | None:
+    stated = measurement.details.get("parameters")
+    return stated if isinstance(stated, int) else None
 
 
 def reproductions(records: Iterable[Record]) -> pd.DataFrame:

@@ -202,6 +202,8 @@ def test_measurements_have_a_line_a_peer():
         machine="m",
     )
     assert [(row["Peer"], row["Ratio"]) for row in rows(measurements([record]))] == [("a", 4.0), ("b", 2.0)]
+    networks = [record.model_copy(update={"details": {"parameters": size}}) for size in (9, 10, 9, "odd")]
+    assert [row["Parameters"] for row in rows(measurements(networks))] == [None, None, 9, 9, 10, 10]
 
 
 # ---------------------------------------------------------------------------------------------- files and checking
