@@ -15,7 +15,7 @@ from .recipe import Recipe, default_recipe
 if TYPE_CHECKING:
     from wavemix.config import LiteConfig
 
-FRESH = 1_000_000  # seeds of confirmations start here, those of searches lie below
+FRESH = 1_000_000  # seeds of confirmations start here, those of searches (1000 for each --seed, 0 to 999) lie below
 DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")

@@ -50,7 +50,7 @@ def search(
     budget: Annotated[str, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h.")] = "15m",
     trials: Annotated[int | None, typer.Option(min=1, help="Trials the study is to have, instead of a time.")] = None,
     family: Family = "extended",
-    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Seed of validation split, sampler and trials.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
     max_parameters: Annotated[
@@ -161,7 +161,7 @@ def confirm(
     data: DataName,
     target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
     family: Family = "extended",
-    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Seed of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of the search.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,

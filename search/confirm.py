@@ -1,11 +1,12 @@
 """Confirmation: retrain a candidate on the whole training set with fresh seeds and test it once, at the last epoch.
 
-This is the only module that loads the test part of a data set. What is confirmed was chosen on validation images
-before; every attempt is recorded, failed ones too, and nothing is chosen by what the test set says except to go on to
-the next larger candidate after a failure (each further attempt is a further chance to pass by luck: `search.stopping`
-adjusts the confidence for it, and the table says how many attempts a row took).
+Only here and in `search.reproduction` is the test part of a data set loaded. What is confirmed was chosen on validation
+images before; every attempt is recorded, failed ones too, and nothing is chosen by what the test set says except to go
+on to the next larger candidate after a failure (each further attempt is a further chance to pass by luck:
+`search.stopping` adjusts the confidence for it, and the table says how many attempts a row took).
 """
 
+import hashlib
 import json
 import math
 import time
@@ -18,19 +19,21 @@ from typing import Any
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
-from . import datasets, weights
+from . import datasets
 from .attempt import dataset_of
 from .checkpoints import checkpoint_name
 from .cost import cost
 from .datasets import Split
 from .environment import environment
-from .journal import append, read
+from .errors import UserError
+from .journal import append, read, repair
 from .protocol import margin
 from .recipe import Recipe
 from .records import Confirmation, Record, Trial, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train
+from .weights import Training
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
         Finalist(
             t.config,
             Recipe.model_validate(t.recipe),
-            t.wall_seconds * seeds / len(t.seeds) * (1 + (t.dataset.validation_count or 0) / t.dataset.train_count),
+            max(t.wall_seconds, t.device_seconds)
+            * seeds
+            / len(t.seeds)
+            * (1 + (t.dataset.validation_count or 0) / t.dataset.train_count),
         )
         for t in chosen
     ]
@@ -172,16 +178,18 @@ def confirm(
     attempt: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Confirmation:
-    """Train on all of `data` seed by seed, test each network once, append the record and keep the weights.
+    """Train one network a seed on all of `data`, test them, append the record and keep the weights.
 
     Confirmed when the mean test accuracy reaches `target`. `planned` are the numbers of seeds after which
     `stopping.decide` may end it; without, all seeds are trained at once. Seeds that the study has trained before, on
-    the same device and images, are not trained again: their weights are taken (`search.weights`) and tested with the
-    others'.
+    the same images and device, are not trained again: their weights are taken and tested with the others', and the
+    record says so (`reused`).
     """
-    writable(results)
+    writable(results / "weights")
+    repair(results / f"{study}.jsonl")
+    training = Training(config, recipe, data.digest)
     path = results / "weights" / f"{study}-{config.name}.safetensors"
-    known = trained_before(results / f"{study}.jsonl", path, config, recipe, data, seeds, device)
+    known = trained_before(results / f"{study}.jsonl", path, training, seeds, device)
     if known:
         say(f"trained before: seeds {', '.join(map(str, known))}")
     ran = retrain(
@@ -200,10 +208,16 @@ def confirm(
         known,
     )
     record = Confirmation.of(
-        **ran.fields, study=study, target=target, family=family, looks=list(planned), attempt=attempt
+        **ran.fields,
+        study=study,
+        target=target,
+        family=family,
+        looks=list(planned),
+        attempt=attempt,
+        reused=[t.seed for t in ran.trained if known.get(t.seed) is t],
     )
     if record.state == "complete":
-        weights.save(path, config, recipe, {t.seed: t.state for t in ran.trained})
+        training.save(path, {t.seed: t.state for t in ran.trained if t.seed not in record.reused}, record.created)
     append(results / f"{study}.jsonl", record)
     for path in ran.checkpoints:
         path.unlink(missing_ok=True)
@@ -211,22 +225,20 @@ def confirm(
 
 
 def trained_before(
-    records: Path, path: Path, config: LiteConfig, recipe: Recipe, data: Split, seeds: Sequence[int], device: str
+    journal: Path, path: Path, training: Training, seeds: Sequence[int], device: str
 ) -> dict[int, Trained]:
-    """Those of `seeds` that `records` say were trained to the end just so and whose weights are at `path`."""
-    states = weights.load(weights.place(path, config, recipe), config, recipe)
-    network = tested(config, recipe.model_dump(mode="json"), data.digest)
+    """Those of `seeds` whose weights at `path` stem from a record in `journal` of the same device and torch."""
+    states, here = training.load(training.place(path), seeds), environment(device)
     known: dict[int, Trained] = {}
-    for record in read(records) if states and records.exists() else []:
-        if not isinstance(record, Confirmation) or (record.state, record.network) != ("complete", network):
-            continue
-        if record.environment.device == environment(device).device:
+    for record in read(journal) if states and journal.exists() else []:
+        there = record.environment
+        if isinstance(record, Confirmation) and (there.device, there.torch) == (here.device, here.torch):
             for seed, curve in zip(record.seeds, record.curves):
-                if seed in seeds and seed in states:
+                state = states.get((seed, record.created.isoformat()))
+                if state and all(None not in (point.seconds, point.train_loss) for point in curve):
                     epochs = [point.model_dump() for point in curve]
-                    share = record.device_seconds / len(record.seeds)
-                    known[seed] = Trained(seed=seed, curve=epochs, accuracy=None, stopped=None, seconds=share)
-                    known[seed].state.update(states[seed])
+                    known[seed] = Trained(seed=seed, curve=epochs, accuracy=None, stopped=None, seconds=0.0)
+                    known[seed].state.update(state)
     return known
 
 
@@ -257,8 +269,8 @@ def retrain(
     """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
 
     Seeds that are `known` are not trained, and a batch that was trained before an interruption is taken from its
-    checkpoint. Raises UserError where the
-    configuration does not fit the images, or a folder has no test part, before anything is trained.
+    checkpoint. Raises UserError where the configuration does not fit the images, or a folder has no test part, before
+    anything is trained, and where the training breaks (a full disk, no memory).
     """
     start = time.monotonic()
     datasets.check_test(data.name)
@@ -269,30 +281,31 @@ def retrain(
     test, seconds, stopped = None, 0.0, None
     for first, last in pairwise([0, *planned]):
         fresh = [seed for seed in seeds[first:last] if seed not in known]
-        batch = [known[seed] for seed in seeds[first:last] if seed in known]
-        seconds += sum(t.seconds for t in batch)
+        path = None
+        if checkpoint and fresh:
+            path = checkpoint.with_name(f"{checkpoint.name}.{first}") if first else checkpoint
+            if path.exists():  # the batch was begun before some of it became known
+                fresh = list(seeds[first:last])
+            elif len(fresh) < last - first:
+                path = path.with_name(f"{path.name}-{hashlib.sha256(repr(fresh).encode()).hexdigest()[:8]}")
+            checkpoints.append(path)
+        batch = {seed: known[seed] for seed in seeds[first:last] if seed not in fresh}
         if fresh:
-            if checkpoint:
-                left = f"-{len(fresh)}-left" if batch else ""
-                checkpoints.append(checkpoint.with_name(checkpoint.name + left + (f".{first}" if first else "")))
-            new = train(
-                config,
-                recipe,
-                data,
-                fresh,
-                on_epoch=on_epoch,
-                checkpoint=checkpoints[-1] if checkpoint else None,
-                device=device,
-            )
+            try:
+                new = train(config, recipe, data, fresh, on_epoch=on_epoch, checkpoint=path, device=device)
+            except (OSError, RuntimeError, MemoryError) as error:
+                reason = " ".join(str(error).split())[:300] or type(error).__name__
+                raise UserError(f"{config.name} could not be trained: {reason}") from error
             seconds += new[0].seconds
             stopped = new[0].stopped
-            batch = sorted(batch + new, key=lambda t: seeds.index(t.seed))
-        trained += batch
+            batch |= {t.seed: t for t in new}
+        members = [batch[seed] for seed in seeds[first:last]]
+        trained += members
         test = test or datasets.load(data.name, "test", data_dir)
         if stopped is not None:
             break
-        accuracies += evaluate(config, [t.state for t in batch], data, test)
-        decided = decide(accuracies, target, planned, attempt)
+        accuracies += evaluate(config, [t.state for t in members], data, test)
+        decided = decide(accuracies, target, planned, attempt, len(test))
         if decided is not None:
             break
         say(f"  after {last} seeds: mean {sum(accuracies) / last:.2%}, not decided yet")
@@ -328,8 +341,8 @@ def verdict(record: Confirmation) -> str:
     parts.append(
         f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")
     )
-    attempt = record.attempt or 1
-    sure = confidence(record.accuracies, record.target, record.looks, attempt)
-    if sure is not None:
-        parts.append(f"one-sided confidence {math.floor(1000 * sure) / 10:g} % as attempt {attempt}")
+    if record.attempt:  # a test outside of a search may be the how manieth it likes
+        sure = confidence(record.accuracies, record.target, record.looks, record.attempt, record.dataset.test_count)
+        if sure is not None:
+            parts.append(f"one-sided confidence {math.floor(1000 * sure) / 10:g} % as attempt {record.attempt}")
     return f"{'confirmed' if record.confirmed else 'not confirmed'}: {', '.join(parts)}"

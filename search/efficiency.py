@@ -78,7 +78,8 @@ def _planned(run: Confirmation) -> int:
 
 def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[Row]:
     name, target = key
-    stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{100 * target:g}"
+    words = re.sub(r"[\W_]+", "-", name.lower()).strip("-")
+    stem = f"{words}-{100 * target:g}"
     common = {"Task": f"{100 * target:g} % in {name}", "Data set": name}
     rows: list[Row] = []
     if row is not None:
@@ -89,10 +90,12 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
             "Row": f"{stem}-upstream", **common,
             "Model": f"{row.model} (upstream's)", "Family": "published", "Parameters": row.parameters,
         }  # fmt: skip
-        # of the best configuration (strides and interpolation are not published) the latest run: recipes improve, and
-        # a reproduction is a statement about the network, not about the first recipe
-        best = max(again, key=lambda run: run.mean or 0, default=None)
-        last = max((run for run in again if run.config == best.config), key=lambda run: run.created, default=None)
+        # of the best configuration (strides and interpolation are not published) the latest run with most seeds:
+        # recipes improve, and a reproduction is a statement about the network, not about the first recipe
+        whole = [run for run in again if run.state == "complete"] or again
+        best = max(whole, key=lambda run: run.mean or 0, default=None)
+        same = [run for run in whole if run.config == best.config]
+        last = max(same, key=lambda run: (_planned(run), run.created), default=None)
         result = _result(last, again, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
         if last:  # the count says nothing about strides, nor which interpolation it was
             stated["Model"] += f": {last.config.name}"
@@ -125,7 +128,7 @@ def _result(run: Confirmation, tried: list[Confirmation], row: Published | None)
     low, high = run.interval or (None, None)
     # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
     attempt = max(run.attempt or 1, len({other.training for other in tried if other.created <= run.created}))
-    sure = confidence(run.accuracies, run.target, run.looks, attempt)
+    sure = confidence(run.accuracies, run.target, run.looks, attempt, run.dataset.test_count)
     return {
         "Parameters": run.parameters,
         "Ratio": run.parameters / row.parameters if row else None,

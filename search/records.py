@@ -192,6 +192,7 @@ class Confirmation(_Tested):
     kind: Literal["confirmation"] = "confirmation"
     looks: list[Annotated[int, Field(ge=1)]] = Field([])  # numbers of seeds it could end after; empty: all at once
     attempt: int | None = Field(None, ge=1)  # the how manieth at its threshold, as known to the run
+    reused: list[int] = Field([])  # seeds that an earlier record's run had trained; this one's environment isn't theirs
 
     @property
     def network(self) -> tuple:

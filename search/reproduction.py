@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import datasets
+from .checkpoints import checkpoint_name
 from .confirm import quarterly, retrain
 from .efficiency import winners
 from .errors import UserError
@@ -50,12 +51,14 @@ def reproduce(
             f"the training images of {data.label} are not those of the record (digest {data.digest[:12]}, recorded "
             f"{original.dataset.digest[:12]}): name the original ones with --data, or their directory with --data-dir"
         )
+    if datasets.load(data.name, "test", data_dir).digest != original.dataset.test_digest:
+        raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
     recipe, seeds = Recipe.model_validate(original.recipe), original.seeds
     say(
         f"{row}: {original.config.name}, {original.parameters:,} parameters, {len(seeds)} seeds, {recipe.epochs} epochs"
     )
 
-    checkpoint = results / "studies" / f"reproduce-{row}.checkpoint"
+    checkpoint = results / "studies" / f"reproduce-{checkpoint_name(original.config, recipe, seeds, data.digest)}"
     on_epoch = quarterly(recipe.epochs, say)
     ran = retrain(
         original.config,
@@ -72,8 +75,6 @@ def reproduce(
         say,
         {},
     )
-    if ran.fields["dataset"].test_digest != original.dataset.test_digest:
-        raise UserError(f"the test images of {data.label} are not those of the record: nothing was recorded")
     record = Reproduction.of(
         **ran.fields,
         study=original.study,

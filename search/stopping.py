@@ -39,36 +39,51 @@ def successes(planned: Sequence[int]) -> list[int]:
     return [n for n in planned if n >= min(ENOUGH, planned[-1])]
 
 
-def nominal(accuracies: Sequence[float], target: float) -> float | None:
-    """One-sided confidence that the mean over seeds reaches `target` (Student's t); None for fewer than two."""
+def nominal(accuracies: Sequence[float], target: float, images: int | None = None) -> float | None:
+    """One-sided confidence that the mean over seeds reaches `target` (Student's t); None for fewer than two.
+
+    On a test set of `images` accuracies are multiples of 1 / images: their deviation is taken to be that rounding's,
+    1 / (images sqrt(12)), at the least. Where that is not known and all are equal, None.
+    """
     n = len(accuracies)
     if n < 2:
         return None
     mean = mean_of(accuracies)
-    error = (sum((a - mean) ** 2 for a in accuracies) / (n - 1) / n) ** 0.5
-    if error < 1e-12:
-        return float(mean >= target)
-    return float(stdtr(n - 1, (mean - target) / error))
+    rounding = 1 / (images * 12**0.5) if images else 0.0
+    error = max((sum((a - mean) ** 2 for a in accuracies) / (n - 1)) ** 0.5, rounding) / n**0.5
+    return float(stdtr(n - 1, (mean - target) / error)) if error > 1e-12 else None
 
 
 def confidence(
-    accuracies: Sequence[float], target: float, planned: Sequence[int] = (), attempt: int = 1
+    accuracies: Sequence[float],
+    target: float,
+    planned: Sequence[int] = (),
+    attempt: int = 1,
+    images: int | None = None,
 ) -> float | None:
     """`nominal`, adjusted for the looks `planned` and for being the attempt number `attempt`; 0 at the least."""
-    plain = nominal(accuracies, target)
+    plain = nominal(accuracies, target, images)
     if plain is None:
         return None
     return max(0.0, 1 - (1 - plain) * len(successes(planned) if planned else [1]) * attempt * (attempt + 1))
 
 
-def decide(accuracies: Sequence[float], target: float, planned: Sequence[int], attempt: int = 1) -> bool | None:
+def decide(
+    accuracies: Sequence[float],
+    target: float,
+    planned: Sequence[int],
+    attempt: int = 1,
+    images: int | None = None,
+) -> bool | None:
     """True: confirmed; False: failed; None: more seeds are needed. `accuracies` are those up to one of the looks."""
     n = len(accuracies)
     if n >= planned[-1]:
         return mean_of(accuracies) >= target
-    plain = nominal(accuracies, target)
-    if plain is not None and plain <= ALPHA / (len(planned) - 1):
+    plain = nominal(accuracies, target, images)
+    if plain is None:
+        return None
+    if plain <= ALPHA / (len(planned) - 1):
         return False
-    if n in successes(planned) and confidence(accuracies, target, planned, attempt) >= 1 - ALPHA:
+    if n in successes(planned) and confidence(accuracies, target, planned, attempt, images) >= 1 - ALPHA:
         return True
     return None

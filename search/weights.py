@@ -1,10 +1,15 @@
 """Weights: the trained seeds of a network in one file, `results/weights/STUDY-CONFIGURATION.safetensors`.
 
-Keys are 'SEED/NAME', NAME as in `WaveMixLite(config)`; configuration, recipe and seeds are in the file's header.
+Keys are 'SEED/NAME', NAME as in `WaveMixLite(config)`. The header has the configuration, the recipe, the digest of the
+images trained on, the seeds, and of each seed when the record was made that says how it was trained.
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,48 +18,96 @@ from torch import Tensor
 
 from wavemix.config import LiteConfig
 
+from .errors import UserError
 from .recipe import Recipe, filled
 from .whole import write_whole
+
+try:
+    import fcntl
+except ImportError:  # Windows: of two processes that save seeds of one network at once, one's may be lost
+    fcntl = None
 
 State = Mapping[str, Tensor]
 
 
-def save(path: Path, config: LiteConfig, recipe: Recipe, states: Mapping[int, State]) -> Path:
-    """Write the states of all seeds, whole or not at all, and return where: at `path`, or, where another recipe's
-    weights lie there, which are kept, at PATH-2, PATH-3, ... Seeds of the same training that lie there stay, too."""
-    path = place(path, config, recipe)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    states = load(path, config, recipe) | dict(states)
-    tensors = {f"{seed}/{name}": value.contiguous() for seed, state in states.items() for name, value in state.items()}
-    metadata = {
-        "config": config.model_dump_json(),
-        "recipe": recipe.model_dump_json(),
-        "seeds": json.dumps(list(states)),
-    }
-    return write_whole(path, packed(tensors, metadata))
+@dataclass(frozen=True)
+class Training:
+    """What all seeds of a file have in common; `digest` is of the images and labels."""
 
+    config: LiteConfig
+    recipe: Recipe
+    digest: str
 
-def place(path: Path, config: LiteConfig, recipe: Recipe) -> Path:
-    """`path`, or the first of PATH-2, PATH-3, ... that does not exist or holds this training's weights."""
-    found, number = path, 1
-    while found.exists() and not load(found, config, recipe):
-        number += 1
-        found = path.with_stem(f"{path.stem}-{number}")
-    return found
+    def save(self, path: Path, states: Mapping[int, State], created: datetime) -> Path:
+        """Add the states by seed, of a record made at `created`, to those at `path`, and return where they are now.
 
+        Where another training's weights lie at `path`, that is PATH-2, PATH-3, ...; nothing is lost. The file is
+        written whole or not at all; UserError where it can't be.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(path.parent):
+                path = self.place(path)
+                made = self._made(path) | {seed: created.isoformat() for seed in states}
+                kept = {seed: state for (seed, _), state in self.load(path, made).items()} | dict(states)
+                tensors = {
+                    f"{seed}/{name}": v.contiguous() for seed, state in kept.items() for name, v in state.items()
+                }
+                header = {
+                    "config": self.config.model_dump_json(),
+                    "recipe": self.recipe.model_dump_json(),
+                    "digest": self.digest,
+                    "seeds": json.dumps(list(kept)),
+                    "records": json.dumps([made[seed] for seed in kept]),
+                }
+                return write_whole(path, packed(tensors, header))
+        except OSError as error:
+            raise UserError(f"cannot write weights to {path}: {error.strerror or error}") from error
 
-def load(path: Path, config: LiteConfig, recipe: Recipe) -> dict[int, dict[str, Tensor]]:
-    """The states by seed of this configuration and recipe at `path`; none where it holds anything else."""
-    try:
+    def load(self, path: Path, seeds: Iterable[int]) -> dict[tuple[int, str], dict[str, Tensor]]:
+        """Those of `seeds` that lie at `path`: by seed and the time of its record, their states."""
+        made = self._made(path)
+        if not made:
+            return {}
+        states = {(seed, made[seed]): {} for seed in seeds if seed in made}
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            same = LiteConfig.model_validate_json(header["config"]) == config
-            if not same or filled(json.loads(header["recipe"])) != recipe.model_dump(mode="json"):
-                return {}
-            states: dict[int, dict[str, Tensor]] = {seed: {} for seed in json.loads(header["seeds"])}
             for key in file.keys():  # not a dict
                 seed, name = key.split("/", 1)
-                states[int(seed)][name] = file.get_tensor(key)
-            return states
-    except (OSError, SafetensorError, ValueError, KeyError):
-        return {}
+                if (place := (int(seed), made[int(seed)])) in states:
+                    states[place][name] = file.get_tensor(key)
+        return states
+
+    def place(self, path: Path) -> Path:
+        """`path`, or the first of PATH-2, PATH-3, ... that does not exist or holds this training's weights."""
+        found, number = path, 1
+        while found.exists() and not self._made(found):
+            number += 1
+            found = path.with_stem(f"{path.stem}-{number}")
+        return found
+
+    def _made(self, path: Path) -> dict[int, str]:
+        """When the records of the seeds at `path` were made; nothing where it holds anything but this training."""
+        try:
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+                seeds = dict(zip(json.loads(header["seeds"]), json.loads(header["records"]), strict=True))
+                theirs = LiteConfig.model_validate_json(header["config"]), filled(json.loads(header["recipe"]))
+                same = (*theirs, header["digest"]) == (self.config, self.recipe.model_dump(mode="json"), self.digest)
+                whole = {key.split("/", 1)[0] for key in file.keys()} == set(map(str, seeds))
+                return seeds if same and whole else {}
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return {}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time, so that none overwrites what another adds; freed with the process."""
+    if fcntl is None:
+        yield
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)

@@ -1,13 +1,14 @@
 """What is confirmed, in which order and how surely, with a stand-in for training; the real one is in test_search."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 import torch
 from safetensors import safe_open
 
 from search import confirm as confirming
-from search import weights
 from search.confirm import Finalist, confirm, confirm_smallest, finalists, verdict
 from search.datasets import Split
 from search.environment import environment
@@ -16,6 +17,7 @@ from search.journal import append, read
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Trial
 from search.training import Epoch, Trained
+from search.weights import Training
 from wavemix import LiteConfig, WaveMixLite
 
 RECIPE = Recipe(epochs=4)
@@ -83,7 +85,7 @@ def test_the_device_trains_and_is_measured_and_recorded(lab, tmp_path, monkeypat
     monkeypatch.setattr(confirming, "cost", lambda *_, device: asked.append(device))
     lab.accuracy = {1: [0.91] * 3}
     run(tmp_path, [Finalist(config(1), RECIPE)], device="cuda:1")
-    assert lab.devices == ["cuda:1"] and sorted(asked) == ["cuda:1"] * 2
+    assert lab.devices == ["cuda:1"] and set(asked) == {"cuda:1"}
 
 
 def test_first_that_reaches_the_target_is_confirmed_and_nothing_more_is_tested(lab, tmp_path):
@@ -123,7 +125,7 @@ def test_failed_training_tests_nothing_and_keeps_no_weights(lab, tmp_path):
     lab.stopped = "nan: the loss of seed 1 was not finite in epoch 1"
     (record,) = run(tmp_path, [Finalist(config(1), RECIPE)])
     assert record.state == "failed" and not record.confirmed and record.mean is None and record.accuracies == []
-    assert not (tmp_path / "weights").exists() and "not finite" in verdict(record)
+    assert not list((tmp_path / "weights").iterdir()) and "not finite" in verdict(record)
 
 
 def test_weights_carry_configuration_recipe_and_seeds(lab, tmp_path):
@@ -140,14 +142,18 @@ def test_weights_carry_configuration_recipe_and_seeds(lab, tmp_path):
     WaveMixLite(config(1)).load_state_dict(state)
 
 
-def more(results, seeds, recipe=RECIPE, **options):
+def more(results, seeds, recipe=RECIPE, data=DATA, **options):
     options = {"study": "toy", "family": "published", "results": results, "say": lambda line: None} | options
-    return confirm(config(1), recipe, DATA, 0.9, seeds, **options)
+    return confirm(config(1), recipe, data, 0.9, seeds, **options)
 
 
-def states_of(results) -> dict[str, dict[int, dict]]:
-    paths = sorted((results / "weights").iterdir())
-    return {path.name: weights.load(path, config(1), RECIPE) for path in paths}
+def seeds_of(results) -> dict[str, list[int]]:
+    """What lies in the folder of weights, file by file."""
+    found = {}
+    for path in sorted((results / "weights").iterdir(), key=lambda path: (len(path.name), path.name)):
+        with safe_open(path, "pt") as file:
+            found[path.name] = json.loads(file.metadata()["seeds"])
+    return found
 
 
 def test_seeds_are_added_to_those_that_were_trained_before(lab, tmp_path, monkeypatch):
@@ -165,48 +171,104 @@ def test_seeds_are_added_to_those_that_were_trained_before(lab, tmp_path, monkey
     assert [seeds for _, seeds, _ in lab.trained] == [[8], [7, 9]] and lines == ["trained before: seeds 8"]
     assert both.seeds == [7, 8, 9] and both.accuracies[1] == first.accuracies[0]
     assert len(set(both.accuracies)) == 3 and both.curves[1] == first.curves[0]
-    assert both.device_seconds == first.device_seconds + 4
-    (states,) = states_of(tmp_path).values()
-    assert set(states) == {7, 8, 9}
-    torch.testing.assert_close(states[8], dict(tested[0]))
-    more(tmp_path, [9])
-    assert len(lab.trained) == 2, "all of them were"
-    assert set(*map(set, states_of(tmp_path).values())) == {7, 8, 9}, "and none is lost"
+    assert (first.reused, both.reused, both.device_seconds) == ([], [8], 4)
+    torch.testing.assert_close(tested[2], dict(tested[0]))
+    again = more(tmp_path, [9, 8])
+    assert len(lab.trained) == 2 and again.reused == [9, 8], "neither was trained"
+    assert seeds_of(tmp_path) == {seeds_of(tmp_path).popitem()[0]: [8, 7, 9]}, "and none is lost"
 
 
-@pytest.mark.parametrize("changed", ["device", "images", "weights", "state", "recipe"])
+@pytest.mark.parametrize("changed", ["device", "torch", "images", "weights", "state", "recipe", "journal"])
 def test_what_was_trained_otherwise_is_trained_again(lab, tmp_path, monkeypatch, changed):
     lab.accuracy = {1: [0.95] * 3}
-    recipe = RECIPE
+    recipe, data = RECIPE, DATA
     if changed == "state":
         lab.stopped = "nan: the loss of seed 8 was not finite in epoch 1"
     more(tmp_path, [8])
     lab.stopped = None
     (path, *_) = [*(tmp_path / "weights").glob("*"), tmp_path / "none"]
-    if changed == "device":
-        other = environment().model_copy(update={"device": "another"})
+    if changed in ("device", "torch"):
+        other = environment().model_copy(update={changed: "another"})
         monkeypatch.setattr(confirming, "environment", lambda device: other)
     elif changed == "images":
-        monkeypatch.setitem(globals(), "DATA", split(count=44))
+        data = split(count=44)
     elif changed == "weights":
         path.write_bytes(path.read_bytes()[:100])
     elif changed == "recipe":
         recipe = RECIPE.model_copy(update={"lr": 0.5})
-    more(tmp_path, [8, 9], recipe)
-    assert [seeds for _, seeds, _ in lab.trained] == [[8], [8, 9]]
+    elif changed == "journal":
+        (tmp_path / "toy.jsonl").unlink()
+    record = more(tmp_path, [8, 9], recipe, data)
+    assert [seeds for _, seeds, _ in lab.trained] == [[8], [8, 9]] and record.reused == []
 
 
-def test_weights_of_another_recipe_are_kept(lab, tmp_path):
+def test_weights_of_other_images_and_recipes_are_kept_and_never_taken(lab, tmp_path):
+    """Also where a seed was trained on one, then on another, then is asked for with the first again."""
+    lab.accuracy = {1: [0.95] * 3}
+    other = split(count=44)
+    more(tmp_path, [8])
+    for _ in range(2):
+        more(tmp_path, [8], data=other)
+        more(tmp_path, [9], RECIPE.model_copy(update={"lr": 0.5}))
+    assert more(tmp_path, [8, 9]).reused == [8]
+    first, *others = seeds_of(tmp_path)
+    stem = first.removesuffix(".safetensors")
+    assert others == [f"{stem}-2.safetensors", f"{stem}-3.safetensors"]
+    assert list(seeds_of(tmp_path).values()) == [[8, 9], [8], [9]]
+
+
+def test_seeds_saved_at_once_by_two_are_both_kept(tmp_path):
+    training, path = Training(config(1), RECIPE, "d"), tmp_path / "w.safetensors"
+    state = WaveMixLite(config(1)).state_dict()
+    now = datetime.now(UTC)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: training.save(path, {seed: state}, now), range(24)))
+    assert set(training.load(path, range(24))) == {(seed, now.isoformat()) for seed in range(24)}
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_folder_of_weights_that_cannot_be_written_is_said_before_training(lab, tmp_path):
+    (tmp_path / "weights").write_text("")
+    with pytest.raises(UserError, match="weights"):
+        more(tmp_path, [8])
+    assert lab.trained == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("out of memory"), MemoryError()]
+)
+def test_a_training_that_breaks_is_one_line(lab, tmp_path, monkeypatch, error):
+    def breaks(*_, **__):
+        raise error
+
+    monkeypatch.setattr(confirming, "train", breaks)
+    with pytest.raises(UserError, match="could not be trained: .*(space|memory|MemoryError)"):
+        more(tmp_path, [8])
+
+
+def test_half_a_line_of_a_killed_run_is_no_obstacle(lab, tmp_path):
     lab.accuracy = {1: [0.95] * 3}
     more(tmp_path, [8])
-    (first,) = states_of(tmp_path)
-    for _ in range(2):
-        more(tmp_path, [9], RECIPE.model_copy(update={"lr": 0.5}))
-    stem = first.removesuffix(".safetensors")
-    assert {name: set(states) for name, states in states_of(tmp_path).items()} == {
-        first: {8},
-        f"{stem}-2.safetensors": set(),
-    }
+    with open(tmp_path / "toy.jsonl", "a") as file:
+        file.write('{"kind": "conf')
+    assert more(tmp_path, [8, 9]).reused == [8]
+
+
+def test_interrupted_with_all_seeds_goes_on_with_all_of_them(lab, tmp_path, monkeypatch):
+    """Although one of them is finished alone meanwhile; and the checkpoint of those left is not that of all."""
+    lab.accuracy = {1: [0.95] * 3}
+    used, train = [], confirming.train
+    monkeypatch.setattr(
+        confirming, "train", lambda *a, checkpoint, **o: used.append((a[3], checkpoint.name)) or train(*a, **o)
+    )
+    checkpoint = tmp_path / "c"
+    more(tmp_path, [8], checkpoint=tmp_path / "other")
+    more(tmp_path, [7, 8, 9], checkpoint=checkpoint)
+    more(tmp_path, [6, 8, 9], checkpoint=checkpoint)
+    checkpoint.touch()  # as an interruption leaves it
+    record = more(tmp_path, [5, 8], checkpoint=checkpoint)
+    assert [seeds for seeds, _ in used] == [[8], [7, 9], [6], [5, 8]] and record.reused == []
+    assert used[-1][1] == "c" and len({name for _, name in used}) == 4 and not checkpoint.exists()
 
 
 def test_configuration_that_does_not_fit_is_refused_before_training(lab, tmp_path):

@@ -61,7 +61,7 @@ def test_other_data_are_refused(results, folder, monkeypatch):  # noqa: F811
         reproduce(row, other, results=results)
     other = original.model_copy(update={"dataset": original.dataset.model_copy(update={"test_digest": "0" * 64})})
     with pytest.raises(UserError, match="test images of bars are not those"):
-        reproduce(row, other, results=results, say=lambda line: None)
+        reproduce(row, other, results=results, say=None)  # before anything is trained
     assert not (results / "reproductions.jsonl").exists()
 
 
@@ -72,9 +72,14 @@ def test_unknown_rows_list_the_known_ones(results, tmp_path):
         row_of("mnist-99-extended", [])
 
 
-def test_every_row_name_is_its_own():
-    names = list(parameter_efficiency([])["Row"])
-    assert len(set(names)) == len(names) and "mnist-99-extended" in names
+def test_every_row_name_is_its_own(results):
+    (_, original) = row_of("mine", read_all(results))
+    folders = [
+        original.model_copy(update={"dataset": original.dataset.model_copy(update={"label": label})})
+        for label in ("图片", "猫狗", "my_bars")
+    ]
+    names = list(parameter_efficiency(folders)["Row"])
+    assert len(set(names)) == len(names) and "mnist-99-extended" in names and "my-bars-folder-30-published" in names
 
 
 def test_comparison_of_a_training_that_broke(results):

@@ -74,6 +74,21 @@ def test_the_smallest_confirmed_network_of_each_family_beside_the_published_one(
     assert other["Published parameters"] is None and other["Ratio"] is None
 
 
+def test_neither_a_broken_nor_a_smaller_test_takes_the_place_of_the_published_networks():
+    """Of two with as many seeds the later: recipes improve."""
+    config = PUBLISHED[0].config
+    records = [
+        confirmation([0.991, 0.992], config=config),
+        confirmation([0.993, 0.994], config=config, recipe={"lr": 1}),
+    ]
+    records += [
+        confirmation([], config=config, state="failed", seeds=[5]),
+        confirmation([0.5], config=config, seeds=[6]),
+    ]
+    row, *_ = rows(parameter_efficiency(records), Task="99 % in MNIST")
+    assert (row["Accuracy"], row["Seeds"]) == (pytest.approx(0.9935), 2)
+
+
 def test_a_failed_confirmation_is_shown_as_one():
     records = [confirmation([0.95, 0.96], config=SMALL), confirmation([0.97, 0.98], config=SMALLER)]
     _, row, _ = rows(parameter_efficiency(records), Task="99 % in MNIST")
