@@ -171,6 +171,8 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
     block = "block." if shared else "layers.0."
     depths = {int(m[1]) for key in state if (m := re.match(r"(?:norms|layers)\.(\d+)\.", key))}
     branch = block + ("feedforward." if f"{block}feedforward.0.weight" in state else "feedforward1.")
+    if depths != set(range(len(depths))):
+        return None
     try:
         c = state[block + "reduction.weight"].shape[1]
         level = max(n for n in range(1, 5) if n == 1 or f"{block}feedforward{n}.0.weight" in state)
@@ -191,7 +193,7 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
             in_channels=state["conv.0.weight"].shape[1],
             num_classes=state["pool.2.weight"].shape[0],
             final_dim=c,
-            depth=max(depths) + 1,
+            depth=len(depths),
             mult=state[branch + "0.weight"].shape[0] // c,
             ff_channel=f,
             level=level,

@@ -15,6 +15,7 @@ from .environment import mask
 from .errors import UserError
 from .recipe import Recipe
 from .storage import writable
+from .training import steps
 
 ABANDONED = 3600.0  # seconds after which a half-written checkpoint is nobody's any more
 
@@ -94,7 +95,9 @@ class Checkpoint:
         if self.home.remote.exists(self.url):
             part = self.path.with_name(self.path.name + ".part")
             self.home.remote.get_file(self.url, str(part))
-            part.replace(self.path)
+            if steps(part) >= steps(self.path):  # not where the last uploads have failed
+                part.replace(self.path)
+            part.unlink(missing_ok=True)
 
     def _upload(self) -> None:
         part = f"{self.url}.{self.home.folder.stat().st_ino}.part"

@@ -190,6 +190,9 @@ def confirm(
     found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target, seeds)
     if not found:
         raise UserError(f"{path} holds no complete trial on {split.label} with target {target:g}: search longer")
+    kept = {r.family for r in records if isinstance(r, Trial) and r.study == study}
+    if family not in kept:
+        raise UserError(f"the study {study} is of the {' and '.join(kept)} family: give --family")
     with resumable():
         attempts = confirm_smallest(
             found,
@@ -325,6 +328,8 @@ def main() -> None:
         fail(f"{text} (`{context.command_path} --help` lists what there is)" if context else text)
     except ValidationError as error:
         fail(first_line(error))
+    except OSError as error:  # a full disk, say
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

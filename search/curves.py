@@ -14,8 +14,8 @@ SPREAD, GROWTH = 0.1, 0.25
 
 
 def relative_error(accuracy: float, target: float) -> float:
-    """log((1 - accuracy) / (1 - target)), at most 0 where the target is reached."""
-    return math.log(max(1 - accuracy, 1e-4) / (1 - target))
+    """log((1 - accuracy) / (1 - target)), at most 0 where the target is reached; no error counts as 1e-4 at most."""
+    return math.log(max(1 - accuracy, min(1e-4, (1 - target) / 2)) / (1 - target))
 
 
 class Curves:

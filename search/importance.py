@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .recipe import filled
 from .records import Record, Trial
 
 FEWEST = 12  # completed trials from which a fit says something about a knob
@@ -53,6 +54,7 @@ def _knobs(trials: Sequence[Trial]) -> dict[str, list[str]]:
     configs = [r.config.model_dump(mode="json") for r in trials]
     knobs = {name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")}
     knobs["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]
-    for name in sorted({key for r in trials for key in r.recipe}):
-        knobs[f"recipe: {name}"] = [str(r.recipe.get(name)) for r in trials]
+    recipes = [filled(r.recipe) for r in trials]
+    for name in sorted({key for recipe in recipes for key in recipe}):
+        knobs[f"recipe: {name}"] = [str(recipe.get(name)) for recipe in recipes]
     return knobs

@@ -31,12 +31,14 @@ class Recipe(BaseModel):
     progressive: float = Field(0.0, ge=0, le=1, description="fraction of the epochs, the first ones, at a reduced size")
     average: float = Field(0.02, ge=0, lt=1, description="horizon of the weight average, fraction of all steps")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    shift: float = Field(0.0, ge=0, description="pixels, uniform in both directions")
+    shift: float = Field(0.0, ge=0, description="pixels (of reduced images while `progressive`), uniform both ways")
     outside: Literal["black", "border"] = Field("black", description="what lies outside a moved image")
     rotate: float = Field(0.0, ge=0, description="degrees, uniform to both sides")
     scale: float = Field(0.0, ge=0, lt=1, description="relative size, uniform to both sides")
     shear: float = Field(0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
-    cutout: int = Field(0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, pixels")
+    cutout: int = Field(
+        0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, unreduced pixels"
+    )
     flip: bool = Field(False, description="mirror left to right, alternating between epochs")
 
 

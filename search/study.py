@@ -119,11 +119,16 @@ class Search:
                     self._put_back(trial)
         self.presence.settle()
         self.ledger.complete(trials)
-        for key, value in {"source": source, "code": code()}.items():
+        for key, value in {"source": source, "code": self.study.user_attrs.get("code") or code()}.items():
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
-        if not trials and (knobs := self._first(start)):
+        knobs = self._first(start)
+        if not trials and knobs:
             self.study.enqueue_trial(knobs | self.tuning.first)
+        elif start and not any(
+            knobs.items() <= (t.params or t.system_attrs.get("fixed_params", {})).items() for t in trials
+        ):
+            self.listen(Event("note", f"the study has begun: {start.name} is not put before what it has tried"))
 
     def _first(self, start: LiteConfig | None) -> dict | None:
         """Knobs of the configuration tried first: the given one, or one of the published width. Raises UserError."""
@@ -256,9 +261,13 @@ class Search:
         return best.user_attrs["parameters"] if best else self.ceiling
 
     def reopen(self) -> None:
-        """Take back what `wavemix stop` has asked for."""
-        if self.study.user_attrs.get("stop"):
-            self.study.set_user_attr("stop", None)
+        """Take back what `wavemix stop` has asked for, and go on with this version of the program, no other.
+
+        For the one `wavemix search` of the study, which holds its `ledger.searching`.
+        """
+        for key, value in {"stop": None, "code": code()}.items():
+            if self.study.user_attrs.get(key) != value:
+                self.study.set_user_attr(key, value)
 
     # --- running -----------------------------------------------------------------------------------------------
 
@@ -287,14 +296,15 @@ class Search:
             if seconds is not None:
                 deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)
                 left = deadline - time.monotonic()
-                if left <= 0 or (self.ended > before and left < 0.5 * self._typical_seconds()):
+                late = left <= 0 or (self.ended > before and left < 0.5 * self._typical_seconds())
+                if late and self.recorded():
                     break
             try:
                 self.obey()
                 others = self._running()
                 if not self._one(deadline if self.best() else None):
                     if not others:
-                        self.listen(Event("note", "every configuration below the incumbent has been tried"))
+                        self.listen(Event("note", "no untried configuration below the incumbent was found"))
                         break
                     time.sleep(POLL)  # one of them may die and leave its trial
             except Unfinished as reason:

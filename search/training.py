@@ -1,8 +1,8 @@
 """Training: all members of a stack at once, the whole data set on the device, deterministic under the seeds.
 
 One member per seed. A member's initial weights, data order and augmentation follow from its own seed and the epoch
-alone, so that its result does not depend on its neighbours (up to the order of floating-point sums) and a training
-that was cut off goes on from its last checkpoint as if nothing had happened.
+alone, so that its result does not depend on its neighbours (up to the order of floating-point sums; dropout's masks do)
+and a training that was cut off goes on from its last checkpoint as if nothing had happened.
 """
 
 import dataclasses
@@ -21,7 +21,6 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from wavemix import kernels
 from wavemix.config import LiteConfig
 from wavemix.kernels import LANES
 from wavemix.stack import Stack, Statistics
@@ -86,13 +85,14 @@ def _settled(function):
 
     @functools.wraps(function)
     def wrapper(*args, device: str | torch.device = "cpu", **options):
-        threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        device = torch.device(device)
+        precision, device = torch.get_float32_matmul_precision(), torch.device(device)
         try:
-            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            with (
+                torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
+                torch.random.fork_rng([device] if device.type == "cuda" else []),
+            ):
                 return function(*args, device=device, **options)
         finally:
-            torch.set_num_threads(threads)
             torch.set_float32_matmul_precision(precision)
 
     return wrapper
@@ -129,9 +129,6 @@ def train(
     if device.type == "cuda":
         torch.compiler.reset()  # what was compiled for other networks counts against its limit
         torch.set_float32_matmul_precision("high")  # products of 11-bit factors, as cuDNN's are by default, sums of 24
-    if device.type == "cpu" and kernels.library() is not None:
-        # the kernels have the cores; PyTorch's own threads would wait for work in their way
-        torch.set_num_threads(1)
     average = stack.flat.detach().clone()
     # a batch larger than the data set is cut to it
     batch = min(recipe.batch_size, len(data.labels) // LANES * LANES)
@@ -154,6 +151,8 @@ def train(
         spent = _resume(checkpoint, identity, stack, optimizer, average, curves)
     done = len(curves[0])
     for epoch in range(done, recipe.epochs):
+        if config.dropout:
+            torch.manual_seed(seeds[0] * 100003 + epoch)  # masks are drawn for all members at once
         order, move, hole = [], [], []
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed * 100003 + epoch)
@@ -305,6 +304,15 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
         {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)},
     )
     write_whole(path, content)
+
+
+def steps(path: Path) -> int:
+    """How many steps of training a checkpoint holds; 0 where it can't be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return _Progress.model_validate_json(file.metadata()["progress"]).count
+    except Exception:  # whatever it is, it is no checkpoint
+        return 0
 
 
 class _Progress(BaseModel):

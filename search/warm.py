@@ -39,4 +39,5 @@ def warm_start(
             level = sum(o.value - float(expected(space.ceiling, o.cost)) for o in group) / len(group)
             for observation in group:
                 observation.value -= level
-    return [observation for group in groups.values() for observation in group]
+    # the least noisy last: a survey takes those that it has room for from the end
+    return sorted((o for group in groups.values() for o in group), key=lambda o: -o.noise)

@@ -8,6 +8,7 @@ import pywt
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 
 from wavemix import haar, inverse_haar, kernels
 from wavemix.dwt import analysis_matrix, plain_haar, plain_inverse_haar, pyramid, transform2d
@@ -162,6 +163,31 @@ def test_compiled_haar_equals_the_plain_one(dtype, planes, h, w, seed):
         results.append((low, details, gradient, inverse(low, details)))
     for ours, plain in zip(*results):
         torch.testing.assert_close(ours, plain, **tolerance)
+
+
+def test_tensors_that_only_look_like_ones_take_the_plain_form():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with FakeTensorMode():
+        low, details = haar(torch.empty(1, 2, 8, 8))
+        assert low.shape == (1, 2, 4, 4) and inverse_haar(low, details).shape == (1, 2, 8, 8)
+    x, other = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 8, 8)
+    graph = make_fx(lambda x: haar(x)[0])(x)
+    torch.testing.assert_close(graph(other), haar(other)[0])
+    with forward_ad.dual_level():
+        low = haar(forward_ad.make_dual(x, other))[0]
+        torch.testing.assert_close(forward_ad.unpack_dual(low).tangent, haar(other)[0])
+    with pytest.raises(RuntimeError, match="meta"):
+        inverse_haar(x, torch.empty(1, 6, 8, 8, device="meta"))
+
+
+def test_a_matrix_made_in_inference_mode_serves_training():
+    analysis_matrix.cache_clear()
+    with torch.inference_mode():
+        analysis_matrix("db3", 8)
+    x = torch.randn(8, dtype=torch.float64, requires_grad=True)
+    (analysis_matrix("db3", 8) @ x).sum().backward()
 
 
 def test_compiled_haar_has_second_derivatives():

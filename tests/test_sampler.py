@@ -407,8 +407,8 @@ def test_warm_start_reads_other_studies():
     )
     assert [o.knobs for o in found] == [space.knobs_of(inside)] * 3
     assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
-    assert found[0].noise < found[1].noise < found[2].noise
-    assert found[0].value == pytest.approx(relative_error(0.95, 0.99)) and found[2].value == pytest.approx(0)
+    assert found[0].noise > found[1].noise > found[2].noise, "room is made for the least noisy"
+    assert found[2].value == pytest.approx(relative_error(0.95, 0.99)) and found[0].value == pytest.approx(0)
 
 
 def test_a_warm_start_with_many_trials_of_another_level_keeps_only_their_trend():

@@ -105,6 +105,88 @@ def test_chain_equals_module_in_strips(upsampling, height, width):
     compare(config, height, width)
 
 
+@pytest.mark.parametrize(
+    ("knobs", "shape", "dtype", "problem"),
+    [
+        ({}, (1, 1, 1, 7, 7, LANES), torch.float32, "divisible by 2"),
+        ({"level": 2}, (1, 1, 1, 6, 6, LANES), torch.float32, "divisible by 4"),
+        ({"initial_conv": "patchify", "patch_size": 8}, (1, 1, 1, 4, 4, LANES), torch.float32, "divisible by 2"),
+        ({}, (2, 1, 1, 8, 8, LANES), torch.float32, r"images are \(1 or 3, groups, 1, height, width, 16\)"),
+        ({}, (1, 1, 1, 8, 8, 8), torch.float32, "images are"),
+        ({}, (1, 1, 8, 8, LANES), torch.float32, "images are"),
+        ({}, (1, 1, 3, 8, 8, LANES), torch.float32, "1 channels of torch.float32, not 3 of torch.float32"),
+        ({}, (1, 1, 1, 8, 8, LANES), torch.float64, "not 1 of torch.float64"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(knobs, shape, dtype, problem):
+    """Kernels get addresses, no shapes."""
+    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2, **knobs), [0, 1, 2])
+    with pytest.raises(ValueError, match=problem):
+        stack(torch.zeros(shape, dtype=dtype))
+
+
+def test_a_stack_has_a_member():
+    with pytest.raises(ValueError, match="at least one member"):
+        Stack(LiteConfig(in_channels=1), [])
+
+
+def test_memory_that_is_not_aligned_gives_the_same():
+    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2), [0])
+    images = to_lanes(torch.randn(1, 16, 1, 8, 8))
+    buffer = torch.empty(images.numel() + LANES)
+    start = next(n for n in range(LANES) if buffer[n:].data_ptr() % 64 == 4)
+    odd = buffer[start : start + images.numel()].view_as(images).copy_(images)
+    torch.testing.assert_close(stack(odd)[0], stack(images)[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
+def test_gradients_with_given_statistics(upsampling, monkeypatch):
+    config = LiteConfig(in_channels=1, final_dim=8, depth=3, upsampling=upsampling)
+    images, found = to_lanes(torch.randn(1, 32, 1, 8, 8)), []
+    _, statistics = Stack(config, [0])(images)
+    for _ in range(2):
+        stack = Stack(config, [0])
+        stack(images, given=statistics)[0].square().sum().backward()
+        found.append(stack.flat.grad)
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "deconv"])
+@pytest.mark.parametrize("level", [1, 2])
+def test_second_derivatives_are_refused(upsampling, level):
+    if kernels.library() is None:
+        pytest.skip("no C++ compiler")
+    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2, level=level, upsampling=upsampling), [0])
+    loss = stack(to_lanes(torch.randn(1, 16, 1, 8, 8)))[0].square().sum()
+    (gradient,) = torch.autograd.grad(loss, stack.flat, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+def test_what_is_not_a_number_stays_so():
+    for activation in ("gelu", "relu", "silu"):
+        stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=1, activation=activation), [0])
+        images = to_lanes(torch.randn(1, 16, 1, 8, 8))
+        images[..., 3] = float("nan")
+        with torch.no_grad():
+            _, statistics = Stack(stack.config, [0])(to_lanes(torch.randn(1, 16, 1, 8, 8)))
+            logits, _ = stack(images, given=statistics)
+        assert logits[0, 3].isnan().all() and logits[0, :3].isfinite().all()
+
+
+def test_pytorchs_own_threads_are_left_alone():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=1), [0])
+        torch.set_num_threads(1)
+        stack(to_lanes(torch.randn(1, 16, 1, 8, 8)))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_second_backward_pass_is_refused():
     stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2, upsampling="bilinear"), [0])
     if kernels.library() is None:
@@ -189,7 +271,6 @@ def test_gradients_do_not_depend_on_the_threads(upsampling, level):
             found.append(stack.flat.grad)
     finally:
         torch.set_num_threads(before)
-        kernels.library().threads(before)
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 

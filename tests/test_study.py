@@ -194,7 +194,7 @@ def test_space_that_is_used_up_ends_the_search(tmp_path, monkeypatch):
         listen=lambda e: notes.append(e.text) if e.kind == "note" else None,
     )
     search.run()
-    assert training.configs and notes == ["every configuration below the incumbent has been tried"]
+    assert training.configs and notes == ["no untried configuration below the incumbent was found"]
     assert len(set(training.configs)) == len(training.configs)
 
 

@@ -92,6 +92,15 @@ def test_deterministic_and_independent_of_neighbours(monkeypatch, compiled):
     assert not torch.equal(weights(both[0]), weights(both[1]))
 
 
+def test_dropout_follows_from_the_seeds_and_nothing_outside_changes():
+    config = CONFIG.model_copy(update={"dropout": 0.3})
+    state = torch.get_rng_state()
+    first = train(config, RECIPE, DATA, [5])
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert torch.equal(weights(first[0]), weights(train(config, RECIPE, DATA, [5])[0]))
+
+
 def test_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch):
     whole = train(CONFIG, RECIPE, DATA, [0, 1], validation=HELD_OUT)
     path = tmp_path / "checkpoint"

@@ -66,6 +66,18 @@ def test_the_sizes_that_errors_name_fit(module, knobs, downscale, level):
             model(torch.randn(1, 3, 2 * step + downscale, step))
 
 
+def test_strides_and_patches_of_two_sizes_as_pytorch_takes_them():
+    model = classification.WaveMix(depth=1, final_dim=8, ff_channel=8, level=1, initial_conv="strided", stride=(2, 1))
+    assert model.eval()(torch.randn(1, 3, 8, 2)).shape == (1, 1000)
+    with pytest.raises(ValueError, match="resize or pad it to multiples of 8 in height and 2 in width"):
+        model(torch.randn(1, 3, 12, 2))
+    model = segmentation.WaveMix(depth=1, final_dim=8, ff_channel=8, level=1, stride=(1, 2)).eval()
+    assert model(torch.randn(1, 3, 4, 16)).shape == (1, 20, 16, 16)
+    model = classification.WaveMix(depth=1, final_dim=8, ff_channel=8, level=1, patch_size=(4, 2)).eval()
+    with pytest.raises(ValueError, match="multiples of 8 in height and 4 in width"):
+        model(torch.randn(1, 3, 4, 4))
+
+
 def test_a_level_that_upstream_does_not_have_is_refused():
     with pytest.raises(ValueError, match="level is 1, 2, 3 or 4, not 5"):
         sisr.WaveMix(depth=1, level=5)

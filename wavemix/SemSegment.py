@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .blocks import WaveMixBody, strided_stem
+from .blocks import WaveMixBody, pair, strided_stem
 
 
 class WaveMix(WaveMixBody):
@@ -22,7 +22,7 @@ class WaveMix(WaveMixBody):
         final_dim: int = 256,
         dropout: float = 0.0,
         level: int = 4,
-        stride: int = 2,
+        stride: int | tuple[int, int] = 2,
     ):
         super().__init__(
             depth=depth,
@@ -31,7 +31,7 @@ class WaveMix(WaveMixBody):
             ff_channel=ff_channel,
             final_dim=final_dim,
             dropout=dropout,
-            downscale=stride**2,
+            downscale=tuple(s**2 for s in pair(stride)),
         )
         self.expand = nn.Sequential(
             nn.ConvTranspose2d(final_dim, final_dim // 2, 4, stride=2, padding=1),

@@ -92,12 +92,20 @@ class WaveMixBody(nn.Module):
     """What upstream's three networks have in common: a stem `conv`, then `depth` residual Waveblocks `layers`.
 
     A network derived from it adds its head and then `conv` (in this order, so that one seed initialises both
-    packages alike), and hands over `downscale`, the factor by which its stem divides heights and widths.
+    packages alike), and hands over `downscale`, the factors by which its stem divides heights and widths.
     Raises ValueError where level is not 1, 2, 3 or 4 (upstream takes any other number for 1).
     """
 
     def __init__(
-        self, *, depth: int, level: int, mult: int, ff_channel: int, final_dim: int, dropout: float, downscale: int
+        self,
+        *,
+        depth: int,
+        level: int,
+        mult: int,
+        ff_channel: int,
+        final_dim: int,
+        dropout: float,
+        downscale: tuple[int, int],
     ):
         super().__init__()
         if level not in LEVELS:
@@ -108,21 +116,27 @@ class WaveMixBody(nn.Module):
         )
 
     def features(self, img: Tensor) -> Tensor:
-        """Images (N, 3, H, W) -> (N, final_dim, H / downscale, W / downscale)."""
+        """Images (N, 3, H, W) -> (N, final_dim, H / downscale[0], W / downscale[1])."""
         x = self.conv(img)
         (height, width), step = x.shape[-2:], 2**self.level
         if height % step or width % step:
+            tall, wide = (step * factor for factor in self.downscale)
+            sizes = f"multiples of {tall}" if tall == wide else f"multiples of {tall} in height and {wide} in width"
             raise ValueError(
                 f"level {self.level} needs a feature map divisible by {step}; a {img.shape[-2]}x{img.shape[-1]} image "
-                f"gives {height}x{width} after the stem: resize or pad it to multiples of {step * self.downscale}, "
-                "or use fewer levels"
+                f"gives {height}x{width} after the stem: resize or pad it to {sizes}, or use fewer levels"
             )
         for layer in self.layers:
             x = layer(x) + x
         return x
 
 
-def strided_stem(final_dim: int, stride: int = 1) -> nn.Sequential:
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """What PyTorch takes a stride or a kernel's size for: of rows and of columns."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def strided_stem(final_dim: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:
     """Two 3x3 convolutions of stride `stride`: RGB -> final_dim / 2 -> final_dim channels."""
     return nn.Sequential(
         nn.Conv2d(3, final_dim // 2, 3, stride, 1),

@@ -143,7 +143,7 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
     mm(R, C, n, block.part[REDUCTION], C, rows, lead, reduced, n, block.part[REDUCTION_BIAS], false);
     haar(reduced, R, 2 * small.rows(strip), W, bands);
   };
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch rows(C * lead), reduced(R * 4 * most);
 #pragma omp for schedule(dynamic)
@@ -156,7 +156,7 @@ void chain_forward(const float *x, float *out, float *s, const float *flat, long
   }
   for (int d = 0; d <= D; d++) {
     const long *own = offsets + (long)d * PARTS;
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
     {
       Scratch rows(u[0] ? 0 : C * lead), reduced(R * 4 * most), hidden(M * STRIP), bands(C * most), more(C * most);
       Scratch narrow(R * q);
@@ -260,7 +260,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
       part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
     }
   };
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel num_threads(thread_count) for schedule(dynamic)
   for (int t = 0; t < K * G; t++) {
     for (int c = 0; c < C; c++)
       for (int i = 0; i < h; i++) {
@@ -285,7 +285,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
     long starts[GAMMA] = {0}, each = 0;
     for (int i = 0; i < GAMMA; i++) { starts[i] = each; each += sizes[i]; }
     Gradients gradients(K, G, each);
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
     {
       Scratch space(3 * M * STRIP), dz(y[d] ? 2 * C * q : C * most), back(C * most), wide(up == BILINEAR ? R * full : 0), narrow(R * q);
 #pragma omp for schedule(dynamic)
@@ -347,7 +347,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
   }
   long each = R * C + R;  // the reduction's gradient by x, and its bias's
   Gradients gradients(K, G, D * each);
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch rows(C * lead), grad(C * lead), reduced(R * 4 * most);
 #pragma omp for schedule(dynamic)

@@ -16,6 +16,7 @@ import ctypes
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .config import LiteConfig
@@ -93,6 +94,7 @@ class _Interpolated(torch.autograd.Function):
         return out, mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dout, _mean, _variance):
         x, s, flat, mean, variance, *maps = ctx.saved_tensors
         if ctx.spent:
@@ -129,6 +131,7 @@ class _Transposed(torch.autograd.Function):
         return out, mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dout, _mean, _variance):
         out, flat, mean, variance, *maps = ctx.saved_tensors
         dout, z = dout.contiguous(), maps[: ctx.depth]

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .blocks import WaveMixBody, strided_stem
+from .blocks import WaveMixBody, pair, strided_stem
 
 
 class WaveMix(WaveMixBody):
@@ -24,8 +24,8 @@ class WaveMix(WaveMixBody):
         dropout: float = 0.5,
         level: int = 3,
         initial_conv: str = "pachify",
-        patch_size: int = 4,
-        stride: int = 2,
+        patch_size: int | tuple[int, int] = 4,
+        stride: int | tuple[int, int] = 2,
     ):
         if initial_conv not in ("pachify", "patchify", "strided"):
             raise ValueError(f"initial_conv is 'patchify' (or 'pachify') or 'strided', not {initial_conv!r}")
@@ -36,7 +36,7 @@ class WaveMix(WaveMixBody):
             ff_channel=ff_channel,
             final_dim=final_dim,
             dropout=dropout,
-            downscale=stride**2 if initial_conv == "strided" else patch_size,
+            downscale=tuple(s**2 for s in pair(stride)) if initial_conv == "strided" else pair(patch_size),
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(final_dim, num_classes))
         if initial_conv == "strided":

@@ -13,6 +13,7 @@ import warnings
 import pywt
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import kernels
 from .kernels import pointer
@@ -50,9 +51,11 @@ def plain_haar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _compiled(x: Tensor) -> bool:
     """Whether the kernels can transform x: on a CPU, in a type they know, and watched by nothing that needs operators
-    (tracing, compiling, functional transforms)."""
+    (tracing, compiling, functional transforms, tensors that only look like ones)."""
     watched = torch.jit.is_tracing() or torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack()
-    return x.device.type == "cpu" and x.dtype in KERNELS and not watched and kernels.library() is not None
+    watched = watched or torch._C._len_torch_dispatch_stack() or forward_ad._current_level >= 0
+    plain = x.device.type == "cpu" and x.dtype in KERNELS and type(x) in (Tensor, torch.nn.Parameter)
+    return plain and not watched and kernels.library() is not None
 
 
 class _Haar(torch.autograd.Function):
@@ -82,7 +85,7 @@ def inverse_haar(low: Tensor, details: Tensor) -> Tensor:
         raise ValueError(
             f"details of low {tuple(low.shape)} are {(n, 3 * c, height, width)}, not {tuple(details.shape)}"
         )
-    if _compiled(low) and details.dtype == low.dtype:
+    if _compiled(low) and _compiled(details) and details.dtype == low.dtype:
         if low.dtype == torch.bfloat16:
             return _InverseHaar.apply(low.float(), details.float()).bfloat16()
         return _InverseHaar.apply(low, details)
@@ -160,6 +163,7 @@ def _forward(wavelet: str, mode: str, dtype: torch.dtype, device: torch.device):
 def analysis_matrix(wavelet: str, size: int) -> Tensor:
     """(size, size) matrix of one level of a 1-D periodized transform: low coefficients first, then high."""
     # constant along a width that no filter wraps around: there the low pass is a factor sqrt(2)
-    basis = torch.eye(size, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, 256)
-    low, details = transform2d(basis.contiguous(), wavelet)
-    return torch.cat([low[:, 0, :, 64], details[:, 0, :, 64]], 1).T / 2**0.5
+    with torch.inference_mode(False):  # as above
+        basis = torch.eye(size, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, 256)
+        low, details = transform2d(basis.contiguous(), wavelet)
+        return torch.cat([low[:, 0, :, 64], details[:, 0, :, 64]], 1).T / 2**0.5

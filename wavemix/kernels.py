@@ -5,47 +5,73 @@ ctypes. Without a C++ compiler, or with WAVEMIX_KERNELS=off, there are none and 
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 LANES = 16  # images side by side in one vector
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC"]
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where there is no C++ compiler (or WAVEMIX_KERNELS=off)."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None or os.environ.get("WAVEMIX_KERNELS") == "off":
+    compilers = [found for found in map(shutil.which, ("g++", "clang++")) if found]
+    if not compilers or os.environ.get("WAVEMIX_KERNELS") == "off":
         return None
+    problems = []
+    for compiler, parallel in itertools.product(compilers, (["-fopenmp"], [])):  # Apple's clang has no OpenMP
+        try:
+            kernels = _built([compiler, *FLAGS, *parallel])
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").splitlines()
+            problems.append(next((line for line in said if "error" in line), f"{compiler} failed"))
+        except OSError as error:
+            problems.append(str(error))
+        else:
+            _keep_memory()
+            return kernels
+    warnings.warn(f"no compiled kernels, so a CPU trains several times slower: {problems[0]}", stacklevel=2)
+    return None
+
+
+def _built(command: list[str]) -> ctypes.CDLL:
+    """The kernels as this compiler makes them, from the cache where they are there; from a place that nothing is left
+    of where the cache can't be written. Raises CalledProcessError or OSError."""
     folder = Path(__file__).parent
     sources, headers = [sorted(folder.glob(pattern)) for pattern in ("*.cpp", "*.h")]
-    flags = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC"]
     # -march=native: a cache directory shared between machines must not mix up their processors
-    key = "|".join(
-        [*(path.read_text() for path in sources + headers), *flags, compiler, platform.machine(), _processor()]
-    )
-    cache = Path(os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix"))
-    target = cache / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    try:
-        if not target.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                built = Path(scratch) / "kernels.so"
-                subprocess.run([compiler, *flags, "-o", built, *sources], check=True, capture_output=True)
-                os.replace(built, target)
-        _keep_memory()
-        # idle threads sleep soon: spinning through a contended machine's time slices costs more than it gains
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    key = "|".join([*(path.read_text() for path in sources + headers), *command, platform.machine(), _processor()])
+    target = cache_dir() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if target.exists():
         return ctypes.CDLL(str(target))
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=target.parent)
+    except OSError:
+        scratch, target = tempfile.TemporaryDirectory(), None
+    with scratch as place:
+        built = Path(place) / "kernels.so"
+        subprocess.run([*command, "-o", built, *sources], check=True, capture_output=True)
+        if target is not None:
+            os.replace(built, target)
+        return ctypes.CDLL(str(target or built))
+
+
+def cache_dir() -> Path:
+    """The directory for what is made once and kept: `WAVEMIX_CACHE`, default `~/.cache/wavemix`."""
+    named = os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix")
+    if named.startswith("~"):  # there is no home
+        named = os.path.join(tempfile.gettempdir(), f"wavemix-{os.getuid()}")
+    return Path(named)
 
 
 def _keep_memory() -> None:
@@ -60,7 +86,7 @@ def _keep_memory() -> None:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("flags", "model name"))}))
+        return "".join(sorted({line for line in lines if line.startswith(("flags", "model name", "Features", "CPU "))}))
     except OSError:
         return platform.processor()
 
@@ -74,4 +100,6 @@ def pointers(tensors: list[Tensor]):
 
 
 def fit(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and library() is not None
+    """Whether the kernels take the map x: their vectors lie at multiples of 64 bytes, as PyTorch's own memory does."""
+    floats = x.device.type == "cpu" and x.dtype == torch.float32 and x.data_ptr() % (4 * LANES) == 0
+    return floats and library() is not None

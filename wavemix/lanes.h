@@ -7,14 +7,8 @@
 #include <cmath>
 #include <cstring>
 #include <vector>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_max_threads() { return 1; }
-static int omp_get_thread_num() { return 0; }
-static void omp_set_num_threads(int) {}
-#endif
 
+inline int thread_count = 1;  // of these kernels alone: OpenMP's own number may be PyTorch's, too
 constexpr int LANES = 16;
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
@@ -45,7 +39,7 @@ enum Activation { GELU, RELU, SILU };
 static inline vec activate(int kind, vec x, vec *slope) {
   if (kind == RELU) {
     if (slope) *slope = x > 0.f ? all(1.f) : vec{};
-    return x > 0.f ? x : vec{};
+    return x < 0.f ? vec{} : x;  // not a number stays one
   }
   if (kind == SILU) {
     vec s = 1.f / (1.f + vexp(-x));

@@ -41,7 +41,7 @@ static void scatter_row(const ConvShape &z, const vec *cols, int row, vec *x) {
 
 extern "C" {
 
-void threads(int count) { omp_set_num_threads(count); }
+void threads(int count) { thread_count = count; }
 
 // One batch: images uint8 [n][I][H][W] at `index` [T*LANES], moved by the affine map `move` [T*LANES][6] (output pixel
 // from the image's centre -> input pixel from the centre: y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5; bilinear, zero
@@ -49,7 +49,7 @@ void threads(int count) { omp_set_num_threads(count); }
 // null move copies.
 void load_batch(const unsigned char *images, const long *index, const float *move, const float *mean,
                 const float *deviation, float *out, int T, int I, int H, int W, int border) {
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel num_threads(thread_count) for schedule(dynamic)
   for (int t = 0; t < T; t++)
     for (int lane = 0; lane < LANES; lane++) {
       const float *m = move ? move + ((long)t * LANES + lane) * 6 : nullptr;
@@ -85,7 +85,7 @@ void conv_forward(const float *x, int shared, const float *weight, const float *
   ConvShape z{I, H, W, O, k, s, p, (H + 2 * p - k) / s + 1, (W + 2 * p - k) / s + 1, depthwise};
   long in = (long)I * H * W, out = (long)O * z.h * z.w;
   int taps = k * k, rows = I * taps;
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch cols((long)rows * z.w);
 #pragma omp for schedule(dynamic)
@@ -122,7 +122,7 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
     for (int m = 0; m < K; m++)
       for (int o = 0; o < O; o++)
         for (int r = 0; r < rows; r++) turned[m * each + (long)r * O + o] = weight[m * each + (long)o * rows + r];
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch cols(dx ? (long)rows * z.w : 0), patch(dweight ? (long)some * taps * strip * z.w : 0);
 #pragma omp for schedule(dynamic)
@@ -170,7 +170,7 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
 // then LH, HL, HH of the first channel, of the second, ... (upstream's order).
 void down_forward(const float *x, const float *weight, const float *bias, float **bands, int K, int G, int C, int R,
                   int H, int W, int levels) {
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch reduced((long)R * H * W);
 #pragma omp for schedule(dynamic)
@@ -194,7 +194,7 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
   Gradients dw(K, G, (long)R * C), db(K, G, R);
   std::vector<float> turned((long)K * R * C);
   for (int m = 0; m < K; m++) transpose(weight + (long)m * R * C, R, C, turned.data() + (long)m * R * C);
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch space((long)R * H * W * 2);
 #pragma omp for schedule(dynamic)
@@ -218,7 +218,7 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
 
 void mlp_forward(const float *u, const float *w1, const float *b1, const float *w2, const float *b2, float *z, int K,
                  int G, int C, int M, int F, long P, int kind) {
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch hidden(M * STRIP);
 #pragma omp for schedule(dynamic)
@@ -239,7 +239,7 @@ void mlp_backward(const float *u, const float *w1, const float *b1, const float 
     transpose(w1 + (long)m * M * C, M, C, t1.data() + (long)m * M * C);
     transpose(w2 + (long)m * F * M, F, M, t2.data() + (long)m * F * M);
   }
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch space(3 * M * STRIP);
 #pragma omp for schedule(dynamic)
@@ -265,7 +265,7 @@ void norm_up_forward(const float *z, const float *base, const float *gamma, cons
   long q = (long)h * w, full = up == NONE ? q : 4 * q, seen = up == BILINEAR ? full : q;
   std::vector<double> part((long)K * G * F * 2);
   if (!given) {
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
     {
       Scratch wide(up == BILINEAR ? full : 1);
 #pragma omp for schedule(dynamic)
@@ -283,7 +283,7 @@ void norm_up_forward(const float *z, const float *base, const float *gamma, cons
     }
     combine(part, K, G, F, (double)seen * LANES, mean, variance);
   }
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch wide(up == BILINEAR ? full : 1);
 #pragma omp for schedule(dynamic)
@@ -314,7 +314,7 @@ void norm_up_backward(const float *z, const float *dout, const float *gamma, con
                       float *dz, float *dgamma, float *dbeta, int K, int G, int F, int h, int w, int up, float eps) {
   long q = (long)h * w, full = up == NONE ? q : 4 * q, seen = up == BILINEAR ? full : q;
   std::vector<double> part((long)K * G * F * 2);
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch wide(full);
 #pragma omp for schedule(dynamic)
@@ -349,7 +349,7 @@ void norm_up_backward(const float *z, const float *dout, const float *gamma, con
       dbeta[m * F + f] = s1;
       dgamma[m * F + f] = s2;
     }
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
   {
     Scratch wide(full);
 #pragma omp for schedule(dynamic)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .dwt import analysis_matrix
@@ -88,6 +89,7 @@ class _Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy):
         x, weight, bias = ctx.saved_tensors
         dy = dy.contiguous()
@@ -144,6 +146,7 @@ class _Deconvolution(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy):
         x, weight = ctx.saved_tensors
         dy = dy.contiguous()
@@ -218,6 +221,7 @@ class _Down(torch.autograd.Function):
         return tuple(bands)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *dbands):
         x, weight = ctx.saved_tensors
         dbands = [band.contiguous() for band in dbands]
@@ -261,6 +265,7 @@ class _FeedForward(torch.autograd.Function):
         return z
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dz):
         u, w1, b1, w2 = ctx.saved_tensors
         dz = dz.contiguous()
@@ -335,6 +340,7 @@ class _NormUp(torch.autograd.Function):
         return out, mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dout, _mean, _variance):
         z, gamma, mean, variance = ctx.saved_tensors
         dz, dgamma, dbeta = torch.empty_like(z), torch.empty_like(gamma), torch.empty_like(gamma)

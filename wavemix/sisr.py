@@ -28,7 +28,7 @@ class WaveMix(WaveMixBody):
             ff_channel=ff_channel,
             final_dim=final_dim,
             dropout=dropout,
-            downscale=1,
+            downscale=(1, 1),
         )
         self.expand = nn.Sequential(
             nn.ConvTranspose2d(final_dim, final_dim // 2, 4, stride=2, padding=1),

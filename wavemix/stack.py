@@ -41,6 +41,8 @@ class Stack:
     """
 
     def __init__(self, config: LiteConfig, seeds: list[int], device: torch.device | str = "cpu"):
+        if not seeds:
+            raise ValueError("a stack has at least one member: give a seed")
         self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
         rows = []
         for seed in seeds:
@@ -75,9 +77,10 @@ class Stack:
 
         Without `given`, BatchNorm and dropout work as in training.
         """
+        flat = self.flat if flat is None else flat
+        self._check(images, flat)
         if kernels.library() is not None:
             kernels.library().threads(self.threads)
-        flat = self.flat if flat is None else flat
         weights = self.views(flat)
         measured: Statistics = {}
 
@@ -100,7 +103,7 @@ class Stack:
         if self.device.type == "cuda":
             return self._modules(weights, images, given)
         x = self._stem(weights, images, norm)
-        if fits_chain(self.config, x, training=given is None):
+        if fits_chain(self.config, x, training=given is None) and not (given and torch.is_grad_enabled()):
             known = given and [torch.stack([given[name][part] for name in self.norms]) for part in (0, 1)]
             x, mean, variance = chain(x, flat, self.config, self.offsets, known)
             measured |= {name: (mean[depth], variance[depth]) for depth, name in enumerate(self.norms)}
@@ -108,6 +111,20 @@ class Stack:
             for depth in range(self.config.depth):
                 x = self._block(weights, x, depth, norm, training=given is None)
         return self._head(weights, x.mean((3, 4))), measured
+
+    def _check(self, images: Tensor, flat: Tensor) -> None:
+        """Raise ValueError for images that the networks don't take: kernels get addresses, no shapes."""
+        members, channels = len(flat), self.config.in_channels
+        if images.dim() != 6 or images.shape[0] not in (1, members) or images.shape[5] != LANES:
+            raise ValueError(
+                f"images are (1 or {members}, groups, {channels}, height, width, {LANES}), as `to_lanes` gives, not "
+                f"{tuple(images.shape)}"
+            )
+        if images.shape[2] != channels or images.dtype != flat.dtype:
+            raise ValueError(
+                f"images have {channels} channels of {flat.dtype}, not {images.shape[2]} of {images.dtype}"
+            )
+        self.config.check_image_size(*images.shape[3:5])
 
     @staticmethod
     def _head(weights: dict[str, Tensor], pooled: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ void transposed_forward(const float *x, float *out, const float *flat, long P, c
     if (d < D)
       for (int m = 0; m < K; m++)
         deconv.phases(Block(flat, P, m, own).part[UP], phases.data() + (long)m * 16 * C * F);
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
     {
       Scratch reduced(R * full), hidden(M * STRIP), bands(C * q), padded(deconv.narrow());
 #pragma omp for schedule(dynamic)
@@ -222,7 +222,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
       part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
     }
   };
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel num_threads(thread_count) for schedule(dynamic)
   for (int t = 0; t < K * G; t++) measure(D - 1, t, (const vec *)dout + t * C * full);
   for (int d = D - 1; d >= 0; d--) {
     const long *own = offsets + (long)d * PARTS;
@@ -238,7 +238,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
     long starts[GAMMA] = {0}, each = 0;
     for (int i = 0; i < GAMMA; i++) { starts[i] = each; each += sizes[i]; }
     Gradients gradients(K, G, each);
-#pragma omp parallel
+#pragma omp parallel num_threads(thread_count)
     {
       Scratch reduced(R * full), space(3 * M * STRIP), bands(C * q), back(C * q), padded(deconv.wide());
 #pragma omp for schedule(dynamic)
