@@ -1,9 +1,9 @@
 """Confirmation: retrain a candidate on the whole training set with fresh seeds and test it once, at the last epoch.
 
-Only here and in `search.reproduction` is the test part of a data set loaded. What is confirmed was chosen on validation
-images before; every attempt is recorded, failed ones too, and nothing is chosen by what the test set says except to go
-on to the next larger candidate after a failure (each further attempt is a further chance to pass by luck:
-`search.stopping` adjusts the confidence for it, and the table says how many attempts a row took).
+This is the only module that loads the test part of a data set. What is confirmed was chosen on validation images
+before; every attempt is recorded, failed ones too, and nothing is chosen by what the test set says except to go on to
+the next larger candidate after a failure (each further attempt is a further chance to pass by luck: `search.stopping`
+adjusts the confidence for it, and the table says how many attempts a row took).
 """
 
 import hashlib
@@ -265,12 +265,13 @@ def retrain(
     checkpoint: Path | None,
     say: Callable[[str], None],
     known: Mapping[int, Trained],
+    test_digest: str | None = None,
 ) -> Retrained:
     """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
 
     Seeds that are `known` are not trained, and a batch that was trained before an interruption is taken from its
-    checkpoint. Raises UserError where the configuration does not fit the images, or a folder has no test part, before
-    anything is trained, and where the training breaks (a full disk, no memory).
+    checkpoint. Raises UserError where the configuration does not fit the images, or a folder has no test part or, with
+    `test_digest`, another one, before anything is trained, and where the training breaks (a full disk, no memory).
     """
     start = time.monotonic()
     datasets.check_test(data.name)
@@ -279,6 +280,10 @@ def retrain(
     accuracies: list[float] = []
     checkpoints: list[Path] = []
     test, seconds, stopped = None, 0.0, None
+    if test_digest is not None:
+        test = datasets.load(data.name, "test", data_dir)
+        if test.digest != test_digest:
+            raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
     for first, last in pairwise([0, *planned]):
         fresh = [seed for seed in seeds[first:last] if seed not in known]
         path = None

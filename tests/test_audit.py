@@ -94,6 +94,12 @@ def test_a_configuration_is_read_off_the_weights(config):
     assert found.ff_channel == config.ff_channel
 
 
+def test_a_key_with_an_enormous_number_builds_nothing():
+    state = WaveMixLite(LiteConfig(in_channels=1, depth=2)).state_dict()
+    assert audit.infer(state) is not None
+    assert audit.infer(state | {"layers.1000000000.reduction.weight": torch.zeros(1)}) is None
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("knobs", [{"level": 3, "depth": 2, "num_classes": 5}, {"level": 1, "initial_conv": "strided"}])
 def test_upstreams_checkpoints(tmp_path, suffix, knobs):

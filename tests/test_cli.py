@@ -123,6 +123,27 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
     assert given["study"] == "toy-90-published"
 
 
+def test_confirm_of_a_study_of_the_other_family_says_so(tmp_path, monkeypatch):
+    from test_confirm import DATA
+
+    append(tmp_path / "mine.jsonl", trial(2, 0.95, study="mine"))
+    monkeypatch.setattr("search.datasets.load", lambda name, part, data_dir: DATA)
+    arguments = ["confirm", "toy", "--target", "0.9", "--name", "mine", "--results", str(tmp_path)]
+    with pytest.raises(UserError, match="mine is of the published family: give --family"):
+        CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def full(**_):
+        raise OSError(28, "No space left on device", "/somewhere/results")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "wavemix: /somewhere/results: No space left on device\n"
+
+
 def test_confirm_without_records_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no records of a study mnist-99-extended .* search first"):
         CliRunner().invoke(
@@ -206,6 +227,14 @@ def test_plain_lines_without_a_terminal(capsys):
     assert [line for line in lines if "epoch" in line][-1] == "  epoch 8/8: 85.00% validation"
     assert len([line for line in lines if "epoch" in line]) == 4, "four lines a trial, however many epochs"
     assert "95.00% reaches the target: new incumbent" in lines[-2] and lines[-1] == "that was all"
+
+
+def test_only_a_smaller_network_is_a_new_incumbent():
+    display = Display(Console(file=io.StringIO()), "Toy", 0.9, 3566, 900)
+    larger = CONFIG.model_copy(update={"depth": CONFIG.depth + 1})
+    for config in (CONFIG, larger):
+        display(Event("done", "", config, 4, 8, 8, [0.95], "complete", 0.95, True))
+    assert display.best.config == CONFIG
 
 
 def test_panel_on_a_terminal():

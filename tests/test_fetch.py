@@ -171,6 +171,21 @@ def test_order_of_places(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyP
     assert fetch.locate("mnist") is None
 
 
+def test_another_data_sets_files_of_the_same_names_are_passed_over(tmp_path, tiny, monkeypatch):
+    """MNIST's files lie plainly in a directory: they are no damaged Fashion-MNIST."""
+    _write(tmp_path, ZIPPED)
+    assert fetch.locate("mnist", data_dir=tmp_path) == tmp_path
+    assert fetch.locate("fashion-mnist", data_dir=tmp_path) != tmp_path
+    _write(tmp_path / "fashion-mnist", {name: b"damaged" for name in ZIPPED})
+    assert fetch.locate("fashion-mnist", data_dir=tmp_path) == tmp_path / "fashion-mnist", "a damaged one is said"
+
+
+def test_a_whole_cache_need_not_be_writable(tiny, monkeypatch):
+    _write(tiny, ZIPPED)
+    monkeypatch.setattr(fetch, "_lock", lambda *_: pytest.fail("nothing is to be fetched"))
+    assert fetch.fetch("mnist") == tiny
+
+
 def test_only_the_part_asked_for_is_read(tmp_path: Path) -> None:
     _write(tmp_path / "mnist", {name: data for name, data in ZIPPED.items() if name.startswith("train")})
     assert len(datasets.load("mnist", "train", tmp_path)) == 50

@@ -195,6 +195,13 @@ def test_importance_finds_the_knob_that_decides_and_no_other():
     assert "activation" in texts(plots.importance(runs))
 
 
+def test_a_knob_that_older_records_lack_was_at_its_default():
+    runs = [trial(n, 0.9 + 0.001 * n, config=configuration(depth=1 + n % 6)) for n in range(24)]
+    plain = Recipe().model_dump(mode="json")
+    older = [r.model_copy(update={"recipe": {k: v for k, v in plain.items() if k != "branch"}}) for r in runs[:12]]
+    assert not any("branch" in name for name in importance.importances(older + runs[12:]))
+
+
 def test_importance_of_size_alone_is_nothing():
     runs = [
         trial(n, 1 - 10 / c.parameters(), config=c)

@@ -56,12 +56,13 @@ def test_a_miss_is_exit_code_1(results, monkeypatch):
 
 def test_other_data_are_refused(results, folder, monkeypatch):  # noqa: F811
     row, original = row_of("mine", read_all(results))
+    monkeypatch.setattr("search.confirm.train", lambda *_, **__: pytest.fail("nothing is to be trained"))
     other = original.model_copy(update={"dataset": original.dataset.model_copy(update={"digest": "0" * 64})})
     with pytest.raises(UserError, match="not those of the record"):
         reproduce(row, other, results=results)
     other = original.model_copy(update={"dataset": original.dataset.model_copy(update={"test_digest": "0" * 64})})
     with pytest.raises(UserError, match="test images of bars are not those"):
-        reproduce(row, other, results=results, say=None)  # before anything is trained
+        reproduce(row, other, results=results, say=lambda line: None)
     assert not (results / "reproductions.jsonl").exists()
 
 

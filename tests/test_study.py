@@ -362,6 +362,46 @@ def test_storage_that_other_code_or_data_made_is_refused(tmp_path, monkeypatch):
         Search(toy(299), TARGET, RECIPE, name="toy", results=tmp_path, ceiling=3000, validation_count=50)
 
 
+def test_only_the_search_of_a_study_changes_the_version_that_goes_on_with_it(tmp_path, monkeypatch):
+    """A second one, of other code, is refused before it has changed anything."""
+    Training(monkeypatch)
+    with engine(tmp_path) as first, first.ledger.searching():
+        first.reopen()
+        monkeypatch.setattr("search.study.code", lambda: "other")
+        with engine(tmp_path) as second, pytest.raises(UserError, match="works on the study toy already"):
+            with second.ledger.searching():
+                second.reopen()
+        monkeypatch.undo()
+        first.obey()
+        monkeypatch.setattr("search.study.code", lambda: "other")
+    with engine(tmp_path) as second, second.ledger.searching():
+        with pytest.raises(UserError, match="another version"):
+            second.obey()
+        second.reopen()
+        second.obey()
+
+
+def test_a_start_that_comes_too_late_is_said(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    events, start = [], space.Space("extended", (1, 28, 28), 10, 3000).configurations(1, 3000, 1)[0]
+    with engine(tmp_path, start=start, listen=events.append) as search:
+        search.run(trials=1)
+    with engine(tmp_path, start=start, listen=events.append):
+        assert not [event for event in events if "has begun" in event.text]
+    other = next(c for c in space.Space("extended", (1, 28, 28), 10, 3000).configurations(2, 3000, 9) if c != start)
+    with engine(tmp_path, start=other, listen=events.append):
+        assert f"{other.name} is not put before" in events[-1].text
+
+
+def test_the_first_trial_is_finished_whatever_was_left(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(seconds=-5.0)  # loading the data took it all
+        assert len(search.recorded()) == 1
+        search.run(seconds=-5.0)
+        assert len(search.recorded()) == 1
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words"])
 def test_names_that_are_no_file_names_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="cannot name a study"):

@@ -331,6 +331,20 @@ def test_checkpoints_travel_by_url(tmp_path):
     assert not Checkpoints(place, tmp_path / "three").open("x.checkpoint").path.exists()
 
 
+def test_a_checkpoint_that_could_not_be_sent_is_not_overwritten_by_an_older_one(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.setattr("search.checkpoints.steps", lambda path: int(path.read_text()) if path.exists() else 0)
+    home = Checkpoints(f"memory://{tmp_path.name}/kept", tmp_path / "one")
+    first = home.open("x.checkpoint")
+    first.path.write_text("5")
+    first.keep()
+    first.path.write_text("20")  # the store was out of reach
+    assert home.open("x.checkpoint").path.read_text() == "20"
+    first.path.write_text("3")  # another machine has gone on with it
+    assert home.open("x.checkpoint").path.read_text() == "5"
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["x.checkpoint"]
+
+
 def test_checkpoints_that_cannot_be_used_are_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (str(tmp_path / "file"), "nosuch://me:secret@bucket/x"):
