@@ -217,7 +217,9 @@ def train(
     config: Annotated[str, typer.Option(help="Network configuration, JSON or a file of it.")],
     recipe: RecipeText = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
-    seeds: Annotated[str, typer.Option(help="How many seeds, or which: 3, or 7,8,9.")] = "1",
+    seeds: Annotated[
+        str, typer.Option(help="How many seeds, up to 64, or which: 7,8,9. A single larger number is a seed.")
+    ] = "1",
     target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
     device: Device = "cpu",

@@ -39,7 +39,7 @@ def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, de
     if attempts:
         best = next((c for c in attempts if c.confirmed), attempts[0])
         recipe = Recipe.model_validate(best.recipe)
-        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device)
+        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device, results)
         typer.echo(f"reproduce it with:\n  {command}")
     for path in tables.write(results):
         typer.echo(f"wrote {path}")

@@ -98,8 +98,9 @@ def confirm_smallest(
     """
     start, attempts, planned = time.monotonic(), [], looks(len(seeds))
     past = [r for r in records if isinstance(r, Confirmation)]
-    threshold = data.label, data.variant, target, family
-    before = len({r.training for r in past if (r.dataset.label, r.dataset.variant, r.target, r.family) == threshold})
+    of = dataset_of(data, None, None).population
+    alike = [r for r in past if (r.dataset.population, r.target, r.family) == (of, target, family)]
+    before = len({r.training for r in alike})
     for finalist in finalists:
         config, recipe = finalist.config, finalist.recipe
         earlier = [
@@ -270,8 +271,9 @@ def retrain(
     """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
 
     Seeds that are `known` are not trained, and a batch that was trained before an interruption is taken from its
-    checkpoint. Raises UserError where the configuration does not fit the images, or a folder has no test part or, with
-    `test_digest`, another one, before anything is trained, and where the training breaks (a full disk, no memory).
+    checkpoint. Raises UserError where the configuration does not fit the images, or the test part is missing, of other
+    images or not the one of `test_digest`, before anything is trained, and where the training breaks (a full disk, no
+    memory).
     """
     start = time.monotonic()
     datasets.check_test(data.name)
@@ -279,11 +281,15 @@ def retrain(
     trained: list[Trained] = []
     accuracies: list[float] = []
     checkpoints: list[Path] = []
-    test, seconds, stopped = None, 0.0, None
-    if test_digest is not None:
-        test = datasets.load(data.name, "test", data_dir)
-        if test.digest != test_digest:
-            raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
+    seconds, stopped = 0.0, None
+    test = datasets.load(data.name, "test", data_dir)
+    if test_digest not in (None, test.digest):
+        raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
+    if test.images.shape[1:] != data.images.shape[1:]:
+        one, other = ("x".join(map(str, part.images.shape[1:])) for part in (test, data))
+        raise UserError(
+            f"the test images of {data.label} are {one} (channels, height, width), those to train on {other}"
+        )
     for first, last in pairwise([0, *planned]):
         fresh = [seed for seed in seeds[first:last] if seed not in known]
         path = None
@@ -306,7 +312,6 @@ def retrain(
             batch |= {t.seed: t for t in new}
         members = [batch[seed] for seed in seeds[first:last]]
         trained += members
-        test = test or datasets.load(data.name, "test", data_dir)
         if stopped is not None:
             break
         accuracies += evaluate(config, [t.state for t in members], data, test)

@@ -154,6 +154,7 @@ def train_command(
     target: float,
     data_dir: Path | None = None,
     device: str = "cpu",
+    results: Path = Path("results"),
 ) -> str:
     """The command that trains a configuration again; it needs nothing but the data."""
     # defaults are left out so that a person can read it
@@ -162,6 +163,7 @@ def train_command(
     command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
     command += ["--seeds", ",".join(map(str, seeds)), "--target", f"{target:g}"]
     command += ["--device", device] * (device != "cpu") + (["--data-dir", str(data_dir)] if data_dir else [])
+    command += ["--results", str(results)] * (results != Path("results"))
     return shlex.join(command)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,8 +38,9 @@ Row = tuple[dict[str, Any], Confirmation | None]
 def _efficiency(records: Iterable[Record]) -> list[Row]:
     runs = [r for r in records if isinstance(r, Confirmation)]
     groups: dict[tuple[str, float], list[Confirmation]] = {}
+    names = _names(runs)
     for run in runs:
-        groups.setdefault((label(run.dataset), round(run.target, 9)), []).append(run)
+        groups.setdefault((names[run.dataset.population], round(run.target, 9)), []).append(run)
     rows = []
     for row in PUBLISHED:
         variants = [key for key in sorted(groups) if key[1] == row.target and base_label(key[0]) == row.label]
@@ -47,6 +49,16 @@ def _efficiency(records: Iterable[Record]) -> list[Row]:
     for key in sorted(groups):
         rows += _threshold(key, groups[key], None)
     return rows
+
+
+def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
+    """What the data sets are called; folders of one name but other images by their digests as well."""
+    populations = {run.dataset.population: label(run.dataset) for run in runs}
+    shared = {name for name, count in Counter(populations.values()).items() if count > 1}
+    return {
+        of: name.replace("(folder)", f"(folder {of[2][:8]})") if name in shared else name
+        for of, name in populations.items()
+    }
 
 
 EFFICIENCY = (
@@ -126,6 +138,8 @@ def smallest(tried: Sequence[Confirmation]) -> Confirmation:
 
 def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
     low, high = run.interval or (None, None)
+    if run.interval:  # no accuracy is outside of these
+        low, high = max(0.0, low), min(1.0, high)
     # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
     attempt = max(run.attempt or 1, len({other.training for other in tried if other.created <= run.created}))
     sure = confidence(run.accuracies, run.target, run.looks, attempt, run.dataset.test_count)

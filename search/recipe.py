@@ -16,7 +16,7 @@ class Recipe(BaseModel):
     3): at these learning rates running statistics lag behind the weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(20, ge=1, description="passes over the training images")
     batch_size: int = Field(128, ge=16, multiple_of=16, description="images a step and member")

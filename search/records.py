@@ -69,6 +69,11 @@ class Data(Model):
     test_digest: str | None = None
     test_count: Count | None = None
 
+    @property
+    def population(self) -> tuple[str, ...]:
+        """What results are compared on: folders of one name are the same only with the same images."""
+        return self.label, self.variant, self.digest if self.variant == "folder" else ""
+
 
 def label(dataset: Data) -> str:
     """What a data set is called in a table: a copy or a user's folder never passes for the official data set."""
@@ -81,7 +86,7 @@ def label(dataset: Data) -> str:
 
 def base_label(name: str) -> str | None:
     """The official data set a label is a variant of; None for a folder."""
-    return None if name.endswith("(folder)") else name.removesuffix(" (JPEG copy)")
+    return None if "(folder" in name else name.removesuffix(" (JPEG copy)")
 
 
 class Point(Model):

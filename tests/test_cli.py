@@ -76,6 +76,9 @@ def test_train_command_holds_all_there_is_to_know(tmp_path):
     command = shlex.split(train_command("a b/images", CONFIG, recipe, [5, 6], 0.875, tmp_path, "cuda:1"))
     assert command[command.index("--device") + 1] == "cuda:1"
     assert "--device" not in train_command("mnist", CONFIG, recipe, [5], 0.875)
+    assert train_command("mnist", CONFIG, recipe, [5], 0.875, results=tmp_path).endswith(f"--results {tmp_path}")
+    with pytest.raises(UserError, match="lr: Input should be a finite number"):
+        validated(Recipe, '{"lr": 1e400}', "--recipe")
     options = dict(zip(command[3::2], command[4::2]))
     assert command[:3] == ["wavemix", "train", "a b/images"]
     assert LiteConfig.model_validate_json(options["--config"]) == CONFIG

@@ -246,6 +246,17 @@ def test_a_training_that_breaks_is_one_line(lab, tmp_path, monkeypatch, error):
         more(tmp_path, [8])
 
 
+def test_test_images_of_another_shape_are_said_before_training(lab, tmp_path):
+    wide = split()
+    object.__setattr__(wide, "images", wide.images.expand(-1, 3, -1, -1))
+    with pytest.raises(UserError, match="test images of Toy are 1x16x16 .*, those to train on 3x16x16"):
+        confirm(
+            LiteConfig(in_channels=3, num_classes=4, final_dim=8, depth=1), RECIPE, wide, 0.9, [8], study="toy",
+            family="published", results=tmp_path,
+        )  # fmt: skip
+    assert lab.trained == []
+
+
 def test_half_a_line_of_a_killed_run_is_no_obstacle(lab, tmp_path):
     lab.accuracy = {1: [0.95] * 3}
     more(tmp_path, [8])
@@ -373,7 +384,7 @@ def test_a_study_that_is_stopped_ends_its_confirmation(lab, tmp_path):
 
     with pytest.raises(Stopped):
         run(tmp_path, [Finalist(config(1), RECIPE)], obey=obey)
-    assert lab.loaded == [] and not (tmp_path / "toy.jsonl").exists()
+    assert not (tmp_path / "toy.jsonl").exists()
 
 
 def many(count: int) -> list[int]:

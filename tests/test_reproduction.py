@@ -81,6 +81,10 @@ def test_every_row_name_is_its_own(results):
     ]
     names = list(parameter_efficiency(folders)["Row"])
     assert len(set(names)) == len(names) and "mnist-99-extended" in names and "my-bars-folder-30-published" in names
+    twin = original.model_copy(update={"dataset": original.dataset.model_copy(update={"digest": "a" * 64})})
+    names = [row for row in parameter_efficiency([original, twin])["Row"] if "bars" in row]
+    digest = original.dataset.digest[:8]
+    assert names == sorted([f"bars-folder-{digest}-30-published", "bars-folder-aaaaaaaa-30-published"])
 
 
 def test_comparison_of_a_training_that_broke(results):

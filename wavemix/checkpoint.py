@@ -1,5 +1,6 @@
 """Loading published and saved weights, without executing anything a file contains."""
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # PyTorch's advice is to execute what is in it
+        raise ValueError(f"{path} can't be read as a checkpoint: it holds more than tensors, or is damaged") from error
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path} can't be read as a checkpoint: {reason}") from error
