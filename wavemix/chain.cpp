@@ -260,7 +260,7 @@ void chain_backward(const float *x, const float *dout, float *s, float *dx, floa
       part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
     }
   };
-#pragma omp parallel num_threads(thread_count) for schedule(dynamic)
+#pragma omp parallel for num_threads(thread_count) schedule(dynamic)
   for (int t = 0; t < K * G; t++) {
     for (int c = 0; c < C; c++)
       for (int i = 0; i < h; i++) {

@@ -49,7 +49,7 @@ void threads(int count) { thread_count = count; }
 // null move copies.
 void load_batch(const unsigned char *images, const long *index, const float *move, const float *mean,
                 const float *deviation, float *out, int T, int I, int H, int W, int border) {
-#pragma omp parallel num_threads(thread_count) for schedule(dynamic)
+#pragma omp parallel for num_threads(thread_count) schedule(dynamic)
   for (int t = 0; t < T; t++)
     for (int lane = 0; lane < LANES; lane++) {
       const float *m = move ? move + ((long)t * LANES + lane) * 6 : nullptr;

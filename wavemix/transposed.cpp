@@ -222,7 +222,7 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
       part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
     }
   };
-#pragma omp parallel num_threads(thread_count) for schedule(dynamic)
+#pragma omp parallel for num_threads(thread_count) schedule(dynamic)
   for (int t = 0; t < K * G; t++) measure(D - 1, t, (const vec *)dout + t * C * full);
   for (int d = D - 1; d >= 0; d--) {
     const long *own = offsets + (long)d * PARTS;
