@@ -92,7 +92,7 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
     name, target = key
     words = re.sub(r"[\W_]+", "-", name.lower()).strip("-")
     stem = f"{words}-{100 * target:g}"
-    common = {"Task": f"{100 * target:g} % in {name}", "Data set": name}
+    common = {"Task": f"{100 * target:g} % in {name}", "Data set": label(runs[0].dataset) if runs else name}
     rows: list[Row] = []
     if row is not None:
         common["Published parameters"] = row.parameters

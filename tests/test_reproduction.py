@@ -9,7 +9,7 @@ from search.confirm import confirm
 from search.efficiency import parameter_efficiency
 from search.errors import UserError
 from search.journal import read, read_all
-from search.records import Reproduction
+from search.records import Reproduction, label
 from search.reproduction import comparison, reproduce, row_of
 from wavemix import LiteConfig
 
@@ -82,7 +82,9 @@ def test_every_row_name_is_its_own(results):
     names = list(parameter_efficiency(folders)["Row"])
     assert len(set(names)) == len(names) and "mnist-99-extended" in names and "my-bars-folder-30-published" in names
     twin = original.model_copy(update={"dataset": original.dataset.model_copy(update={"digest": "a" * 64})})
-    names = [row for row in parameter_efficiency([original, twin])["Row"] if "bars" in row]
+    frame = parameter_efficiency([original, twin])
+    names = [row for row in frame["Row"] if "bars" in row]
+    assert set(frame["Data set"][frame["Row"].isin(names)]) == {label(original.dataset)}, "by which a report finds them"
     digest = original.dataset.digest[:8]
     assert names == sorted([f"bars-folder-{digest}-30-published", "bars-folder-aaaaaaaa-30-published"])
 
