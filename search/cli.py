@@ -238,7 +238,8 @@ def train(
     split = datasets.load(data, "train", data_dir)
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     numbers = seeds_of(seeds)
-    typer.echo(f"{network.name}: {network.parameters():,} parameters, {len(numbers)} seeds, {plan.epochs} epochs")
+    count = f"{len(numbers)} seed" + "s" * (len(numbers) > 1)
+    typer.echo(f"{network.name}: {network.parameters():,} parameters, {count}, {plan.epochs} epochs")
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)

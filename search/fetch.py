@@ -18,12 +18,8 @@ from rich.console import Console
 from search.download import Mirror, Source, Wheel
 from search.errors import UserError
 from search.formats import MAX_BYTES, unzip_idx
+from search.lock import acquire
 from wavemix.kernels import cache_dir
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: two first runs at once then may fetch twice
-    fcntl = None  # type: ignore[assignment]
 
 Part = Literal["train", "test"]
 
@@ -360,13 +356,10 @@ def _lock(folder: Path, console: Console) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}); set WAVEMIX_CACHE to another directory"
         ) from error
     with stream:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # some network file systems have no locks
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    console.print(f"waiting for another process which fetches into {folder}", soft_wrap=True)
-                    fcntl.flock(stream, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            if not acquire(stream, wait=False):
+                console.print(f"waiting for another process which fetches into {folder}", soft_wrap=True)
+                acquire(stream)
         yield
 
 

@@ -14,12 +14,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import UserError
+from .lock import acquire
 from .records import SCHEMA_VERSION, Record
-
-try:
-    import fcntl
-except ImportError:  # Windows: single appends are still one system call, two writers are not kept apart
-    fcntl = None
 
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
 log = logging.getLogger(__name__)
@@ -61,7 +57,10 @@ def repair(path: Path | str) -> None:
 
 
 def read(path: Path | str) -> list[Record]:
-    """All records of a file, in the order they were written. Raises UserError naming the file and a bad line."""
+    """All records of a file, in the order they were written; an editor's empty lines count for nothing.
+
+    Raises UserError naming the file and a bad line.
+    """
     path = Path(path)
     try:
         with _locked(path, os.O_RDONLY) as file, open(file, "rb", closefd=False) as stream:
@@ -70,7 +69,7 @@ def read(path: Path | str) -> list[Record]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     lines = content.split(b"\n")
     tail = lines.pop()
-    records = [_parse(line, path, number) for number, line in enumerate(lines, 1)]
+    records = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
     if tail:
         raise UserError(
             f"{path}, line {len(lines) + 1}: cut off while it was written; the next run that records into this file "
@@ -105,8 +104,7 @@ def _locked(path: Path, flags: int) -> Iterator[int]:
     """`path` opened and locked: shared for reading, exclusive otherwise, so that no reader sees half a line."""
     file = os.open(path, flags, 0o644)
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_SH if flags & os.O_ACCMODE == os.O_RDONLY else fcntl.LOCK_EX)
+        acquire(file, shared=flags & os.O_ACCMODE == os.O_RDONLY)
         yield file
     finally:
         os.close(file)

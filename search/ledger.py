@@ -14,13 +14,9 @@ from optuna.trial import FrozenTrial
 
 from .errors import UserError
 from .journal import append, read, repair
+from .lock import acquire
 from .records import Trial
 from .storage import writable
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes that start at the same moment may write a missing record twice
-    fcntl = None
 
 
 class Ledger:
@@ -45,22 +41,18 @@ class Ledger:
     def locked(self) -> Iterator[None]:
         """One process of this directory at a time; freed with the process, however that ends."""
         with open(self.folder / "lock", "w") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            acquire(file)
             yield
 
     @contextmanager
     def searching(self) -> Iterator[None]:
         """One `wavemix search` at a time: two would confirm the same network twice. Raises UserError for the second."""
         with open(self.folder / "search", "w") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not acquire(file, wait=False):
                 raise UserError(
                     f"`wavemix search` works on the study {self.folder.name} already: `wavemix worker --study "
                     f"{self.folder.name}` helps it, another --name starts another"
-                ) from None
+                )
             yield
 
     def complete(self, trials: Sequence[FrozenTrial]) -> int:

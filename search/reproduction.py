@@ -52,10 +52,8 @@ def reproduce(
             f"{original.dataset.digest[:12]}): name the original ones with --data, or their directory with --data-dir"
         )
     recipe, seeds = Recipe.model_validate(original.recipe), original.seeds
-    say(
-        f"{row}: {original.config.name}, {original.parameters:,} parameters, {len(seeds)} seeds, {recipe.epochs} epochs"
-    )
-
+    count = f"{len(seeds)} seed" + "s" * (len(seeds) > 1)
+    say(f"{row}: {original.config.name}, {original.parameters:,} parameters, {count}, {recipe.epochs} epochs")
     checkpoint = results / "studies" / f"reproduce-{checkpoint_name(original.config, recipe, seeds, data.digest)}"
     on_epoch = quarterly(recipe.epochs, say)
     ran = retrain(

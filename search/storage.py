@@ -18,12 +18,8 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError, Programm
 
 from .environment import mask
 from .errors import UserError
+from .lock import LOCKS, acquire
 from .recipe import filled
-
-try:
-    import fcntl
-except ImportError:  # Windows: a killed run's trials are put back after a while only
-    fcntl = None
 
 PATIENCE = 300.0  # seconds that a storage which does not answer is waited for
 
@@ -49,21 +45,20 @@ class Presence:
 
     def __init__(self, path: Path | None):
         self.file, self.alone = None, False
-        if path is None or fcntl is None:
+        if path is None or not LOCKS:  # without, a killed run's trials are put back after a while only
             return
         try:
             self.file = open(f"{path}.lock", "w")
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.alone = True
-        except BlockingIOError:
-            fcntl.flock(self.file, fcntl.LOCK_SH)
+            self.alone = acquire(self.file, wait=False)
+            if not self.alone:
+                acquire(self.file, shared=True)
         except OSError as error:
             raise UserError(f"the storage {path} cannot be opened: {error.strerror}") from error
 
     def settle(self) -> None:
         self.alone = False
         if self.file:
-            fcntl.flock(self.file, fcntl.LOCK_SH)
+            acquire(self.file, shared=True)
 
     def close(self) -> None:
         if self.file:

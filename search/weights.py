@@ -19,13 +19,9 @@ from torch import Tensor
 from wavemix.config import LiteConfig
 
 from .errors import UserError
+from .lock import LOCKS, acquire
 from .recipe import Recipe, filled
 from .whole import write_whole
-
-try:
-    import fcntl
-except ImportError:  # Windows: of two processes that save seeds of one network at once, one's may be lost
-    fcntl = None
 
 State = Mapping[str, Tensor]
 
@@ -102,12 +98,12 @@ class Training:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time, so that none overwrites what another adds; freed with the process."""
-    if fcntl is None:
+    if not LOCKS:  # Windows can't open a folder
         yield
         return
     file = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        acquire(file)
         yield
     finally:
         os.close(file)

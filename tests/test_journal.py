@@ -39,6 +39,16 @@ def test_a_record_that_lacks_only_its_line_end_is_kept(tmp_path):
     assert len(read(path)) == 2 and not (tmp_path / "a.jsonl.torn").exists()
 
 
+def test_empty_lines_count_for_nothing(tmp_path):
+    path = tmp_path / "a.jsonl"
+    line = trial().model_dump_json().encode() + b"\n"
+    path.write_bytes(b"\n" + line + b" \t\r\n" + line + b"\n\n")
+    assert len(read(path)) == 2
+    path.write_bytes(line + b"\n{}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl, line 3: not a valid record"):
+        read(path)
+
+
 def test_a_long_torn_line_is_moved_whole(tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, trial())

@@ -18,6 +18,7 @@ from search import plots, report
 from search.cli import app
 from search.errors import UserError
 from search.journal import append
+from search.upstream import PUBLISHED
 from wavemix import LiteConfig
 
 VOID = {"meta"}
@@ -169,7 +170,10 @@ strings = st.one_of(
 )
 
 
-@given(strings)
+KNOWN = {row.label for row in PUBLISHED}  # a data set of this name has rows of its own in the table
+
+
+@given(strings.filter(lambda said: plots.plain(said).strip() not in KNOWN))
 @settings(max_examples=150, deadline=None)
 def test_strings_of_records_cannot_become_markup(said):
     """The page of hostile strings has, element by element, the structure of the page of a harmless one."""
