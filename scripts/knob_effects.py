@@ -2,20 +2,27 @@
 
     python scripts/knob_effects.py mnist [--results DIR]
 
-A line is fitted to log(1 - accuracy) over log(parameters) of the study `curves-DATASET`; what is left, averaged over
-the networks with one choice, says how much larger or smaller their errors are than those of others of the same size
-(-10 % means errors a tenth smaller). Differences of a few per cent are noise: the deviation of the mean is printed.
+Both tables are of the study `curves-DATASET`; -10 % means errors a tenth smaller, and differences of the order of the
+standard error that is printed are noise.
+
+The first takes one knob at a time. A line is fitted to log(1 - accuracy) over log(parameters), and what is left is
+averaged over the networks with one choice. The second takes all knobs at once: log(1 - accuracy) is regressed on them
+(least squares), which says what a change of one does to errors while the others stay. What it does to the count is
+exact, a mean over the networks; together they say what a doubling of parameters buys that are spent in this way.
 """
 
 import argparse
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from side_by_side import ROOT, print_table
 
 from search.journal import read
 from search.records import Trial
+from wavemix.config import LiteConfig
 
 KNOBS = (
     "depth",
@@ -45,6 +52,64 @@ def effects(trials: list[Trial]) -> tuple[float, list[tuple[Trial, float]], dict
     return slope, list(zip(trials, residuals)), groups
 
 
+class Change(NamedTuple):
+    """`of` a network: how many times it has been made; `made`: what makes it, None where it can't be."""
+
+    of: Callable[[LiteConfig], float]
+    made: Callable[[LiteConfig], dict | None]
+
+
+def choice(knob: str, value, instead) -> Change:
+    return Change(
+        lambda c: float(getattr(c, knob) == value), lambda c: {knob: value} if getattr(c, knob) == instead else None
+    )
+
+
+CHANGES = {
+    "depth twice": Change(lambda c: np.log2(c.depth) * (not c.shared), lambda c: doubled(c, "depth", not c.shared)),
+    "depth twice, one block shared": Change(
+        lambda c: np.log2(c.depth) * c.shared, lambda c: doubled(c, "depth", c.shared)
+    ),
+    "final_dim, ff_channel twice": Change(
+        lambda c: np.log2(c.final_dim),
+        lambda c: {"final_dim": 2 * c.final_dim, "ff_channel": 2 * c.ff_channel},
+    ),
+    "mult twice": Change(lambda c: np.log2(c.mult), lambda c: doubled(c, "mult")),
+    "ff_channel twice": Change(lambda c: np.log2(c.ff_channel / c.final_dim), lambda c: doubled(c, "ff_channel")),
+    "level 2 for 1": choice("level", 2, 1),
+    "level 3 for 1": choice("level", 3, 1),
+    "bilinear for nearest": choice("upsampling", "bilinear", "nearest"),
+    "deconv for nearest": choice("upsampling", "deconv", "nearest"),
+    "stride (1, 1) for (2, 2)": choice("stride", (1, 1), (2, 2)),
+    "stride (2, 1) for (2, 2)": choice("stride", (2, 1), (2, 2)),
+    "stride (1, 2) for (2, 2)": choice("stride", (1, 2), (2, 2)),
+    "separable for strided stem": choice("initial_conv", "separable", "strided"),
+    "single for strided stem": choice("initial_conv", "single", "strided"),
+    "only needed biases": choice("bias", "needed", "all"),
+    "silu for gelu": choice("activation", "silu", "gelu"),
+}  # a shared block for blocks of their own is the difference of the first two, times the logarithm of the depth
+
+
+def doubled(config: LiteConfig, knob: str, can: bool = True) -> dict | None:
+    return {knob: 2 * getattr(config, knob)} if can else None
+
+
+def changes(trials: list[Trial]) -> list[tuple[str, float, float, float]]:
+    """Of each change, the others staying: log of errors, its standard error, and log2 of parameters."""
+    x = np.array([[1.0, *(change.of(trial.config) for change in CHANGES.values())] for trial in trials])
+    error = np.log([1 - trial.accuracy_validation for trial in trials])
+    effect, residual, *_ = np.linalg.lstsq(x, error, rcond=None)
+    deviation = np.sqrt(np.diag(np.linalg.inv(x.T @ x)) * residual[0] / (len(x) - x.shape[1]))
+    cost = []
+    for change in CHANGES.values():
+        pairs = [(t.config, change.made(t.config)) for t in trials]
+        ratios = [
+            LiteConfig(**c.model_dump() | made).parameters() / c.parameters() for c, made in pairs if made is not None
+        ]
+        cost.append(np.mean(np.log2(ratios)))
+    return list(zip(CHANGES, effect[1:], deviation[1:], cost))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=["mnist", "fashion-mnist"])
@@ -60,6 +125,12 @@ def main() -> None:
         if len(values) > 2
     ]
     print_table("errors at equal parameters", ["knob", "choice", "networks", "error", "+-"], rows)
+    rows = [
+        [name, f"{np.expm1(effect):+.0%}", f"{deviation:.0%}", f"{np.exp2(cost) - 1:+.0%}"]
+        + [f"{np.expm1(effect / cost):+.0%}" if cost > 0.2 else ""]
+        for name, effect, deviation, cost in changes(trials)
+    ]
+    print_table("all knobs at once", ["change", "error", "+-", "parameters", "error a doubling"], rows)
     best = sorted(ranked, key=lambda pair: pair[1])[:10]
     rows = [
         [t.config.name, f"{t.parameters:,}", f"{t.accuracy_validation:.2%}", f"{np.expm1(r):+.0%}"] for t, r in best

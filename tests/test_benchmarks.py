@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -282,3 +283,27 @@ def test_recipes(scripts, tmp_path, monkeypatch):
     assert (course.plain(2)[0].recipe["epochs"], course.plain(2)[1]) == (10, False)
     # images of 8 pixels have no reduced size: three forward passes of 512 images an epoch
     assert course.work(trial) == 3 * 512 * multiply_accumulates(CONFIG, 8, 8) * trial.recipe["epochs"]
+
+
+def test_knob_effects_find_what_was_put_in(scripts):
+    import knob_effects
+
+    law = dict(zip(knob_effects.CHANGES, (-0.3, -0.1, -0.5, -0.2, -0.1, -0.2, -0.4, -0.3, -0.6, 0.1, 0.2, 0.3, 0, 0.1)))
+
+    def ruled(trial: Trial) -> Trial:
+        error = 0.2 * math.exp(
+            sum(law.get(n, 0) * change.of(trial.config) for n, change in knob_effects.CHANGES.items())
+        )
+        return trial.model_copy(update={"accuracy_validation": 1 - error})
+
+    trials = [ruled(r) for r in read(ROOT / "results" / "curves-mnist.jsonl") if r.state == "complete"]
+    found = {name: (effect, deviation, cost) for name, effect, deviation, cost in knob_effects.changes(trials)}
+    for name, (effect, deviation, _) in found.items():
+        assert effect == pytest.approx(law.get(name, 0), abs=1e-6) and deviation < 1e-6
+    costs = {name: cost for name, (_, _, cost) in found.items()}
+    assert {name for name, cost in costs.items() if cost == 0} == {
+        n for n in costs if n[:4] in ("bili", "stri", "silu")
+    }
+    own = [t.config for t in trials if not t.config.shared]
+    twice = [c.model_copy(update={"depth": 2 * c.depth}).parameters() / c.parameters() for c in own]
+    assert costs["depth twice"] == pytest.approx(sum(map(math.log2, twice)) / len(twice))
