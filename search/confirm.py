@@ -199,14 +199,14 @@ def confirm(
         data,
         target,
         seeds,
-        planned or [len(seeds)],
-        attempt or 1,
-        data_dir,
-        device,
-        on_epoch,
-        checkpoint,
-        say,
-        known,
+        planned=planned or [len(seeds)],
+        attempt=attempt or 1,
+        data_dir=data_dir,
+        device=device,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+        say=say,
+        known=known,
     )
     record = Confirmation.of(
         **ran.fields,
@@ -258,14 +258,15 @@ def retrain(
     data: Split,
     target: float,
     seeds: Sequence[int],
+    *,
     planned: Sequence[int],
-    attempt: int,
-    data_dir: Path | None,
-    device: str,
-    on_epoch: Callable[[int, list[Epoch]], bool | None] | None,
-    checkpoint: Path | None,
-    say: Callable[[str], None],
-    known: Mapping[int, Trained],
+    attempt: int = 1,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
+    checkpoint: Path | None = None,
+    say: Callable[[str], None] = print,
+    known: Mapping[int, Trained] | None = None,
     test_digest: str | None = None,
 ) -> Retrained:
     """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
@@ -275,7 +276,7 @@ def retrain(
     images or not the one of `test_digest`, before anything is trained, and where the training breaks (a full disk, no
     memory).
     """
-    start = time.monotonic()
+    start, known = time.monotonic(), known or {}
     datasets.check_test(data.name)
     check_fit(config, data)
     trained: list[Trained] = []
