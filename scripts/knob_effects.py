@@ -78,11 +78,11 @@ CHANGES = {
     "ff_channel twice": Change(lambda c: np.log2(c.ff_channel / c.final_dim), lambda c: doubled(c, "ff_channel")),
     "level 2 for 1": choice("level", 2, 1),
     "level 3 for 1": choice("level", 3, 1),
-    "bilinear for nearest": choice("upsampling", "bilinear", "nearest"),
-    "deconv for nearest": choice("upsampling", "deconv", "nearest"),
-    "stride (1, 1) for (2, 2)": choice("stride", (1, 1), (2, 2)),
-    "stride (2, 1) for (2, 2)": choice("stride", (2, 1), (2, 2)),
-    "stride (1, 2) for (2, 2)": choice("stride", (1, 2), (2, 2)),
+    "nearest for bilinear": choice("upsampling", "nearest", "bilinear"),
+    "deconv for bilinear": choice("upsampling", "deconv", "bilinear"),
+    "stride (1, 1) for (2, 1)": choice("stride", (1, 1), (2, 1)),
+    "stride (1, 2) for (2, 1)": choice("stride", (1, 2), (2, 1)),
+    "stride (2, 2) for (2, 1)": choice("stride", (2, 2), (2, 1)),
     "separable for strided stem": choice("initial_conv", "separable", "strided"),
     "single for strided stem": choice("initial_conv", "single", "strided"),
     "only needed biases": choice("bias", "needed", "all"),
@@ -125,12 +125,14 @@ def main() -> None:
         if len(values) > 2
     ]
     print_table("errors at equal parameters", ["knob", "choice", "networks", "error", "+-"], rows)
-    rows = [
-        [name, f"{np.expm1(effect):+.0%}", f"{deviation:.0%}", f"{np.exp2(cost) - 1:+.0%}"]
-        + [f"{np.expm1(effect / cost):+.0%}" if cost > 0.2 else ""]
-        for name, effect, deviation, cost in changes(trials)
-    ]
-    print_table("all knobs at once", ["change", "error", "+-", "parameters", "error a doubling"], rows)
+    rows = []
+    for name, effect, deviation, cost in changes(trials):
+        per, low, high = ((effect + by * deviation) / max(cost, 1e-9) for by in (0, -2, 2))
+        bought = f"{np.expm1(per):+.0%} ({np.expm1(low):+.0%} to {np.expm1(high):+.0%})" if cost > 0.2 else ""
+        shares = f"{np.expm1(effect):+.0%}", f"{np.exp(effect) * deviation:.0%}", f"{np.exp2(cost) - 1:+.0%}"
+        rows.append([name, *shares, bought])
+    titles = ["change", "error", "+-", "parameters", "error for twice the parameters (2 standard errors)"]
+    print_table("all knobs at once", titles, rows)
     best = sorted(ranked, key=lambda pair: pair[1])[:10]
     rows = [
         [t.config.name, f"{t.parameters:,}", f"{t.accuracy_validation:.2%}", f"{np.expm1(r):+.0%}"] for t, r in best

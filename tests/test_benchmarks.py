@@ -302,7 +302,7 @@ def test_knob_effects_find_what_was_put_in(scripts):
         assert effect == pytest.approx(law.get(name, 0), abs=1e-6) and deviation < 1e-6
     costs = {name: cost for name, (_, _, cost) in found.items()}
     assert {name for name, cost in costs.items() if cost == 0} == {
-        n for n in costs if n[:4] in ("bili", "stri", "silu")
+        n for n in costs if n[:4] in ("near", "stri", "silu")
     }
     own = [t.config for t in trials if not t.config.shared]
     twice = [c.model_copy(update={"depth": 2 * c.depth}).parameters() / c.parameters() for c in own]
