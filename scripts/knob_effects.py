@@ -65,17 +65,16 @@ def choice(knob: str, value, instead) -> Change:
     )
 
 
+def twice(*knobs: str, of: Callable[[LiteConfig], float], where: Callable[[LiteConfig], bool] = lambda c: True):
+    return Change(of, lambda c: {knob: 2 * getattr(c, knob) for knob in knobs} if where(c) else None)
+
+
 CHANGES = {
-    "depth twice": Change(lambda c: np.log2(c.depth) * (not c.shared), lambda c: doubled(c, "depth", not c.shared)),
-    "depth twice, one block shared": Change(
-        lambda c: np.log2(c.depth) * c.shared, lambda c: doubled(c, "depth", c.shared)
-    ),
-    "final_dim, ff_channel twice": Change(
-        lambda c: np.log2(c.final_dim),
-        lambda c: {"final_dim": 2 * c.final_dim, "ff_channel": 2 * c.ff_channel},
-    ),
-    "mult twice": Change(lambda c: np.log2(c.mult), lambda c: doubled(c, "mult")),
-    "ff_channel twice": Change(lambda c: np.log2(c.ff_channel / c.final_dim), lambda c: doubled(c, "ff_channel")),
+    "depth twice": twice("depth", of=lambda c: np.log2(c.depth) * (not c.shared), where=lambda c: not c.shared),
+    "depth twice, one block shared": twice("depth", of=lambda c: np.log2(c.depth) * c.shared, where=lambda c: c.shared),
+    "final_dim, ff_channel twice": twice("final_dim", "ff_channel", of=lambda c: np.log2(c.final_dim)),
+    "mult twice": twice("mult", of=lambda c: np.log2(c.mult)),
+    "ff_channel twice": twice("ff_channel", of=lambda c: np.log2(c.ff_channel / c.final_dim)),
     "level 2 for 1": choice("level", 2, 1),
     "level 3 for 1": choice("level", 3, 1),
     "nearest for bilinear": choice("upsampling", "nearest", "bilinear"),
@@ -90,10 +89,6 @@ CHANGES = {
 }  # a shared block for blocks of their own is the difference of the first two, times the logarithm of the depth
 
 
-def doubled(config: LiteConfig, knob: str, can: bool = True) -> dict | None:
-    return {knob: 2 * getattr(config, knob)} if can else None
-
-
 def changes(trials: list[Trial]) -> list[tuple[str, float, float, float]]:
     """Of each change, the others staying: log of errors, its standard error, and log2 of parameters."""
     x = np.array([[1.0, *(change.of(trial.config) for change in CHANGES.values())] for trial in trials])
@@ -103,9 +98,7 @@ def changes(trials: list[Trial]) -> list[tuple[str, float, float, float]]:
     cost = []
     for change in CHANGES.values():
         pairs = [(t.config, change.made(t.config)) for t in trials]
-        ratios = [
-            LiteConfig(**c.model_dump() | made).parameters() / c.parameters() for c, made in pairs if made is not None
-        ]
+        ratios = [c.model_copy(update=made).parameters() / c.parameters() for c, made in pairs if made is not None]
         cost.append(np.mean(np.log2(ratios)))
     return list(zip(CHANGES, effect[1:], deviation[1:], cost))
 
@@ -127,8 +120,10 @@ def main() -> None:
     print_table("errors at equal parameters", ["knob", "choice", "networks", "error", "+-"], rows)
     rows = []
     for name, effect, deviation, cost in changes(trials):
-        per, low, high = ((effect + by * deviation) / max(cost, 1e-9) for by in (0, -2, 2))
-        bought = f"{np.expm1(per):+.0%} ({np.expm1(low):+.0%} to {np.expm1(high):+.0%})" if cost > 0.2 else ""
+        bought = ""
+        if cost > 0.2:  # below, there is no telling what a doubling would buy
+            per, low, high = (np.expm1((effect + by * deviation) / cost) for by in (0, -2, 2))
+            bought = f"{per:+.0%} ({low:+.0%} to {high:+.0%})"
         shares = f"{np.expm1(effect):+.0%}", f"{np.exp(effect) * deviation:.0%}", f"{np.exp2(cost) - 1:+.0%}"
         rows.append([name, *shares, bought])
     titles = ["change", "error", "+-", "parameters", "error for twice the parameters (2 standard errors)"]
