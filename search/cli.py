@@ -232,14 +232,13 @@ def train(
     import hashlib
 
     from . import datasets
-    from .confirm import confirm, verdict
+    from .confirm import confirm, counted, verdict
 
     network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     numbers = seeds_of(seeds)
-    count = f"{len(numbers)} seed" + "s" * (len(numbers) > 1)
-    typer.echo(f"{network.name}: {network.parameters():,} parameters, {count}, {plan.epochs} epochs")
+    typer.echo(f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {plan.epochs} epochs")
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)

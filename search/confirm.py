@@ -119,7 +119,7 @@ def confirm_smallest(
             break
         else:
             most = "up to " * (len(planned) > 1)
-            count = f"{most}{len(seeds)} fresh seed" + "s" * (len(seeds) > 1)
+            count = most + counted(len(seeds), "fresh seed")
             say(f"confirming {config.name}, {config.parameters():,} parameters: {count}, all training data")
             before += 1
             name = checkpoint_name(config, recipe, list(seeds), data.digest)
@@ -340,15 +340,20 @@ def retrain(
     return Retrained(fields, trained, checkpoints)
 
 
+def counted(count: int, what: str = "seed") -> str:
+    """1 seed, 3 seeds, 3 fresh seeds."""
+    return f"{count} {what}" + "s" * (count != 1)
+
+
 def verdict(record: Confirmation) -> str:
     """A confirmation in one line."""
     if record.mean is None:
         return f"confirmation failed: {record.reason}"
     parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
-    if record.interval is not None:
-        low, high = max(0.0, record.interval[0]), min(1.0, record.interval[1])
+    if record.clipped is not None:
+        low, high = record.clipped
         parts[-1] += f" (95 % interval {low:.2%} to {high:.2%})"
-    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {record.n} seed" + "s" * (record.n > 1))
+    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}")
     parts.append(
         f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")
     )

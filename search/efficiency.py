@@ -43,7 +43,11 @@ def _efficiency(records: Iterable[Record]) -> list[Row]:
         groups.setdefault((names[run.dataset.population], round(run.target, 9)), []).append(run)
     rows = []
     for row in PUBLISHED:
-        variants = [key for key in sorted(groups) if key[1] == row.target and base_label(key[0]) == row.label]
+        variants = [
+            key
+            for key in sorted(groups)
+            if key[1] == row.target and base_label(label(groups[key][0].dataset)) == row.label
+        ]
         for key in variants or [(row.label, row.target)]:
             rows += _threshold(key, groups.pop(key, []), row)
     for key in sorted(groups):
@@ -137,9 +141,7 @@ def smallest(tried: Sequence[Confirmation]) -> Confirmation:
 
 
 def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
-    low, high = run.interval or (None, None)
-    if run.interval:  # no accuracy is outside of these
-        low, high = max(0.0, low), min(1.0, high)
+    low, high = run.clipped or (None, None)
     # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
     attempt = max(run.attempt or 1, len({other.training for other in tried if other.created <= run.created}))
     sure = confidence(run.accuracies, run.target, run.looks, attempt, run.dataset.test_count)

@@ -86,7 +86,7 @@ def label(dataset: Data) -> str:
 
 def base_label(name: str) -> str | None:
     """The official data set a label is a variant of; None for a folder."""
-    return None if "(folder" in name else name.removesuffix(" (JPEG copy)")
+    return None if name.endswith("(folder)") else name.removesuffix(" (JPEG copy)")
 
 
 class Point(Model):
@@ -177,6 +177,11 @@ class _Tested(_Run):
             finished = fields.get("state") == "complete" and statistics["n"] > 0
             confirmed = finished and statistics["mean"] >= fields["target"]
         return cls(accuracies=list(accuracies), confirmed=confirmed, **statistics, **fields)
+
+    @property
+    def clipped(self) -> tuple[float, float] | None:
+        """The interval without what no accuracy can be."""
+        return self.interval and (max(0.0, self.interval[0]), min(1.0, self.interval[1]))
 
     @model_validator(mode="after")
     def _statistics(self) -> Self:

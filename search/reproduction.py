@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import datasets
 from .checkpoints import checkpoint_name
-from .confirm import quarterly, retrain
+from .confirm import counted, quarterly, retrain
 from .efficiency import winners
 from .errors import UserError
 from .journal import append
@@ -52,8 +52,8 @@ def reproduce(
             f"{original.dataset.digest[:12]}): name the original ones with --data, or their directory with --data-dir"
         )
     recipe, seeds = Recipe.model_validate(original.recipe), original.seeds
-    count = f"{len(seeds)} seed" + "s" * (len(seeds) > 1)
-    say(f"{row}: {original.config.name}, {original.parameters:,} parameters, {count}, {recipe.epochs} epochs")
+    size = f"{original.parameters:,} parameters"
+    say(f"{row}: {original.config.name}, {size}, {counted(len(seeds))}, {recipe.epochs} epochs")
     checkpoint = results / "studies" / f"reproduce-{checkpoint_name(original.config, recipe, seeds, data.digest)}"
     on_epoch = quarterly(recipe.epochs, say)
     ran = retrain(
