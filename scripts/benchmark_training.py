@@ -142,7 +142,7 @@ def training(contender: str, config: dict, state: dict[str, Tensor], images: Ten
         trainer = Step(stack, adamw, recipe, stack.flat.detach().clone())
         batch = SimpleNamespace(batch=lambda *_: x, labels=labels)  # what a step wants of `Images`
         every = torch.arange(len(labels), device=device)[None]
-        return forward, update, [stack.flat], lambda: trainer(batch, every, None, None, 1e-3, 0.01)
+        return forward, update, [stack.flat], lambda: trainer(batch, every, (None, None, None), 1e-3, 0.01)
     network = module(contender, config, state, device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
 

@@ -15,21 +15,32 @@ from search.journal import append, read, repair
 from search.protocol import VALIDATION
 from search.recipe import Recipe
 from search.records import Trial
-from search.training import Epoch, train
+from search.training import Epoch, evaluate, train
 from wavemix.config import LiteConfig
 
 
 class Course:
     """The trainings of the study `study` over one data set's training part, remembered in `results`/`study`.jsonl.
 
-    The test part is never read. A training that was cut off goes on from its checkpoint.
+    The test part is never read. A training that was cut off goes on from its checkpoint. With `images`, only so many
+    are trained on, and what was learned of them is judged on all others, once, after the last epoch.
     """
 
-    def __init__(self, study: str, data: str, target: float, data_dir: Path | None, results: Path, device: str = "cpu"):
+    def __init__(
+        self,
+        study: str,
+        data: str,
+        target: float,
+        data_dir: Path | None,
+        results: Path,
+        device: str = "cpu",
+        images: int | None = None,
+    ):
         self.study, self.target, self.path = study, target, results / f"{study}.jsonl"
-        self.device = device
+        self.device, self.few = device, images is not None
         split = datasets.load(data, "train", data_dir)
-        self.training, self.validation = split_validation(split, VALIDATION[data], 0)
+        others = len(split) - images if images else VALIDATION[data]
+        self.training, self.validation = split_validation(split, others, 0)
         repair(self.path)
 
     @property
@@ -64,11 +75,15 @@ class Course:
             recipe,
             self.training,
             seeds,
-            validation=self.validation,
+            validation=None if self.few else self.validation,
             on_epoch=on_epoch,
             checkpoint=checkpoint,
             device=self.device,
         )
+        if self.few:
+            states = [result.state for result in results]
+            for result, accuracy in zip(results, evaluate(config, states, self.training, self.validation)):
+                result.accuracy = result.curve[-1].accuracy = accuracy
         trial = trial_of(
             config,
             recipe,

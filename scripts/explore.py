@@ -40,6 +40,9 @@ def main() -> int:
     parser.add_argument("configurations", nargs="+", metavar="CONFIGURATION", help="JSON, or a file of it")
     parser.add_argument("--recipe", default="{}", help="JSON of what differs from the default recipe")
     parser.add_argument("--seeds", type=int, default=1, help="trained at once")
+    parser.add_argument(
+        "--images", type=int, help="train on so many only, judge on all others at the end: overfitting takes minutes"
+    )
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--name", help="of the study the records belong to; default: explored-DATA")
@@ -54,7 +57,7 @@ def main() -> int:
     checked(target)
     study = study_name(options.data, target, "", options.name or f"explored-{options.data}")
     device = device_of(options.device)
-    course = Course(study, options.data, target, options.data_dir, options.results, device)
+    course = Course(study, options.data, target, options.data_dir, options.results, device, options.images)
     recipe = recipe_of(options.recipe, options.data, course.training.images.shape[-1], options.epochs)
     for config in configs:
         check_fit(config, course.training)
@@ -65,12 +68,12 @@ def main() -> int:
             print(f"{title}: already recorded", flush=True)
 
         def on_epoch(epoch: int, latest: list[Epoch], title: str = title) -> None:
-            accuracy, loss = (
-                sum(values) / len(latest) for values in zip(*((e.accuracy, e.train_loss) for e in latest))
-            )
-            print(f"{title}, epoch {epoch}: loss {loss:.4f}, {accuracy:.2%}, {latest[0].seconds:.0f} s", flush=True)
+            loss = sum(e.train_loss for e in latest) / len(latest)
+            reached = "" if options.images else f"{sum(e.accuracy for e in latest) / len(latest):.2%}, "
+            print(f"{title}, epoch {epoch}: loss {loss:.4f}, {reached}{latest[0].seconds:.0f} s", flush=True)
 
-        course.run(config, recipe, seeds, on_epoch=on_epoch)
+        trial = course.run(config, recipe, seeds, on_epoch=on_epoch)
+        print(f"{title}: {trial.accuracy_validation:.2%}", flush=True)
     return 0
 
 

@@ -39,6 +39,9 @@ class Recipe(BaseModel):
     cutout: int = Field(
         0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, unreduced pixels"
     )
+    mixup: float = Field(
+        0.0, ge=0, le=0.5, description="largest share of another image and its label, uniform up to it"
+    )
     flip: bool = Field(False, description="mirror left to right, alternating between epochs")
 
 

@@ -153,15 +153,15 @@ def train(
     for epoch in range(done, recipe.epochs):
         if config.dropout:
             torch.manual_seed(seeds[0] * 100003 + epoch)  # masks are drawn for all members at once
-        order, move, hole = [], [], []
+        order, move, hole, share = [], [], [], []
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed * 100003 + epoch)
             order.append(torch.randperm(len(data.labels), generator=generator)[: steps * batch])
             move.append(moves(recipe, order[-1], epoch, seed, generator))
             hole.append(torch.rand(len(order[-1]), 2, generator=generator) if recipe.cutout else None)
-        order = torch.stack(order).to(device)
-        move = None if move[0] is None else torch.stack(move).to(device)
-        hole = torch.stack(hole).to(device) if recipe.cutout else None
+            share.append(torch.rand(len(order[-1]), generator=generator) * recipe.mixup if recipe.mixup else None)
+        drawn = order, move, hole, share
+        order, *drawn = (None if part[0] is None else torch.stack(part).to(device) for part in drawn)
         source = small if epoch < round(recipe.progressive * recipe.epochs) else images
         step.losses.zero_()
         for number in range(steps):
@@ -171,8 +171,7 @@ def train(
             step(
                 source,
                 order[:, at],
-                None if move is None else move[:, at],
-                None if hole is None else hole[:, at],
+                [None if part is None else part[:, at] for part in drawn],
                 recipe.lr * schedule(age / total, recipe.warmup, recipe.anneal),
                 max(1 / horizon, 1 / (1 + 0.1 * age)),
             )

@@ -10,7 +10,7 @@ from search.errors import UserError
 from search.images import Images, affine
 from search.optimizer import Optimizer, orthogonal
 from search.recipe import Recipe, default_recipe
-from search.step import cut
+from search.step import cut, mixed
 from search.training import RECALIBRATION, evaluate, moves, recalibrate, reduced, schedule, train
 from wavemix import LiteConfig, WaveMixLite, kernels
 from wavemix.kernels import LANES
@@ -247,9 +247,23 @@ def test_cutout():
     assert holed[-1].train_loss > plain[-1].train_loss
 
 
+def test_mixup():
+    x, share = torch.randn(2, 2, 3, 8, 8, LANES), torch.zeros(2, 2 * LANES)
+    share[1, 3] = 0.25
+    y, (at, other) = mixed(x, share), ((1, 0, ..., 3), (1, 1, ..., LANES - 4))  # the fourth and the last but three
+    torch.testing.assert_close(y[at], 0.75 * x[at] + 0.25 * x[other])
+    y[at] = x[at]
+    torch.testing.assert_close(y, x)
+    none, little, much = (
+        train(CONFIG, RECIPE.model_copy(update={"epochs": 2, "mixup": most}), DATA, [0])[0].curve[-1].train_loss
+        for most in (0, 1e-6, 0.5)
+    )
+    assert little == pytest.approx(none, abs=1e-3) and much > none + 0.05
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_learns_what_a_processor_learns(tmp_path):
-    recipe = RECIPE.model_copy(update={"epochs": 12, "shift": 0.5, "cutout": 2, "progressive": 0.25})
+    recipe = RECIPE.model_copy(update={"epochs": 12, "shift": 0.5, "cutout": 2, "mixup": 0.1, "progressive": 0.25})
     data, held_out = doubled(DATA), doubled(HELD_OUT)
     for config in (CONFIG, CONFIG.model_copy(update={"upsampling": "deconv"})):  # halved blocks, modules
         for trained in train(config, recipe, data, [0, 1], validation=held_out, device="cuda"):
