@@ -156,8 +156,8 @@ def verdict(runs: Sequence[Trial | Confirmation]) -> tuple[str, str]:
     confirmations = [r for r in runs if isinstance(r, Confirmation)]
     best = _tested(confirmations)
     if best is not None:
-        low, high = map(_percent, best.interval or (0, 0))
-        interval = f", 95 % interval {low} to {high}" if best.interval else ""
+        low, high = map(_percent, best.clipped or (0, 0))
+        interval = f", 95 % interval {low} to {high}" if best.clipped else ""
         said = (
             f"{best.parameters:,} parameters, {_percent(best.mean)} on the test set (mean of {_counted(best.n, 'seed')}"
             f"{interval}), target {_target(best)}."
@@ -266,8 +266,8 @@ def _confirmations(confirmations: Sequence[Confirmation]) -> str:
             "Family": r.family,
             "Parameters": r.parameters,
             "Accuracy": r.mean,
-            "95 % low": r.interval and r.interval[0],
-            "95 % high": r.interval and r.interval[1],
+            "95 % low": r.clipped and r.clipped[0],
+            "95 % high": r.clipped and r.clipped[1],
             "Min": r.min,
             "Max": r.max,
             "Seeds": r.n,

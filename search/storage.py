@@ -5,6 +5,7 @@ transaction begins with the write lock. A storage that goes away for a while is 
 """
 
 import functools
+import logging
 import sqlite3
 import time
 import warnings
@@ -129,6 +130,8 @@ def connect(url: str, create: bool = True) -> Patient:
     Raises UserError, with passwords masked, where it can't be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # what goes wrong comes as an exception, too; Ctrl-C amid a query would be followed by a traceback of a cursor
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     try:
         if not create and (file := sqlite_file(url)) and not file.is_file():
             raise FileNotFoundError(f"there is no file {file}")

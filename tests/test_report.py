@@ -91,6 +91,7 @@ def test_report_says_what_a_reader_asks():
     best = confirmation([0.991, 0.9905, 0.992])
     assert f"Confirmed: {best.parameters:,} parameters, 99.12 % on the test set (mean of 3 seeds" in said
     assert f"95 % interval {100 * best.interval[0]:.2f} % to {100 * best.interval[1]:.2f} %" in said
+    assert "95 % interval 0.00 % to 100.00 %)" in Page(report.page([confirmation([0.5, 1.0])])).text, "no accuracy"
     assert "Upstream publishes 3,566." in said and "The test set was used for 2 attempts." in said
     assert "The smallest network of the extended family that reaches 99 % in MNIST." in said
     for fact in (DATA.digest, "official", ENVIRONMENT.device, ENVIRONMENT.git_commit, ENVIRONMENT.command):

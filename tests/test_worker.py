@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -271,6 +272,18 @@ def test_heartbeat_outlives_errors_and_ends_with_its_trial(monkeypatch):
     with heartbeat.Heartbeat(Storage(), 7):
         time.sleep(0.3)
     assert len(beats) == 4 and {b[:2] for b in beats} == {(7, "beat")}
+
+
+def test_ctrl_c_amid_a_query_logs_no_traceback(tmp_path, caplog):
+    opened = connect(f"sqlite:///{tmp_path}/study.db")
+
+    class Busy:
+        def close(self):
+            raise sqlite3.ProgrammingError("Recursive use of cursors not allowed.")
+
+    with opened.once._backend.engine.connect() as connection:
+        connection._safe_close_cursor(Busy())  # what SQLAlchemy does then
+    assert not caplog.records
 
 
 def test_storage_is_waited_for_and_then_given_up(monkeypatch):
