@@ -101,8 +101,8 @@ def _gram(t: Tensor, up: str) -> Tensor:
     if up == "nearest":
         return 4 * t
     for axis in (3, 4):
-        size = t.shape[axis]
-        place = torch.arange(size, device=t.device)
-        before, after = t.index_select(axis, (place - 1).clamp(0)), t.index_select(axis, (place + 1).clamp(max=size - 1))
+        last = t.shape[axis] - 1
+        place = torch.arange(last + 1, device=t.device)
+        before, after = (t.index_select(axis, (place + by).clamp(0, last)) for by in (-1, 1))
         t = 1.25 * t + 0.375 * (before + after)
     return t
