@@ -39,7 +39,7 @@ class Course:
         self.study, self.target, self.path = study, target, results / f"{study}.jsonl"
         self.device, self.few = device, images is not None
         split = datasets.load(data, "train", data_dir)
-        others = len(split) - images if images else VALIDATION[data]
+        others = VALIDATION[data] if images is None else len(split) - images
         self.training, self.validation = split_validation(split, others, 0)
         repair(self.path)
 

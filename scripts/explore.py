@@ -5,7 +5,9 @@
 
 Each one is a `Trial` of the study `explored-DATASET`, or of the one named; `wavemix confirm --name` tests the smallest
 of a study that reached its target. One that the records hold is not repeated, and one that was cut off goes on from
-its checkpoint. `wavemix search` starts warm from these records. The test part is never read.
+its checkpoint. `wavemix search` starts warm from these records. The test part is never read. With --images, few are
+trained on and all others judge, once, after the last epoch: what a recipe does against overfitting shows in minutes.
+Such records belong into a folder of their own (--results), because these accuracies compare with each other alone.
 """
 
 import argparse
@@ -40,9 +42,7 @@ def main() -> int:
     parser.add_argument("configurations", nargs="+", metavar="CONFIGURATION", help="JSON, or a file of it")
     parser.add_argument("--recipe", default="{}", help="JSON of what differs from the default recipe")
     parser.add_argument("--seeds", type=int, default=1, help="trained at once")
-    parser.add_argument(
-        "--images", type=int, help="train on so many only, judge on all others at the end: overfitting takes minutes"
-    )
+    parser.add_argument("--images", type=int, help="train on so many only, judge on all others after the last epoch")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--name", help="of the study the records belong to; default: explored-DATA")
@@ -69,7 +69,7 @@ def main() -> int:
 
         def on_epoch(epoch: int, latest: list[Epoch], title: str = title) -> None:
             loss = sum(e.train_loss for e in latest) / len(latest)
-            reached = "" if options.images else f"{sum(e.accuracy for e in latest) / len(latest):.2%}, "
+            reached = "" if latest[0].accuracy is None else f"{sum(e.accuracy for e in latest) / len(latest):.2%}, "
             print(f"{title}, epoch {epoch}: loss {loss:.4f}, {reached}{latest[0].seconds:.0f} s", flush=True)
 
         trial = course.run(config, recipe, seeds, on_epoch=on_epoch)

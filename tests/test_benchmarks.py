@@ -123,6 +123,11 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and "already recorded" in again.stdout
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
+    few = [*command[:-1], str(tmp_path / "few"), "--images", "640"]
+    assert subprocess.run(few, capture_output=True).returncode == 0
+    (trial,) = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
+    assert (trial.dataset.train_count, trial.dataset.validation_count) == (640, 59_360)
+    assert trial.curves[0][-1].accuracy == trial.accuracy_validation is not None
     bad = [
         ([network, network.replace("[2, 1]", "[2, 2]")], "the configuration does not fit Fashion-MNIST: level 1 needs"),
         ([network, "--recipe", "{"], "--recipe is JSON such as"),
