@@ -54,7 +54,8 @@ def search(
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
     max_parameters: Annotated[
-        int | None, typer.Option(min=1, help="Count to beat; default: the published one.")
+        int | None,
+        typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
     ] = None,
     recipe: RecipeText = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,

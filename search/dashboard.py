@@ -60,7 +60,7 @@ def server(url: str, name: str | None, host: str, port: int) -> tuple[WSGIServer
     try:
         from optuna_dashboard._app import create_app  # what `optuna_dashboard.wsgi` calls, for a storage object
     except ImportError as error:
-        raise UserError("the dashboard is not installed: pip install 'wavemix-search[dashboard]'") from error
+        raise UserError("the dashboard is not installed: pip install '.[dashboard]'") from error
     file = url.removeprefix("sqlite:///")
     if file != url and not Path(file).is_file():  # SQLite would make an empty one
         raise UserError(f"no file {file}: the storage holds no study yet")
