@@ -327,7 +327,7 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
     if not options.output:
         return
     for what, values in (("below the published count", below), ("within 5 % of the optimum", near)):
-        found = {name: min(median(v), options.budget) for name, v in values.items()}
+        found = {name: min(median(v), options.budget, CONTENDERS[name].most) for name, v in values.items()}
         record(
             options.output,
             name=f"search to {what}, {label} {100 * target:g} % after six epochs",

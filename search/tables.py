@@ -137,11 +137,11 @@ def measurements(records: Iterable[Record]) -> pd.DataFrame:
     """The latest of every measurement of every network on every machine, a line a peer; the ratio is ours / peer's."""
     found = _latest(
         (r for r in records if isinstance(r, Benchmark)),
-        lambda r: (r.name, r.unit, r.machine, _parameters(r) or 0),
+        lambda r: (_title(r), r.unit, r.machine, _parameters(r) or 0),
     )
     rows = [
         {
-            "Measurement": r.name,
+            "Measurement": _title(r),
             "Parameters": _parameters(r),
             "Unit": r.unit,
             "Better": r.better,
@@ -170,6 +170,12 @@ MEASUREMENTS = (
     "Repetitions",
     "Machine",
 )
+
+
+def _title(measurement: Benchmark) -> str:
+    """Its name, and the seed where it is a run of one: another seed's is another measurement."""
+    seed = measurement.details.get("seed")
+    return measurement.name if seed is None else f"{measurement.name}, seed {seed}"
 
 
 def _parameters(measurement: Benchmark) -> int | None:

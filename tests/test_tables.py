@@ -219,6 +219,8 @@ def test_measurements_have_a_line_a_peer():
     assert [(row["Peer"], row["Ratio"]) for row in rows(measurements([record]))] == [("a", 4.0), ("b", 2.0)]
     networks = [record.model_copy(update={"details": {"parameters": size}}) for size in (9, 10, 9, "odd")]
     assert [row["Parameters"] for row in rows(measurements(networks))] == [None, None, 9, 9, 10, 10]
+    seeds = [record.model_copy(update={"details": {"seed": seed}, "peers": {"a": 1.0}}) for seed in (0, 1, 0)]
+    assert [row["Measurement"] for row in rows(measurements(seeds))] == ["haar, seed 0", "haar, seed 1"]
 
 
 # ---------------------------------------------------------------------------------------------- files and checking
