@@ -291,6 +291,9 @@ def retrain(
         raise UserError(
             f"the test images of {data.label} are {one} (channels, height, width), those to train on {other}"
         )
+    # before the training, so that whatever its measurement lacks does not show after hours
+    network = WaveMixLite(config)
+    costs = cost(network, tuple(data.images.shape[1:]), device=device)
     for first, last in pairwise([0, *planned]):
         fresh = [seed for seed in seeds[first:last] if seed not in known]
         path = None
@@ -320,7 +323,6 @@ def retrain(
         if decided is not None:
             break
         say(f"  after {last} seeds: mean {sum(accuracies) / last:.2%}, not decided yet")
-    network = WaveMixLite(config)
     fields = {
         "accuracies": accuracies,
         "config": config,
@@ -334,7 +336,7 @@ def retrain(
         "reason": stopped,
         "wall_seconds": time.monotonic() - start,
         "device_seconds": seconds,
-        "cost": cost(network, tuple(data.images.shape[1:]), device=device),
+        "cost": costs,
         "environment": environment(device),
     }
     return Retrained(fields, trained, checkpoints)
