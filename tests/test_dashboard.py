@@ -78,7 +78,7 @@ def test_what_is_wrong_is_said_in_one_line(results, monkeypatch):
     finally:
         bound.server_close()
     monkeypatch.setitem(sys.modules, "optuna_dashboard._app", None)
-    with pytest.raises(UserError, match=r"pip install 'wavemix-search\[dashboard\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[dashboard\]'"):
         server(url, name, "127.0.0.1", 0)
 
 
