@@ -21,8 +21,12 @@ ABANDONED = 3600.0  # seconds after which a half-written checkpoint is nobody's 
 
 
 def checkpoint_name(config: LiteConfig, recipe: Recipe, seeds: list[int], digest: str) -> str:
-    """The file name of the checkpoint of a training: of this configuration, recipe, seeds and data (their digest)."""
-    identity = [config.model_dump(mode="json"), recipe.model_dump(mode="json"), seeds, digest]
+    """The file name of the checkpoint of a training: of this configuration, recipe, seeds and data (their digest).
+
+    Knobs at their defaults are left out, so that a later version with more of them finds it.
+    """
+    knobs = [part.model_dump(mode="json", exclude_defaults=True) for part in (config, recipe)]
+    identity = [*knobs, seeds, digest]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{config.name}-{key[:16]}.checkpoint"
 

@@ -1,6 +1,5 @@
 """The command `wavemix`."""
 
-import json
 import signal
 import sys
 from contextlib import ExitStack
@@ -230,9 +229,8 @@ def train(
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
     checked(target)
     study = study_name(data, target, "extended", name)
-    import hashlib
-
     from . import datasets
+    from .checkpoints import checkpoint_name
     from .confirm import confirm, counted, verdict
 
     network = network_of(config, "--config")
@@ -245,7 +243,7 @@ def train(
         loss = sum(e.train_loss for e in latest) / len(latest)
         typer.echo(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
 
-    identity = json.dumps([network.model_dump(mode="json"), plan.model_dump(mode="json"), numbers, split.digest])
+    checkpoint = results / "studies" / f"train-{checkpoint_name(network, plan, numbers, split.digest)}"
     with resumable():
         record = confirm(
             network,
@@ -259,7 +257,7 @@ def train(
             data_dir=data_dir,
             device=device,
             on_epoch=on_epoch,
-            checkpoint=results / "studies" / f"train-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.checkpoint",
+            checkpoint=checkpoint,
         )
     typer.echo(verdict(record))
 

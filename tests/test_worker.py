@@ -22,7 +22,7 @@ from test_study import Training, engine
 from typer.testing import CliRunner
 
 from search import cli, datasets, heartbeat, storage
-from search.checkpoints import Checkpoints
+from search.checkpoints import Checkpoints, checkpoint_name
 from search.environment import code
 from search.errors import UserError
 from search.journal import read
@@ -30,6 +30,7 @@ from search.recipe import Recipe
 from search.storage import connect
 from search.study import Search
 from search.worker import Study
+from wavemix.config import LiteConfig
 
 QUICK = (
     "import sys; from search import cli, heartbeat, study, training\n"
@@ -327,6 +328,23 @@ def test_database_that_is_killed_and_started_again_loses_nothing(tmp_path, monke
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def test_a_later_version_with_more_knobs_finds_a_checkpoint():
+    class Later(Recipe):
+        knob: float = 0.0
+
+    config, recipe = LiteConfig(depth=2), Recipe(epochs=3)
+    name = checkpoint_name(config, recipe, [0], "digest")
+    assert checkpoint_name(config, Later(epochs=3), [0], "digest") == name
+    others = [
+        (config, Later(epochs=3, knob=1.0), [0], "digest"),
+        (config, Recipe(epochs=4), [0], "digest"),
+        (LiteConfig(depth=3), recipe, [0], "digest"),
+        (config, recipe, [1], "digest"),
+        (config, recipe, [0], "another"),
+    ]
+    assert len({name, *(checkpoint_name(*other) for other in others)}) == 6
 
 
 def test_checkpoints_travel_by_url(tmp_path):
