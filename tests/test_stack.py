@@ -149,7 +149,8 @@ def test_gradients_with_given_statistics(upsampling, monkeypatch):
         stack(images, given=statistics)[0].square().sum().backward()
         found.append(stack.flat.grad)
         monkeypatch.setattr(kernels, "library", lambda: None)
-    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+    largest = found[0].abs().max()  # of sums over all places: what cancels is as wrong as what does not
+    torch.testing.assert_close(*(gradient / largest for gradient in found), atol=3e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("upsampling", ["bilinear", "deconv"])
