@@ -231,7 +231,8 @@ def train(
     study = study_name(data, target, "extended", name)
     from . import datasets
     from .checkpoints import checkpoint_name
-    from .confirm import confirm, counted, verdict
+    from .confirm import confirm, verdict
+    from .records import counted
 
     network = network_of(config, "--config")
     split = datasets.load(data, "train", data_dir)

@@ -29,7 +29,7 @@ from .errors import UserError
 from .journal import append, read, repair
 from .protocol import margin
 from .recipe import Recipe
-from .records import Confirmation, Record, Trial, tested
+from .records import Confirmation, Record, Trial, counted, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train
@@ -340,11 +340,6 @@ def retrain(
         "environment": environment(device),
     }
     return Retrained(fields, trained, checkpoints)
-
-
-def counted(count: int, what: str = "seed") -> str:
-    """1 seed, 3 seeds, 3 fresh seeds."""
-    return f"{count} {what}" + "s" * (count != 1)
 
 
 def verdict(record: Confirmation) -> str:

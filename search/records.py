@@ -89,6 +89,11 @@ def base_label(name: str) -> str | None:
     return None if name.endswith("(folder)") else name.removesuffix(" (JPEG copy)")
 
 
+def counted(count: int, noun: str = "seed") -> str:
+    """1 seed, 3 seeds, 3 fresh seeds."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 class Point(Model):
     """One epoch of one seed's curve."""
 

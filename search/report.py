@@ -20,7 +20,7 @@ from .efficiency import parameter_efficiency, smallest
 from .errors import UserError
 from .journal import read_all
 from .plots import plain
-from .records import Confirmation, Record, Trial, label
+from .records import Confirmation, Record, Trial, counted, label
 from .whole import write_whole
 
 NAME = "report.html"
@@ -159,7 +159,7 @@ def verdict(runs: Sequence[Trial | Confirmation]) -> tuple[str, str]:
         low, high = map(_percent, best.clipped or (0, 0))
         interval = f", 95 % interval {low} to {high}" if best.clipped else ""
         said = (
-            f"{best.parameters:,} parameters, {_percent(best.mean)} on the test set (mean of {_counted(best.n, 'seed')}"
+            f"{best.parameters:,} parameters, {_percent(best.mean)} on the test set (mean of {counted(best.n)}"
             f"{interval}), target {_target(best)}."
         )
         tried = f" The test set was used for {len(confirmations)} attempts." if len(confirmations) > 1 else ""
@@ -245,7 +245,7 @@ def _facts(runs: Sequence[Trial | Confirmation]) -> str:
         "Trials": ", ".join([f"{len(trials):,} in all", *(f"{n:,} {state}" for state, n in states.items() if n)]),
         "Training time": f"{seconds:,.0f} s on the device, all runs" if seconds < 7200 else f"{seconds / 3600:,.1f} h",
         "Recorded": f"{min(times):%Y-%m-%d %H:%M} to {max(times):%Y-%m-%d %H:%M} UTC",
-        "Machine": all_of(f"{r.environment.device}, {_counted(r.environment.cores, 'core')}" for r in runs),
+        "Machine": all_of(f"{r.environment.device}, {counted(r.environment.cores, 'core')}" for r in runs),
         "Software": all_of(
             f"Python {r.environment.python}, torch {r.environment.torch}, optuna {r.environment.optuna}" for r in runs
         ),
@@ -324,10 +324,6 @@ def _percent(value: float) -> str:
 
 def _target(run: Trial | Confirmation) -> str:
     return f"{100 * run.target:g} %"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 # --------------------------------------------------------------------------------------------------------- HTML

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from . import datasets
 from .checkpoints import checkpoint_name
-from .confirm import counted, quarterly, retrain
+from .confirm import quarterly, retrain
 from .efficiency import winners
 from .errors import UserError
 from .journal import append
 from .recipe import Recipe
-from .records import Confirmation, Record, Reproduction
+from .records import Confirmation, Record, Reproduction, counted
 from .storage import writable
 
 
