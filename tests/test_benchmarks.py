@@ -243,13 +243,21 @@ def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, sc
     monkeypatch.setitem(benchmark.VALIDATION, "mnist", 500)
     monkeypatch.setitem(benchmark.TASKS, "mnist", ("MNIST", 0.03, 3566))  # less than chance: the first one reaches it
     monkeypatch.setattr(benchmark, "EPOCHS", 2)
+    charge, spent = benchmark.Trainings.charge, []
+
+    def charged(task, config) -> float:  # an epoch at one price on every machine, however slow
+        spent.append(charge(task, config))
+        return 0.5
+
+    monkeypatch.setattr(benchmark.Trainings, "charge", charged)
     kept = tmp_path / "play.json"
-    result = benchmark.job(kept, "frontier", 0, 0.02, data_dir)
+    result = benchmark.job(kept, "frontier", 0, 2, data_dir)
     assert result["trained"] >= 1 and result["shown"] and len(result["judged"]) == 5
-    assert benchmark.at(result, 0.02) == LiteConfig.model_validate(result["shown"]).parameters() < 3566
+    assert len(spent) == 2 * result["compute"] and all(0 < minutes < 5 for minutes in spent)
+    assert benchmark.at(result, 2) == LiteConfig.model_validate(result["shown"]).parameters() < 3566
     assert all(earlier[0] < later[0] for earlier, later in zip(result["steps"], result["steps"][1:]))
     monkeypatch.setattr(benchmark, "play", None)  # what is kept is not searched again
-    assert benchmark.job(kept, "frontier", 0, 0.02, data_dir) == result
+    assert benchmark.job(kept, "frontier", 0, 2, data_dir) == result
 
 
 def test_storage(tmp_path):
