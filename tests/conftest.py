@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a stall says nothing about the code
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ class Server:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         import psycopg
 
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 psycopg.connect(self.url.replace("+psycopg", ""), connect_timeout=2).close()
                 return

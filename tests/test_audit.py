@@ -84,7 +84,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(configs)
 def test_a_configuration_is_read_off_the_weights(config):
     found = audit.infer(WaveMixLite(config).state_dict())

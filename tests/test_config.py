@@ -47,7 +47,7 @@ def fitting_size(config):
 
 
 @given(configurations())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_closed_form_equals_count(config):
     network = WaveMixLite(config)
     counted = sum(parameter.numel() for parameter in network.parameters())
@@ -104,7 +104,7 @@ def test_image_size_that_does_not_fit_says_what_would():
 
 
 @given(configurations(), st.integers(1, 70), st.integers(1, 70))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_said_to_fit_fits(config, height, width):
     config = config.model_copy(update={"wavelet": "haar"})
     try:

@@ -33,7 +33,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(configs)
 def test_every_operator_of_our_networks_is_counted_and_torch_counts_twice_the_macs(config):
     found = cost(WaveMixLite(config), (config.in_channels, 32, 32), batch=2)

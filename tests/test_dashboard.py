@@ -27,7 +27,7 @@ def results(tmp_path) -> Path:
 
 
 def fetch(url: str, method: str = "GET") -> str:
-    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -53,7 +53,7 @@ def test_it_starts_shows_the_study_changes_nothing_and_stops_with_ctrl_c(results
             with pytest.raises(urllib.error.HTTPError, match="405"):
                 fetch(f"{base}/api/studies/{number}", method)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0 and errors == "stopped\n"

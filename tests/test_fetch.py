@@ -47,7 +47,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     )
     monkeypatch.setitem(fetch.OFFICIAL, "mnist", Official("mnist", "MNIST", (files,), fetch.MNIST.folders, ()))
     monkeypatch.setenv("WAVEMIX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "TIMEOUT", 2.0)
+    monkeypatch.setattr(download, "TIMEOUT", 10.0)
     return tmp_path / "cache" / "mnist"
 
 

@@ -157,7 +157,7 @@ replaced = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | damaged() | replaced, st.booleans())
 def test_whatever_a_file_holds_only_usererror_is_raised(tmp_path, content, ended):
     path = tmp_path / "fuzz.jsonl"

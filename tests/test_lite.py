@@ -14,7 +14,7 @@ BLOCKS = {1: Level1Waveblock, 2: Level2Waveblock, 3: Level3Waveblock, 4: Level4W
 
 
 @given(configurations(small=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_images_to_logits_and_a_gradient_for_every_parameter(config):
     torch.manual_seed(0)
     network, size = WaveMixLite(config), fitting_size(config)
@@ -99,7 +99,7 @@ def test_shared_block_equals_copies_of_it():
 
 
 @given(configurations(small=True))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_another_layer_absorbs_the_biases_that_are_dropped(config):
     """Whatever the dropped biases are, the remaining ones can be set to give the same function."""
     config = config.model_copy(update={"bias": "all", "dropout": 0.0})
@@ -158,7 +158,7 @@ def test_same_seed_same_network():
 
 
 @given(st.sampled_from([torch.bfloat16, torch.float64]))
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 def test_other_precisions(dtype):
     torch.manual_seed(0)
     network = WaveMixLite(final_dim=8, depth=2, level=2, wavelet="db2", in_channels=1).eval()

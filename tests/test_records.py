@@ -86,7 +86,7 @@ def trials(draw):
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trials(), accuracies, st.floats(-1e6, 1e6), st.floats(1, 1e6))
 def test_every_record_comes_back_as_it_was_written(tmp_path, one, values, ours, peer):
     path = tmp_path / "round.jsonl"
@@ -111,7 +111,6 @@ def test_every_record_comes_back_as_it_was_written(tmp_path, one, values, ours, 
     assert path.read_bytes().count(b"\n") == 4
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
 def test_the_interval_is_students(values):
     got = records.summary(values)
