@@ -41,7 +41,7 @@ import torch
 from matplotlib.figure import Figure
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from side_by_side import ROOT, print_table, record
+from side_by_side import ROOT, ended, print_table, record
 from surrogate import Problem, Surrogate
 
 from search.axes import count_axis
@@ -353,7 +353,7 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
         )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--results", type=Path, default=ROOT / "results", help="holds curves-DATA.jsonl; plots go there"
@@ -367,25 +367,20 @@ def main() -> int:
     options = parser.parse_args()
     seeds = range(FIRST, FIRST + options.repetitions)
     names = [n for n in CONTENDERS if n in {OURS, PLAIN, *options.contenders}]
-    try:
-        fitted = {data: surrogate(options.results / f"curves-{data}.jsonl") for data in options.data}
-        with ProcessPoolExecutor(options.processes) as pool:
-            futures = {
-                (data, name, seed): pool.submit(
-                    job, options.results / f"curves-{data}.jsonl", *TASKS[data][1:], name, seed, options.budget,
-                )
-                for data in options.data for name in names for seed in seeds
-            }  # fmt: skip
-            for data in options.data:
-                results = {n: [futures[data, n, s].result() for s in seeds] for n in names}
-                plays = {name: [run for run, _ in runs] for name, runs in results.items()}
-                report(options, data, plays, [best for _, best in results[OURS]], fitted[data].errors)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    fitted = {data: surrogate(options.results / f"curves-{data}.jsonl") for data in options.data}
+    with ProcessPoolExecutor(options.processes) as pool:
+        futures = {
+            (data, name, seed): pool.submit(
+                job, options.results / f"curves-{data}.jsonl", *TASKS[data][1:], name, seed, options.budget,
+            )
+            for data in options.data for name in names for seed in seeds
+        }  # fmt: skip
+        for data in options.data:
+            results = {n: [futures[data, n, s].result() for s in seeds] for n in names}
+            plays = {name: [run for run, _ in runs] for name, runs in results.items()}
+            report(options, data, plays, [best for _, best in results[OURS]], fitted[data].errors)
 
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -28,11 +28,10 @@ import numpy as np
 import optuna
 import torch
 from benchmark_sampler import CONTENDERS, OURS, PLAIN, TASKS, Play, Task, play
-from side_by_side import ROOT, print_table, record
+from side_by_side import ROOT, ended, print_table, record
 
 from search import datasets
 from search.datasets import split_validation
-from search.errors import UserError
 from search.protocol import VALIDATION
 from search.recipe import default_recipe
 from search.training import Epoch, train
@@ -126,7 +125,7 @@ def report(options, seed: int, plays: dict[str, dict]) -> None:
     )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks.jsonl")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=[OURS, PLAIN, "TPE + Hyperband below"])
@@ -137,26 +136,21 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.output.parent / "studies"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        datasets.load(DATA, "train", options.data_dir)  # fetched once, and a missing one is said here
-        with ProcessPoolExecutor(options.processes) as pool:
-            futures = {
-                (seed, name): pool.submit(
-                    job, folder / f"play-{DATA}-{options.minutes:g}min-{name.replace(' ', '')}-{seed}.json",
-                    name, seed, options.minutes, options.data_dir,
-                )
-                for seed in range(options.repetitions) for name in options.contenders
-            }  # fmt: skip
-            for seed in range(options.repetitions):
-                plays = {name: futures[seed, name].result() for name in options.contenders}
-                if OURS in plays and len(plays) > 1:
-                    report(options, seed, plays)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    datasets.load(DATA, "train", options.data_dir)  # fetched once, and a missing one is said here
+    with ProcessPoolExecutor(options.processes) as pool:
+        futures = {
+            (seed, name): pool.submit(
+                job, folder / f"play-{DATA}-{options.minutes:g}min-{name.replace(' ', '')}-{seed}.json",
+                name, seed, options.minutes, options.data_dir,
+            )
+            for seed in range(options.repetitions) for name in options.contenders
+        }  # fmt: skip
+        for seed in range(options.repetitions):
+            plays = {name: futures[seed, name].result() for name in options.contenders}
+            if OURS in plays and len(plays) > 1:
+                report(options, seed, plays)
 
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.exit(main())
+    sys.exit(ended(main))

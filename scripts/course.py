@@ -15,6 +15,7 @@ from search.journal import append, read, repair
 from search.protocol import VALIDATION
 from search.recipe import Recipe
 from search.records import Trial
+from search.storage import writable
 from search.training import Epoch, evaluate, train
 from wavemix.config import LiteConfig
 
@@ -41,6 +42,7 @@ class Course:
         split = datasets.load(data, "train", data_dir)
         others = VALIDATION[data] if images is None else len(split) - images
         self.training, self.validation = split_validation(split, others, 0)
+        writable(results / "studies")
         repair(self.path)
 
     @property
@@ -48,8 +50,9 @@ class Course:
         return [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
 
     def recorded(self, config: LiteConfig, recipe: Recipe, seeds: Sequence[int]) -> Trial | None:
-        plan = config, recipe, list(seeds)
-        return next((t for t in self.done if (t.config, Recipe.model_validate(t.recipe), t.seeds) == plan), None)
+        plan = config, recipe, list(seeds), self.training.digest
+        plans = ((t, (t.config, Recipe.model_validate(t.recipe), t.seeds, t.dataset.digest)) for t in self.done)
+        return next((trial for trial, one in plans if one == plan), None)
 
     def run(
         self,
@@ -68,7 +71,6 @@ class Course:
             return earlier
         name = checkpoint_name(config, recipe, list(seeds), self.training.digest)
         checkpoint = self.path.parent / "studies" / name
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         results = train(
             config,

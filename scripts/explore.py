@@ -7,7 +7,7 @@ Each one is a `Trial` of the study `explored-DATASET`, or of the one named; `wav
 of a study that reached its target. One that the records hold is not repeated, and one that was cut off goes on from
 its checkpoint. `wavemix search` starts warm from these records. The test part is never read. With --images, few are
 trained on and all others judge, once, after the last epoch: what a recipe does against overfitting shows in minutes.
-Such records belong into a folder of their own (--results), because these accuracies compare with each other alone.
+Such records lie in a folder of their own, `results/few`, because these accuracies compare with each other alone.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from course import Course
-from side_by_side import ROOT
+from side_by_side import ROOT, ended, positive
 
 from search.arguments import checked, device_of, network_of, study_name, validated
 from search.errors import UserError
@@ -26,10 +26,10 @@ from search.recipe import Recipe, default_recipe
 from search.training import Epoch, check_fit
 
 
-def recipe_of(changes: str, data: str, pixels: int, epochs: int) -> Recipe:
+def recipe_of(changes: str, data: str, pixels: int, epochs: int, parameters: int) -> Recipe:
     """The default recipe with these changes, JSON. Raises UserError."""
     try:
-        changed = default_recipe(data, pixels, epochs).model_dump() | json.loads(changes)
+        changed = default_recipe(data, pixels, epochs, parameters).model_dump() | json.loads(changes)
     except (ValueError, TypeError) as error:
         raise UserError(f'--recipe is JSON such as {{"lr": 0.02}}, not {changes!r}') from error
     return validated(Recipe, json.dumps(changed), "--recipe")
@@ -38,17 +38,17 @@ def recipe_of(changes: str, data: str, pixels: int, epochs: int) -> Recipe:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=VALIDATION)
-    parser.add_argument("epochs", type=int)
+    parser.add_argument("epochs", type=positive)
     parser.add_argument("configurations", nargs="+", metavar="CONFIGURATION", help="JSON, or a file of it")
     parser.add_argument("--recipe", default="{}", help="JSON of what differs from the default recipe")
-    parser.add_argument("--seeds", type=int, default=1, help="trained at once")
+    parser.add_argument("--seeds", type=positive, default=1, help="trained at once")
     parser.add_argument("--images", type=int, help="train on so many only, judge on all others after the last epoch")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--results", type=Path, help="default: results, with --images results/few")
     parser.add_argument("--name", help="of the study the records belong to; default: explored-DATA")
     parser.add_argument("--target", type=float, help="accuracy; default: the data set's lowest in the table")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     configs = [network_of(text, "CONFIGURATION") for text in options.configurations]
@@ -57,12 +57,14 @@ def main() -> int:
     checked(target)
     study = study_name(options.data, target, "", options.name or f"explored-{options.data}")
     device = device_of(options.device)
-    course = Course(study, options.data, target, options.data_dir, options.results, device, options.images)
-    recipe = recipe_of(options.recipe, options.data, course.training.images.shape[-1], options.epochs)
+    results = options.results or ROOT / "results" / ("few" if options.images else "")
+    course = Course(study, options.data, target, options.data_dir, results, device, options.images)
+    pixels = course.training.images.shape[-1]
+    plans = [(c, recipe_of(options.recipe, options.data, pixels, options.epochs, c.parameters())) for c in configs]
     for config in configs:
         check_fit(config, course.training)
     seeds = list(range(options.seeds))
-    for config in configs:
+    for config, recipe in plans:
         title = f"{config.name}, {config.parameters():,} parameters"
         if course.recorded(config, recipe, seeds):
             print(f"{title}: already recorded", flush=True)
@@ -78,8 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(ended(main))

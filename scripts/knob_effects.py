@@ -12,13 +12,14 @@ exact, a mean over the networks; together they say what a doubling of parameters
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from side_by_side import ROOT, print_table
+from side_by_side import ROOT, ended, print_table
 
 from search.journal import read
 from search.records import Trial
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

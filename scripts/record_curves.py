@@ -12,11 +12,12 @@ the surrogate of `scripts/benchmark_sampler.py`, and what a search warms up with
 import argparse
 import math
 import random
+import sys
 from pathlib import Path
 
 import torch
 from course import Course
-from side_by_side import ROOT
+from side_by_side import ROOT, ended, positive
 
 from search.protocol import CEILINGS
 from search.recipe import default_recipe
@@ -43,14 +44,22 @@ def drawn(space: Space, height: int, width: int, count: int) -> list[LiteConfig]
     return chosen[:count]
 
 
+def share(text: str) -> tuple[int, int]:
+    """The type of --part."""
+    part, _, parts = text.partition("/")
+    if not positive(part) <= positive(parts):
+        raise argparse.ArgumentTypeError(f"such as 1/2 and 2/2, not {text!r}")
+    return int(part), int(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=TARGETS)
-    parser.add_argument("--count", type=int, default=160)
-    parser.add_argument("--part", default="1/1", help="of several processes side by side: 1/2 and 2/2")
+    parser.add_argument("--count", type=positive, default=160)
+    parser.add_argument("--part", type=share, default="1/1", help="of several processes side by side: 1/2 and 2/2")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--results", type=Path, default=ROOT / "results")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     target = TARGETS[options.data]
@@ -60,7 +69,7 @@ def main() -> None:
     space = Space("extended", tuple(split.images.shape[1:]), len(split.classes), CEILINGS[options.data, target] + MOST)
     recipe = default_recipe(options.data, height, EPOCHS)
     done = {trial.config for trial in course.done}
-    part, parts = (int(number) for number in options.part.split("/"))
+    part, parts = options.part
     for number, config in enumerate(drawn(space, height, width, options.count)):
         if config in done or number % parts != part - 1:
             continue
@@ -72,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -15,8 +15,28 @@ sys.path.insert(0, str(ROOT))  # the checkout's packages, installed or not
 
 from search import journal, records  # noqa: E402
 from search.environment import device_name, environment  # noqa: E402
+from search.errors import UserError  # noqa: E402
 
 Samples = dict[str, list[float]]  # contender -> one value a repetition
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def ended(main: Callable[[], int | None]) -> int:
+    """The exit code of a script: what it couldn't take is said in one line, as `wavemix` does."""
+    try:
+        return main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is recorded stays", file=sys.stderr)
+        return 130
 
 
 def arguments(description: str, repetitions: int, seconds: float) -> argparse.ArgumentParser:

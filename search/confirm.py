@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,7 @@ from .environment import environment
 from .errors import UserError
 from .journal import append, read, repair
 from .protocol import margin
-from .recipe import Recipe
+from .recipe import Recipe, filled
 from .records import Confirmation, Record, Trial, counted, tested
 from .stopping import confidence, decide, looks
 from .storage import writable
@@ -55,7 +56,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
     for record in records:
         if isinstance(record, Trial) and record.state == "complete" and record.accuracy_validation is not None:
             if record.dataset.label == label and record.target == target:
-                complete[record.config, json.dumps(record.recipe, sort_keys=True)] = record
+                complete[record.config, json.dumps(filled(record.recipe), sort_keys=True)] = record
     trials = sorted(complete.values(), key=lambda t: t.parameters)
     reached = [
         t for t in trials if t.accuracy_validation >= target + margin(target, max(1, t.dataset.validation_count))
@@ -293,7 +294,8 @@ def retrain(
         )
     # before the training, so that whatever its measurement lacks does not show after hours
     network = WaveMixLite(config)
-    costs = cost(network, tuple(data.images.shape[1:]), device=device)
+    with _breakage(f"the cost of {config.name} could not be measured"):
+        costs = cost(network, tuple(data.images.shape[1:]), device=device)
     for first, last in pairwise([0, *planned]):
         fresh = [seed for seed in seeds[first:last] if seed not in known]
         path = None
@@ -306,11 +308,8 @@ def retrain(
             checkpoints.append(path)
         batch = {seed: known[seed] for seed in seeds[first:last] if seed not in fresh}
         if fresh:
-            try:
+            with _breakage(f"{config.name} could not be trained"):
                 new = train(config, recipe, data, fresh, on_epoch=on_epoch, checkpoint=path, device=device)
-            except (OSError, RuntimeError, MemoryError) as error:
-                reason = " ".join(str(error).split())[:300] or type(error).__name__
-                raise UserError(f"{config.name} could not be trained: {reason}") from error
             seconds += new[0].seconds
             stopped = new[0].stopped
             batch |= {t.seed: t for t in new}
@@ -322,7 +321,7 @@ def retrain(
         decided = decide(accuracies, target, planned, attempt, len(test))
         if decided is not None:
             break
-        say(f"  after {last} seeds: mean {sum(accuracies) / last:.2%}, not decided yet")
+        say(f"  after {last} seeds: not decided yet")  # without the mean: who saw it and stopped would leave no record
     fields = {
         "accuracies": accuracies,
         "config": config,
@@ -340,6 +339,15 @@ def retrain(
         "environment": environment(device),
     }
     return Retrained(fields, trained, checkpoints)
+
+
+@contextmanager
+def _breakage(what: str) -> Iterator[None]:
+    """A full disk, a full memory or a device that fails, as a UserError."""
+    try:
+        yield
+    except (OSError, RuntimeError, MemoryError) as error:
+        raise UserError(f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}") from error
 
 
 def verdict(record: Confirmation) -> str:

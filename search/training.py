@@ -327,8 +327,9 @@ def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, aver
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in targets}
         written, progress = json.loads(metadata["identity"]), _Progress.model_validate_json(metadata["progress"])
-        if "recipe" in written:
+        if {"config", "recipe"} <= written.keys():
             written["recipe"] = filled(written["recipe"])
+            written["config"] = LiteConfig.model_validate(written["config"]).model_dump(mode="json")
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}): delete it to start over") from error
     fits = all(tensors[key].shape == target.shape for key, target in targets.items())

@@ -123,11 +123,17 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and "already recorded" in again.stdout
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
+    nowhere = subprocess.run([*command[:-1], "/dev/null"], capture_output=True, text=True)
+    assert nowhere.returncode == 2 and nowhere.stderr.startswith("error: cannot write to /dev/null/studies")
     few = [*command[:-1], str(tmp_path / "few"), "--images", "640"]
     assert subprocess.run(few, capture_output=True).returncode == 0
     (trial,) = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
     assert (trial.dataset.train_count, trial.dataset.validation_count) == (640, 59_360)
     assert trial.curves[0][-1].accuracy == trial.accuracy_validation is not None
+    fewer = subprocess.run([*few[:-1], "320"], capture_output=True, text=True)
+    assert fewer.returncode == 0 and "already recorded" not in fewer.stdout
+    trials = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
+    assert [t.dataset.train_count for t in trials] == [640, 320]
     bad = [
         ([network, network.replace("[2, 1]", "[2, 2]")], "the configuration does not fit Fashion-MNIST: level 1 needs"),
         ([network, "--recipe", "{"], "--recipe is JSON such as"),

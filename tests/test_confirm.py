@@ -237,13 +237,15 @@ def test_a_folder_of_weights_that_cannot_be_written_is_said_before_training(lab,
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("out of memory"), MemoryError()]
 )
-def test_a_training_that_breaks_is_one_line(lab, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize("step", ["train", "cost"])
+def test_what_breaks_is_one_line(lab, tmp_path, monkeypatch, error, step):
     def breaks(*_, **__):
         raise error
 
-    monkeypatch.setattr(confirming, "train", breaks)
-    with pytest.raises(UserError, match="could not be trained: .*(space|memory|MemoryError)"):
+    monkeypatch.setattr(confirming, step, breaks)
+    with pytest.raises(UserError, match="could not be (trained|measured): .*(space|memory|MemoryError)"):
         more(tmp_path, [8])
+    assert step == "train" or lab.trained == []
 
 
 def test_test_images_of_another_shape_are_said_before_training(lab, tmp_path):
@@ -346,6 +348,12 @@ def test_of_trials_of_one_configuration_the_last_counts():
     assert [f.config.depth for f in finalists([trial(1, 0.95), trial(1, 0.5), trial(2, 0.95)], "Toy", 0.9, 3)] == [2]
 
 
+def test_a_trial_from_before_a_knob_is_the_same_finalist():
+    before = trial(1, 0.95)
+    before.recipe.pop("mixup")
+    assert len(finalists([before, trial(1, 0.95)], "Toy", 0.9, 3)) == 1
+
+
 def test_verdict_says_what_is_missing(tmp_path):
     def of(accuracies):
         return Confirmation.of(
@@ -416,7 +424,9 @@ def confirm_all(results, depths, count=10, **options):
 def test_clear_failure_ends_after_three_seeds_and_clear_success_after_five(lab, by_seed, tmp_path):
     by_seed[1] = [0.5, 0.501, 0.502]
     by_seed[2] = [0.95, 0.951, 0.952, 0.953, 0.954]
-    failed, confirmed = confirm_all(tmp_path, (1, 2))
+    lines = []
+    failed, confirmed = confirm_all(tmp_path, (1, 2), say=lines.append)
+    assert "  after 3 seeds: not decided yet" in lines, "no accuracy on test images without a record"
     assert (failed.n, failed.confirmed, failed.attempt) == (3, False, 1)
     assert (confirmed.n, confirmed.confirmed, confirmed.attempt) == (5, True, 2)
     assert failed.looks == confirmed.looks == [3, 5, 10] and read(tmp_path / "toy.jsonl") == [failed, confirmed]

@@ -1,9 +1,12 @@
 """Training on a small made-up data set: it learns, repeats, resumes, stops, and refuses what it cannot use."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from search.datasets import Split
 from search.errors import UserError
@@ -132,6 +135,18 @@ def test_checkpoint_of_another_training_or_damaged_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="not a readable checkpoint"):
         train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+
+
+def test_checkpoint_from_before_a_knob_goes_on(tmp_path):
+    path, epochs = tmp_path / "checkpoint", []
+    train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    identity = json.loads(metadata["identity"])
+    del identity["recipe"]["mixup"], identity["config"]["wavelet"]
+    save_file(tensors, path, metadata | {"identity": json.dumps(identity)})
+    train(CONFIG, RECIPE, DATA, [0], checkpoint=path, on_epoch=lambda epoch, _: epochs.append(epoch))
+    assert epochs == [], "all of them had been trained"
 
 
 def test_stops_when_asked_and_on_nan():
