@@ -29,7 +29,7 @@ from .arguments import (
     study_name,
     tune_of,
 )
-from .conclusion import conclude, resumable, wide
+from .conclusion import conclude, resumable, tabulate, wide
 from .errors import UserError
 
 app = typer.Typer(
@@ -40,6 +40,23 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, and fetching them.")
 app.add_typer(data_app, name="data")
+
+
+def told_version(wanted: bool) -> None:
+    if wanted:
+        from .environment import code
+
+        typer.echo(f"wavemix {code()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=told_version, is_eager=True, help="The version, and what tells it.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -109,7 +126,7 @@ def search(
             seed=seed,
             members=members,
             ceiling=ceiling,
-            validation_count=VALIDATION.get(split.name, len(split) // 10),
+            validation_count=VALIDATION.get(split.name, max(1, len(split) // 10)),
             source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
             checkpoints=checkpoints,
             device=device,
@@ -123,6 +140,8 @@ def search(
         with resumable(), display:
             if count:
                 display.say(f"going on with study {study}: {count} trials so far")
+            elif engine.path.exists():
+                display.say(f"{engine.path} has records, but the study itself is not here: a new one starts from them")
             left = None if seconds is None else seconds - (time.monotonic() - began)
             engine.run(total=trials, seconds=left, confirmation_seeds=seeds)
             if engine.stopped:
@@ -238,7 +257,9 @@ def train(
     split = datasets.load(data, "train", data_dir)
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     numbers = seeds_of(seeds)
-    typer.echo(f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {plan.epochs} epochs")
+    typer.echo(
+        f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}"
+    )
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)
@@ -261,6 +282,7 @@ def train(
             checkpoint=checkpoint,
         )
     typer.echo(verdict(record))
+    tabulate(results)
 
 
 @app.command()
@@ -282,6 +304,7 @@ def reproduce(
         )
     for line in reproduction.comparison(record):
         typer.echo(line)
+    tabulate(results)
     raise typer.Exit(0 if record.confirmed else 1)
 
 
@@ -320,7 +343,10 @@ def main() -> None:
     """Run the command; a problem of the user's is one line on standard error and exit code 2."""
     signal.signal(signal.SIGTERM, terminated)  # a stopped container's search stops as cleanly as with Ctrl-C
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == 130:  # what Typer makes of an interruption
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserError as error:
         fail(str(error))
     except MALFORMED as error:

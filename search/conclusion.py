@@ -23,13 +23,13 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; the same command goes on from here: {command_line(sys.argv)}", err=True)
-        raise typer.Exit(130) from None
+        again = "the same command goes on from here, but for what was trained since the last checkpoint"
+        typer.echo(f"interrupted; {again}: {command_line(sys.argv)}", err=True)
+        sys.exit(130)
 
 
 def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, device: str = "cpu") -> None:
     """The verdicts, the command that repeats the best, and the tables."""
-    from . import tables
     from .confirm import verdict
     from .display import train_command
     from .recipe import Recipe
@@ -41,5 +41,12 @@ def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, de
         recipe = Recipe.model_validate(best.recipe)
         command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device, results)
         typer.echo(f"reproduce it with:\n  {command}")
+    tabulate(results)
+
+
+def tabulate(results: Path) -> None:
+    """Write the tables anew, as every command does that adds a test to the records."""
+    from . import tables
+
     for path in tables.write(results):
         typer.echo(f"wrote {path}")

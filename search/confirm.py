@@ -287,6 +287,8 @@ def retrain(
     test = datasets.load(data.name, "test", data_dir)
     if test_digest not in (None, test.digest):
         raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
+    if test.digest == data.digest:
+        raise UserError(f"the test images of {data.label} are its training images: put others into test/")
     if test.images.shape[1:] != data.images.shape[1:]:
         one, other = ("x".join(map(str, part.images.shape[1:])) for part in (test, data))
         raise UserError(

@@ -151,7 +151,7 @@ def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
         exists = path.is_dir() or path.is_file()
     except OSError:  # a name too long for a path
         exists = False
-    if exists:
+    if exists and name:
         images, labels, classes = _load_folder(path, part)
         return _split(name, _plain_name(path), part, images, labels, classes, "folder")
     if "/" in name or name.lower().endswith(SUFFIXES):

@@ -72,8 +72,8 @@ def read(path: Path | str) -> list[Record]:
     records = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
     if tail:
         raise UserError(
-            f"{path}, line {len(lines) + 1}: cut off while it was written; the next run that records into this file "
-            f"moves it to {path.name}.torn, or delete that line"
+            f"{path}, line {len(lines) + 1}: cut off while it was written; `wavemix tables`, or the next run that "
+            f"records into this file, moves it to {path.name}.torn"
         )
     return records
 

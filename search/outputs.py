@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from .arguments import Results, shape_of
-from .conclusion import wide
+from .conclusion import tabulate, wide
+from .errors import UserError
 
 
 def audit(
@@ -15,7 +16,7 @@ def audit(
     ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Count a checkpoint instead.")] = None,
     factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
-    input: Annotated[str, typer.Option(help="Its input: channels,height,width.")] = "3,224,224",
+    input: Annotated[str | None, typer.Option(help="Its input: channels,height,width; default: 3,224,224.")] = None,
     record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
 ) -> None:
     """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
@@ -23,8 +24,12 @@ def audit(
     from .display import audits
     from .journal import append
 
+    if sum((saved_models, checkpoint is not None, factory is not None)) > 1:
+        raise UserError("--saved-models, --checkpoint and --factory are audits of their own: give one of them")
+    if input is not None and factory is None:
+        raise UserError("--input is of the network that --factory makes: give both")
     if factory:
-        rows = [auditing.factory(factory, shape_of(input))]
+        rows = [auditing.factory(factory, shape_of(input or "3,224,224"))]
     elif checkpoint:
         rows = [auditing.checkpoint(checkpoint)]
     else:
@@ -54,8 +59,7 @@ def tables(
         for path in different:
             typer.echo(f"{path} differs from what the records say: run `wavemix tables`", err=True)
         raise typer.Exit(1 if different else 0)
-    for path in writing.write(results):
-        typer.echo(f"wrote {path}")
+    tabulate(results)
 
 
 def plots(results: Results = Path("results")) -> None:

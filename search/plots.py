@@ -147,7 +147,9 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     rows = [row for row in published(runs) if row.target == runs[0].target]
     longest = max(points[-1][0] for *_, points in shown)
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
-    figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
+    figure, axes = _figure(
+        f"Fewest parameters so far for {100 * runs[0].target:g} % of validation images", label(runs[0].dataset)
+    )
     styles = ("-", "--", "-.", ":")
     for index, (best, name, family, points) in enumerate(shown):
         times, counts = zip(*points)

@@ -53,7 +53,7 @@ def reproduce(
         )
     recipe, seeds = Recipe.model_validate(original.recipe), original.seeds
     size = f"{original.parameters:,} parameters"
-    say(f"{row}: {original.config.name}, {size}, {counted(len(seeds))}, {recipe.epochs} epochs")
+    say(f"{row}: {original.config.name}, {size}, {counted(len(seeds))}, {counted(recipe.epochs, 'epoch')}")
     checkpoint = results / "studies" / f"reproduce-{checkpoint_name(original.config, recipe, seeds, data.digest)}"
     on_epoch = quarterly(recipe.epochs, say)
     ran = retrain(

@@ -75,6 +75,8 @@ class Space:
             knobs["patch_size"] = 4
         if knobs.get("kernel") and knobs["initial_conv"] != "single":
             knobs["kernel"] = 3
+        if knobs["depth"] == 1 and "shared" in knobs:  # with whom?
+            knobs["shared"] = False
         knobs["ff_channel"] = dim if knobs["ff_channel"] == "C" else dim // 2
         if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
             return None

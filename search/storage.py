@@ -205,8 +205,9 @@ def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:
         stored = {**stored, "recipe": filled(stored["recipe"])}
     if stored != identity:
         key = next(key for key in {**identity, **stored} if stored.get(key) != identity.get(key))
+        what = "it is of other images" if key == "digest" else f"its {key} differs"
         raise UserError(
-            f"the storage holds another study named {name} (its {key} differs): give --name for a new one, or the "
+            f"the storage holds another study named {name} ({what}): give --name for a new one, or the "
             "options it was started with to go on"
         )
     return study

@@ -6,10 +6,12 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only `confirm` ever loads the test part of a data set.
 """
 
+import json
 import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -173,8 +175,19 @@ class Search:
             identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
         study = open_study(self.storage, self.name, identity)
         self._keep_choices(study)
-        records = (r for path in sorted(self.results.glob("*.jsonl")) if path != self.path for r in read(path))
-        trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
+        # those of the study itself it knows already, but for what an earlier study of this name left in the records
+        known = {
+            (t.number, datetime.fromisoformat(json.loads(t.user_attrs["record"])["created"]))
+            for t in study.get_trials(deepcopy=False)
+            if "record" in t.user_attrs
+        }
+        trials = [
+            r
+            for path in sorted(self.results.glob("*.jsonl"))
+            for r in read(path)
+            if isinstance(r, Trial) and r.state == "complete"
+            and not (path == self.path and (r.number, r.created) in known)
+        ]  # fmt: skip
         earlier = warm_start(trials, self.space, self.data.label, self.tuning, self.threshold)
         self.sampler = FrontierSampler(
             self.knobs,

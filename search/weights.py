@@ -17,6 +17,7 @@ from safetensors.torch import save as packed
 from torch import Tensor
 
 from wavemix.config import LiteConfig
+from wavemix.lite import WaveMixLite
 
 from .errors import UserError
 from .lock import LOCKS, acquire
@@ -93,6 +94,29 @@ class Training:
                 return seeds if same and whole else {}
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return {}
+
+
+def networks(path: Path | str) -> dict[int, WaveMixLite]:
+    """The trained networks in a file of weights, by seed, in evaluation mode.
+
+    They take images (N, C, H, W) as floats between 0 and 1, less the mean and divided by the standard deviation of each
+    channel of the training images. Raises UserError where the file is none of `wavemix`'s.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            states = {seed: {} for seed in json.loads(header["seeds"])}
+            for key in file.keys():
+                seed, name = key.split("/", 1)
+                states[int(seed)][name] = file.get_tensor(key)
+        config = LiteConfig.model_validate_json(header["config"])
+        found = {seed: WaveMixLite(config).eval() for seed in states}
+        for seed, network in found.items():
+            network.load_state_dict(states[seed])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is no file of weights that wavemix trained ({reason})") from error
+    return found
 
 
 @contextmanager

@@ -147,6 +147,22 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "wavemix: /somewhere/results: No space left on device\n"
 
 
+def test_ctrl_c_anywhere_says_so(monkeypatch, capsys, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.tables.write", stop)
+    monkeypatch.setattr(sys, "argv", ["wavemix", "tables", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_version_tells_two_checkouts_apart():
+    done = CliRunner().invoke(cli.app, ["--version"])
+    assert done.exit_code == 0 and re.fullmatch(r"wavemix \d+\.\d+\.\d+ [0-9a-f]{16}\n", done.output)
+
+
 def test_confirm_without_records_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="no records of a study mnist-99-extended .* search first"):
         CliRunner().invoke(
@@ -182,6 +198,9 @@ def wavemix(*arguments: str, **options) -> subprocess.CompletedProcess:
         (["status", "--results", "/nowhere"], "no results directory"),
         (["train", "mnist", "--config", "{}", "--target", "0"], "--target is a fraction"),
         (["audit", "--factory", "a:b", "--input", "3,x"], "--input is channels,height,width"),
+        (["audit", "--input", "1,28,28"], "--input is of the network that --factory makes"),
+        (["audit", "--factory", "a:b", "--saved-models"], "audits of their own: give one"),
+        (["search", "", "--target", "0.9"], "unknown data set ''"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message):

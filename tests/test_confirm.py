@@ -17,7 +17,7 @@ from search.journal import append, read
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Trial
 from search.training import Epoch, Trained
-from search.weights import Training
+from search.weights import Training, networks
 from wavemix import LiteConfig, WaveMixLite
 
 RECIPE = Recipe(epochs=4)
@@ -257,6 +257,29 @@ def test_test_images_of_another_shape_are_said_before_training(lab, tmp_path):
             family="published", results=tmp_path,
         )  # fmt: skip
     assert lab.trained == []
+
+
+def test_images_trained_on_are_no_test(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(confirming.datasets, "load", lambda *_: DATA)
+    with pytest.raises(UserError, match="test images of Toy are its training images"):
+        more(tmp_path, [8])
+    assert lab.trained == []
+
+
+def test_trained_networks_come_by_seed(lab, tmp_path):
+    lab.accuracy = {1: [0.95] * 3}
+    more(tmp_path, [8, 9])
+    (path,) = (tmp_path / "weights").iterdir()
+    found = networks(path)
+    torch.manual_seed(9)
+    plain, images = WaveMixLite(config(1)).eval(), torch.rand(2, 1, 16, 16)
+    assert list(found) == [8, 9]
+    torch.testing.assert_close(found[9](images), plain(images))
+    for content in (b"", b"no weights", path.read_bytes()[:500]):
+        (tmp_path / "other").write_bytes(content)
+        with pytest.raises(UserError, match="other is no file of weights that wavemix trained") as said:
+            networks(tmp_path / "other")
+        assert "\n" not in str(said.value)
 
 
 def test_half_a_line_of_a_killed_run_is_no_obstacle(lab, tmp_path):

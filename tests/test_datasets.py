@@ -401,6 +401,8 @@ def files() -> dict[str, bytes]:
         "train/dog/a.png": _image(30),
         "train/ant/x.PNG": _image(40),
         "test/dog/t.png": _image(50),
+        "test/cat/t.png": _image(51),
+        "test/ant/t.png": _image(52),
         "train/dog/notes.txt": b"no image",
         "train/.hidden/a.png": b"",
         "train/dog/._a.png": b"",
@@ -425,7 +427,7 @@ def test_folder_and_archives_give_the_same_split(tmp_path: Path, files: dict[str
         assert train.images.shape == (4, 3, 4, 6)
         assert train.images[:, :, 0, 0].tolist() == [[40, 80, 120], [10, 20, 30], [20, 40, 60], [30, 60, 90]]
         assert train.labels.tolist() == [0, 1, 1, 2]
-        assert test.labels.tolist() == [2] and test.classes == train.classes
+        assert test.labels.tolist() == [0, 1, 2] and test.classes == train.classes
         assert train.digest == load(sources[0], "train").digest
 
 
@@ -519,6 +521,11 @@ def test_odd_images_are_named(tmp_path: Path, odd: str, content: bytes, text: st
             {"train/a/1.png": _image(1), "train/b/1.png": _image(1), "test/z/1.png": _image(1)},
             "test",
             "class 'z'",
+        ),
+        (
+            {"train/a/1.png": _image(1), "train/b/1.png": _image(1), "test/a/1.png": _image(1)},
+            "test",
+            "class 'b' has training images and no test images",
         ),
     ],
 )

@@ -205,7 +205,7 @@ def test_main_job(folder, tmp_path):
     again = wavemix(*shlex.split(command)[1:], "--results", tmp_path / "again", "--target", 0.5)
     assert again.returncode == 0, again.stderr
     repeated = read(tmp_path / "again" / "train.jsonl")[0]
-    assert repeated.config == record.config
+    assert repeated.config == record.config and tables.check(tmp_path / "again") == []
     assert repeated.accuracies == pytest.approx(record.accuracies, abs=0.02)
     # more seeds, sequentially, and the row again from its record
     more = wavemix("confirm", folder, "--target", 0.5, "--seeds", 5, "--results", tmp_path)
@@ -214,6 +214,7 @@ def test_main_job(folder, tmp_path):
     assert last.looks == [3, 5] and last.attempt > 1 and len(last.seeds) in (3, 5)
     row = wavemix("reproduce", "bars-folder-50-extended", "--results", tmp_path)
     assert row.returncode == 0 and "target 0.5 reached again" in row.stdout, row.stderr
+    assert tables.check(tmp_path) == []
     unknown = wavemix("reproduce", "mnist-99-extended", "--results", tmp_path)
     assert unknown.returncode == 2 and "bars-folder-50-extended" in unknown.stderr
 

@@ -65,6 +65,8 @@ def test_choices_without_effect_collapse():
     space = Space("extended", GREY, 10, 3566)
     knobs = space.knobs_of(LiteConfig(in_channels=1, final_dim=8, depth=2, bias="needed", upsampling="bilinear"))
     assert space.build(knobs | {"kernel": 7}) == space.build(knobs), "only the single stem has a kernel"
+    alone = knobs | {"depth": 1}
+    assert space.build(alone | {"shared": True}) == space.build(alone | {"shared": False}), "one block shares nothing"
 
 
 def test_configuration_outside_the_space_has_no_choices():

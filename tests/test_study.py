@@ -283,6 +283,23 @@ def test_run_killed_before_its_record_was_written_has_it_written_by_the_next(tmp
     assert [r.number for r in trials(tmp_path)] == [0, 1], "and it is written once"
 
 
+def test_records_whose_study_is_gone_start_the_new_one(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as first:
+        first.run(trials=3)
+        assert first.sampler.earlier == []
+    with engine(tmp_path) as again:
+        assert again.sampler.earlier == [], "it knows its own trials"
+    complete = [r for r in trials(tmp_path) if r.state == "complete"]
+    for path in (tmp_path / "studies").glob("toy.db*"):
+        path.unlink()
+    with engine(tmp_path) as new:
+        assert len(new.sampler.earlier) == len(complete) > 0
+        new.run(trials=1)
+    with engine(tmp_path) as new:
+        assert len(new.sampler.earlier) == len(complete), "with a trial of its own as well"
+
+
 def test_torn_record_is_moved_aside(tmp_path, monkeypatch):
     Training(monkeypatch)
     with engine(tmp_path) as search:
@@ -358,7 +375,7 @@ def test_storage_that_other_code_or_data_made_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="its schema differs"):
         engine(tmp_path)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="its digest differs"):
+    with pytest.raises(UserError, match="it is of other images"):
         Search(toy(299), TARGET, RECIPE, name="toy", results=tmp_path, ceiling=3000, validation_count=50)
 
 

@@ -124,6 +124,13 @@ def test_a_refused_checkpoint_shows_some_of_each_kind(tmp_path):
     assert line.count(";") == 8 and line.endswith(" more") and "\n" not in line
 
 
+@pytest.mark.parametrize("content", [b"", b"i am a text", b"123"])
+def test_a_file_that_is_no_checkpoint_is_said_in_words(tmp_path, content):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="can't be read as a checkpoint: [^:]*[a-z]{4}"):
+        load_checkpoint(sisr.WaveMix(depth=1, final_dim=8, ff_channel=8), tmp_path / "model.pth")
+
+
 def test_checkpoint_that_would_execute_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -23,6 +23,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "weights_only" in str(error):  # PyTorch's advice is to execute what is in it
             reason = "it holds more than tensors, or is damaged"
+        elif isinstance(error, LookupError | EOFError):  # of a pickle's first byte, 105 for an "i"
+            reason = "it is no file that torch.save writes, or is damaged"
         raise ValueError(f"{path} can't be read as a checkpoint: {reason}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
