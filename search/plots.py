@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -86,7 +87,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         axes.plot(row.parameters, row.target, "*", color=UPSTREAM, ms=10, zorder=5)
         axes.annotate(
             f"{row.parameters:,}", (row.parameters, row.target), xytext=(0, -6), textcoords="offset points",
-            ha="center", va="top", fontsize=8,
+            ha="center", va="top", fontsize=8, zorder=6, path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     if rows:
         handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
@@ -147,9 +148,7 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     rows = [row for row in published(runs) if row.target == runs[0].target]
     longest = max(points[-1][0] for *_, points in shown)
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
-    figure, axes = _figure(
-        f"Fewest parameters so far for {100 * runs[0].target:g} % of validation images", label(runs[0].dataset)
-    )
+    figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
     styles = ("-", "--", "-.", ":")
     for index, (best, name, family, points) in enumerate(shown):
         times, counts = zip(*points)
@@ -166,7 +165,7 @@ def anytime(records: Iterable[Record]) -> Figure | None:
         )  # fmt: skip
     axes.set_yscale("log")
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"training time of all trials so far ({unit})")
+    axes.set_xlabel(f"{unit} of training so far, judged on validation images")
     axes.set_ylabel("parameters (log scale)")
     count_axis(axes, "y")
     more = f"the best 8 of {len(found)} studies" if len(found) > len(shown) else None
