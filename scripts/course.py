@@ -14,7 +14,7 @@ from search.environment import environment
 from search.journal import append, read, repair
 from search.protocol import VALIDATION
 from search.recipe import Recipe
-from search.records import Trial
+from search.records import Trial, tested
 from search.storage import writable
 from search.training import Epoch, evaluate, train
 from wavemix.config import LiteConfig
@@ -50,9 +50,8 @@ class Course:
         return [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
 
     def recorded(self, config: LiteConfig, recipe: Recipe, seeds: Sequence[int]) -> Trial | None:
-        plan = config, recipe, list(seeds), self.training.digest
-        plans = ((t, (t.config, Recipe.model_validate(t.recipe), t.seeds, t.dataset.digest)) for t in self.done)
-        return next((trial for trial, one in plans if one == plan), None)
+        plan = tested(config, recipe.model_dump(mode="json"), self.training.digest), list(seeds)
+        return next((t for t in self.done if (tested(t.config, t.recipe, t.dataset.digest), t.seeds) == plan), None)
 
     def run(
         self,

@@ -35,7 +35,7 @@ def recipe_of(changes: str, data: str, pixels: int, epochs: int, parameters: int
     return validated(Recipe, json.dumps(changed), "--recipe")
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=VALIDATION)
     parser.add_argument("epochs", type=positive)
@@ -76,7 +76,6 @@ def main() -> int:
 
         trial = course.run(config, recipe, seeds, on_epoch=on_epoch)
         print(f"{title}: {trial.accuracy_validation:.2%}", flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def ended(main: Callable[[], int | None]) -> int:
+def ended(main: Callable[[], None]) -> int:
     """The exit code of a script: what it couldn't take is said in one line, as `wavemix` does."""
     try:
-        return main() or 0
+        main()
+        return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

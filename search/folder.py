@@ -156,9 +156,10 @@ def _listing(files: dict[str | None, list[ImageFile]], part: Part, where: str) -
     classes = sorted({image.category for image in files.get("train") or images})
     if len(classes) < 2:
         raise UserError(f"{where}: only one class, {classes[0]!r}; a data set needs at least two class folders")
-    if strange := sorted({image.category for image in images} - set(classes)):
+    present = {image.category for image in images}
+    if strange := sorted(present - set(classes)):
         raise UserError(f"{where}: class {strange[0]!r} has {part} images and no training images")
-    if missing := sorted(set(classes) - {image.category for image in images}):
+    if missing := sorted(set(classes) - present):
         raise UserError(
             f"{where}: class {missing[0]!r} has training images and no {part} images: put some into "
             f"{part}/{missing[0]}/, an accuracy without them would be of the other classes alone"

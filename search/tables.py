@@ -227,8 +227,8 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         "Parameters at a target accuracy. Accuracy is on the test set at the last epoch, mean over seeds with a 95 % "
         "interval (Student's t). Confidence: one-sided, that the mean over seeds reaches the target on this test set, "
         "adjusted for the attempts before and for looking early. FLOPs: one image forward, one multiply-accumulate is "
-        "one FLOP. Activation bytes: saved for backward, one image. GPU bytes: peak of a "
-        "training step of 16 images as an ordinary module.",
+        "one FLOP. Activation bytes: saved for backward, one image. GPU bytes: peak of a training "
+        "step of 16 images as an ordinary module.",
     ),
     "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
