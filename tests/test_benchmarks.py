@@ -112,6 +112,22 @@ def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path):
     assert result.returncode == 2 and "there is no row nothing, only mnist-99" in result.stderr
 
 
+def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir):
+    weights = ROOT / "results" / "weights" / "mnist-99-extended-C8-D11-m2-F8-L1-bilinear-separable-s21-lean.safetensors"
+    output = tmp_path / "fit.jsonl"
+    options = ["--data-dir", data_dir, "--images", 500, "--output", output]
+    command = [str(part) for part in (sys.executable, ROOT / "scripts" / "training_fit.py", "mnist", weights, *options)]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    (line,) = map(json.loads, output.read_text().splitlines())
+    assert line["images"] == 500 and len(line["accuracies"]) == len(line["seeds"]) > 1
+    assert min(line["accuracies"]) > 0.98 and line["weights"] == weights.name
+    other = next(weights.parent.glob("fashion-mnist-90-published-network-*-s11.safetensors"))
+    refused = subprocess.run([*command[:3], str(other), *command[4:]], capture_output=True, text=True)
+    assert refused.returncode == 2 and "was not trained on the training images of MNIST" in refused.stderr
+    assert len(output.read_text().splitlines()) == 1
+
+
 def test_explore_records_what_it_trains_once(tmp_path, data_dir):
     network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 1]})
     command = [sys.executable, ROOT / "scripts" / "explore.py", "fashion-mnist", 1, network]
