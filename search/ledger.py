@@ -6,7 +6,7 @@ that works in this directory. Machines with directories of their own write the r
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,11 +62,14 @@ class Ledger:
             if self.path.exists():
                 written = {(r.number, r.created) for r in read(self.path) if isinstance(r, Trial)}
             count = 0
-            for trial in trials:
-                mine = str(trial.user_attrs.get("worker", "")).startswith(self.id)
-                if mine and trial.state.is_finished() and "record" in trial.user_attrs:
-                    record = Trial.model_validate_json(trial.user_attrs["record"])
-                    if (record.number, record.created) not in written:
-                        append(self.path, record)
-                        count += 1
+            finished = (t for t in trials if t.state.is_finished())
+            for record in recorded(t for t in finished if str(t.user_attrs.get("worker", "")).startswith(self.id)):
+                if (record.number, record.created) not in written:
+                    append(self.path, record)
+                    count += 1
             return count
+
+
+def recorded(trials: Iterable[FrozenTrial]) -> Iterator[Trial]:
+    """The records that trials of a study carry."""
+    return (Trial.model_validate_json(t.user_attrs["record"]) for t in trials if "record" in t.user_attrs)

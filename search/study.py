@@ -6,12 +6,10 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only `confirm` ever loads the test part of a data set.
 """
 
-import json
 import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -27,7 +25,7 @@ from .environment import code
 from .errors import UserError
 from .heartbeat import Watch
 from .journal import read
-from .ledger import Ledger
+from .ledger import Ledger, recorded
 from .pool import Pool
 from .protocol import STARTS, margin
 from .recipe import Recipe
@@ -176,11 +174,7 @@ class Search:
         study = open_study(self.storage, self.name, identity)
         self._keep_choices(study)
         # those of the study itself it knows already, but for what an earlier study of this name left in the records
-        known = {
-            (t.number, datetime.fromisoformat(json.loads(t.user_attrs["record"])["created"]))
-            for t in study.get_trials(deepcopy=False)
-            if "record" in t.user_attrs
-        }
+        known = {(r.number, r.created) for r in recorded(study.get_trials(deepcopy=False))}
         trials = [
             r
             for path in sorted(self.results.glob("*.jsonl"))

@@ -66,13 +66,9 @@ class Training:
         made = self._made(path)
         if not made:
             return {}
-        states = {(seed, made[seed]): {} for seed in seeds if seed in made}
         with safe_open(path, "pt") as file:
-            for key in file.keys():  # not a dict
-                seed, name = key.split("/", 1)
-                if (place := (int(seed), made[int(seed)])) in states:
-                    states[place][name] = file.get_tensor(key)
-        return states
+            states = _states(file, [seed for seed in seeds if seed in made])
+        return {(seed, made[seed]): state for seed, state in states.items()}
 
     def place(self, path: Path) -> Path:
         """`path`, or the first of PATH-2, PATH-3, ... that does not exist or holds this training's weights."""
@@ -90,8 +86,7 @@ class Training:
                 seeds = dict(zip(json.loads(header["seeds"]), json.loads(header["records"]), strict=True))
                 theirs = LiteConfig.model_validate_json(header["config"]), filled(json.loads(header["recipe"]))
                 same = (*theirs, header["digest"]) == (self.config, self.recipe.model_dump(mode="json"), self.digest)
-                whole = {key.split("/", 1)[0] for key in file.keys()} == set(map(str, seeds))
-                return seeds if same and whole else {}
+                return seeds if same and _whole(file, seeds) else {}
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return {}
 
@@ -105,10 +100,9 @@ def networks(path: Path | str) -> dict[int, WaveMixLite]:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            states = {seed: {} for seed in json.loads(header["seeds"])}
-            for key in file.keys():
-                seed, name = key.split("/", 1)
-                states[int(seed)][name] = file.get_tensor(key)
+            states = _states(file, seeds := json.loads(header["seeds"]))
+            if not _whole(file, seeds):
+                raise ValueError("its seeds are not those of its header")
         config = LiteConfig.model_validate_json(header["config"])
         found = {seed: WaveMixLite(config).eval() for seed in states}
         for seed, network in found.items():
@@ -117,6 +111,21 @@ def networks(path: Path | str) -> dict[int, WaveMixLite]:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no file of weights that wavemix trained ({reason})") from error
     return found
+
+
+def _states(file: safe_open, seeds: Iterable[int]) -> dict[int, dict[str, Tensor]]:
+    """What lies in an open file of each of `seeds`."""
+    states = {seed: {} for seed in seeds}
+    for key in file.keys():  # not a dict
+        seed, name = key.split("/", 1)
+        if int(seed) in states:
+            states[int(seed)][name] = file.get_tensor(key)
+    return states
+
+
+def _whole(file: safe_open, seeds: Iterable[int]) -> bool:
+    """Whether an open file holds these seeds and no others."""
+    return {key.split("/", 1)[0] for key in file.keys()} == set(map(str, seeds))
 
 
 @contextmanager
