@@ -366,7 +366,3 @@ def main() -> None:
 def fail(reason: str) -> None:
     typer.echo(f"wavemix: {reason}", err=True)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from rich.console import Console
 from test_confirm import trial
 from typer.testing import CliRunner
 
+from search import __main__ as start
 from search import cli
 from search.arguments import FRESH, fresh_seeds, seconds_of, seeds_of, study_name, validated
 from search.confirm import finalists
@@ -94,6 +95,20 @@ def test_help_needs_no_torch():
     code = "import search.cli, sys; print(sorted({'torch', 'optuna', 'pandas', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_interruption_while_the_command_is_loaded_is_one_line(monkeypatch, capsys):
+    class Interrupting:
+        def find_spec(self, name, *_):
+            if name == "search.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "search.cli")
+    monkeypatch.delattr("search.cli")  # the package remembers what it has imported, too
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as stopped:
+        start.main()
+    assert stopped.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 def test_every_command_has_help():
@@ -186,7 +201,7 @@ def test_data_list_names_every_data_set():
 
 
 def wavemix(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "search.cli", *arguments]
+    command = [sys.executable, "-m", "search", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 

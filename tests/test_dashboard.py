@@ -32,7 +32,7 @@ def fetch(url: str, method: str = "GET") -> str:
 
 
 def test_it_starts_shows_the_study_changes_nothing_and_stops_with_ctrl_c(results):
-    command = [sys.executable, "-m", "search.cli", "dashboard", "--port", "0", "--results", str(results)]
+    command = [sys.executable, "-m", "search", "dashboard", "--port", "0", "--results", str(results)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -85,7 +85,7 @@ def test_what_is_wrong_is_said_in_one_line(results, monkeypatch):
 def test_password_is_never_printed(results):
     secret = "postgresql+psycopg://me:hunter2@127.0.0.1:1/optuna"
     done = subprocess.run(
-        [sys.executable, "-m", "search.cli", "dashboard", "x", "--storage", secret], capture_output=True, text=True
+        [sys.executable, "-m", "search", "dashboard", "x", "--storage", secret], capture_output=True, text=True
     )
     assert done.returncode == 2 and "hunter2" not in done.stdout + done.stderr and "me:***@" in done.stderr
     assert len([line for line in done.stderr.splitlines() if line]) == 1

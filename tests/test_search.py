@@ -183,7 +183,7 @@ def test_confirmed_weights_reload_to_the_recorded_accuracy(folder, tmp_path):
 
 
 def wavemix(*arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "search.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "search", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
 
 
@@ -221,7 +221,7 @@ def test_main_job(folder, tmp_path):
 
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):
     arguments = ["search", folder, "--target", 0.99, "--trials", 2, "--epochs", 3000, "--results", tmp_path]
-    command = [sys.executable, "-m", "search.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "search", *map(str, arguments)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
