@@ -4,13 +4,14 @@ import sys
 
 
 def main() -> None:
-    """Run the command; Ctrl-C while it is being loaded ends it without a traceback, as later."""
+    """Run the command; Ctrl-C is one line and exit code 130, also while the command is being loaded."""
     try:
-        from .cli import main
+        from . import cli
+
+        cli.main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    main()
 
 
 if __name__ == "__main__":

@@ -340,7 +340,10 @@ def terminated(*_) -> None:
 
 
 def main() -> None:
-    """Run the command; a problem of the user's is one line on standard error and exit code 2."""
+    """Run the command; a problem of the user's is one line on standard error and exit code 2.
+
+    Raises KeyboardInterrupt where it is interrupted.
+    """
     signal.signal(signal.SIGTERM, terminated)  # a stopped container's search stops as cleanly as with Ctrl-C
     try:
         code = app(standalone_mode=False)
@@ -358,9 +361,6 @@ def main() -> None:
         fail(first_line(error))
     except OSError as error:  # a full disk, say
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
 
 
 def fail(reason: str) -> None:

@@ -274,13 +274,13 @@ def peak_gpu_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int, 
     """
     if not device.startswith("cuda") or not torch.cuda.is_available():
         return None
-    gc.collect()  # what a training in this process left in reference cycles is not to be freed while this measures
-    _peak_of_step(module, input_shape, batch, device)
+    _peak_of_step(module, input_shape, batch, device)  # leaves the workspaces, so that the next finds them there
     return _peak_of_step(module, input_shape, batch, device)
 
 
 def _peak_of_step(module: nn.Module, input_shape: tuple[int, ...], batch: int, device: str) -> int:
     """Peak of the memory that a second step allocates on top of what is there already, in bytes."""
+    gc.collect()  # what lies in reference cycles is not to be freed while this measures
     before = torch.cuda.memory_allocated(device)
     network = copy.deepcopy(module).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters())

@@ -100,9 +100,10 @@ def networks(path: Path | str) -> dict[int, WaveMixLite]:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            states = _states(file, seeds := json.loads(header["seeds"]))
+            seeds = json.loads(header["seeds"])
             if not _whole(file, seeds):
                 raise ValueError("its seeds are not those of its header")
+            states = _states(file, seeds)
         config = LiteConfig.model_validate_json(header["config"])
         found = {seed: WaveMixLite(config).eval() for seed in states}
         for seed, network in found.items():

@@ -169,7 +169,7 @@ def test_ctrl_c_anywhere_says_so(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("search.tables.write", stop)
     monkeypatch.setattr(sys, "argv", ["wavemix", "tables", "--results", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        start.main()
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
