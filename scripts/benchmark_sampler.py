@@ -82,7 +82,8 @@ class Task:
 
     def __post_init__(self):
         self.space = Space("extended", (1, 28, 28), 10, self.ceiling + 1)
-        self.space.knobs["upsampling"] = PUBLISHED["upsampling"]  # what curves are recorded of
+        # what curves are recorded of
+        self.space.knobs |= {"upsampling": PUBLISHED["upsampling"], "shared": (0, 1)}
         self.threshold = self.target + margin(self.target, 5000)
         drawn = self.space.configurations(12345, self.ceiling + 1, 20_000)
         self.table = [c for c in drawn if self.inside(c)]

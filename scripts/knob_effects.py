@@ -72,7 +72,9 @@ def twice(*knobs: str, of: Callable[[LiteConfig], float], where: Callable[[LiteC
 
 CHANGES = {
     "depth twice": twice("depth", of=lambda c: np.log2(c.depth) * (not c.shared), where=lambda c: not c.shared),
-    "depth twice, one block shared": twice("depth", of=lambda c: np.log2(c.depth) * c.shared, where=lambda c: c.shared),
+    "depth twice, one block shared": twice(
+        "depth", of=lambda c: np.log2(c.depth) * (c.shared == 1), where=lambda c: c.shared == 1
+    ),
     "final_dim, ff_channel twice": twice("final_dim", "ff_channel", of=lambda c: np.log2(c.final_dim)),
     "mult twice": twice("mult", of=lambda c: np.log2(c.mult)),
     "ff_channel twice": twice("ff_channel", of=lambda c: np.log2(c.ff_channel / c.final_dim)),

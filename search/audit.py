@@ -167,12 +167,13 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
     What leaves no trace in the weights is set to its default: strides, dropout, activation, wavelet, and nearest for
     either interpolation.
     """
-    shared = "block.reduction.weight" in state
-    block = "block." if shared else "layers.0."
-    depths = {int(m[1]) for key in state if (m := re.match(r"(?:norms|layers)\.(\d+)\.", key))}
-    branch = block + ("feedforward." if f"{block}feedforward.0.weight" in state else "feedforward1.")
-    if depths != set(range(len(depths))):
+    layers, norms = (
+        {int(m[1]) for key in state if (m := re.match(rf"{of}\.(\d+)\.", key))} for of in ("layers", "norms")
+    )
+    if any(numbers != set(range(len(numbers))) for numbers in (layers, norms)):
         return None
+    block = "layers.0."
+    branch = block + ("feedforward." if f"{block}feedforward.0.weight" in state else "feedforward1.")
     try:
         c = state[block + "reduction.weight"].shape[1]
         level = max(n for n in range(1, 5) if n == 1 or f"{block}feedforward{n}.0.weight" in state)
@@ -193,12 +194,12 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
             in_channels=state["conv.0.weight"].shape[1],
             num_classes=state["pool.2.weight"].shape[0],
             final_dim=c,
-            depth=len(depths),
+            depth=len(norms or layers),
             mult=state[branch + "0.weight"].shape[0] // c,
             ff_channel=f,
             level=level,
             upsampling=kind,
-            shared=shared,
+            shared=len(layers) if norms else 0,
             bias="all" if block + "reduction.bias" in state else "needed",
             **stem,
         )

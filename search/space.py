@@ -26,7 +26,7 @@ EXTENDED = PUBLISHED | {
     "upsampling": (*PUBLISHED["upsampling"], "depthwise"),
     "initial_conv": ("strided", "single", "separable"),
     "kernel": (3, 5, 7),
-    "shared": (False, True),
+    "shared": (0, 1, 2, 3, 4, 6),
     "bias": ("needed", "all"),
     "activation": ("gelu", "silu"),
 }
@@ -75,8 +75,8 @@ class Space:
             knobs["patch_size"] = 4
         if knobs.get("kernel") and knobs["initial_conv"] != "single":
             knobs["kernel"] = 3
-        if knobs["depth"] == 1 and "shared" in knobs:  # with whom?
-            knobs["shared"] = False
+        if knobs.get("shared", 0) >= knobs["depth"]:  # with whom?
+            knobs["shared"] = 0
         knobs["ff_channel"] = dim if knobs["ff_channel"] == "C" else dim // 2
         if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
             return None

@@ -67,19 +67,19 @@ def test_stated_configurations_are_audited(monkeypatch):
 
 # --------------------------------------------------------------------------------------------------- checkpoints
 
+depths = [{"depth": depth, "shared": shared} for depth in (1, 2, 3) for shared in range(depth + 1)]
 configs = st.builds(
-    LiteConfig,
+    lambda of, **knobs: LiteConfig(**of, **knobs),
+    st.sampled_from(depths),
     in_channels=st.sampled_from([1, 3]),
     num_classes=st.sampled_from([2, 10]),
     final_dim=st.sampled_from([4, 8, 12]),
     ff_channel=st.sampled_from([None, 6]),
-    depth=st.integers(1, 3),
     mult=st.integers(1, 3),
     level=st.integers(1, 4),
     upsampling=st.sampled_from(["nearest", "deconv", "depthwise"]),
     initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
     kernel=st.sampled_from([3, 5]),
-    shared=st.booleans(),
     bias=st.sampled_from(["all", "needed"]),
 )
 
@@ -125,7 +125,7 @@ def test_a_stored_configuration_is_used(tmp_path):
 
 
 def test_our_weights_of_several_seeds_count_one_network(tmp_path):
-    config = LiteConfig(final_dim=8, depth=2, shared=True)
+    config = LiteConfig(final_dim=8, depth=2, shared=1)
     tensors = {f"{seed}/{k}": v.clone() for seed in (1, 22) for k, v in WaveMixLite(config).state_dict().items()}
     save_file(tensors, tmp_path / "winner.safetensors", metadata={"config": config.model_dump_json()})
     found = audit.checkpoint(tmp_path / "winner.safetensors", size=32)

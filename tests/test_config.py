@@ -17,7 +17,7 @@ def configurations(draw, small=False):
         in_channels=pick(1, 2, 3),
         num_classes=pick(2, 10, 47),
         final_dim=dim,
-        depth=draw(st.integers(1, 2 if small else 5)),
+        depth=(depth := draw(st.integers(1, 2 if small else 5))),
         mult=draw(st.integers(1, 3)),
         ff_channel=pick(None, dim, 5, 6),
         level=draw(st.integers(1, 4)),
@@ -28,7 +28,7 @@ def configurations(draw, small=False):
         patch_size=pick(1, 2, 4),
         pad=pick(0, 0, 2),
         dropout=pick(0.0, 0.3),
-        shared=draw(st.booleans()),
+        shared=draw(st.integers(0, depth)),
         bias=pick("all", "needed"),
         activation=pick("gelu", "relu", "silu"),
         wavelet=pick("haar", "haar", "db2", "bior2.2"),
@@ -116,10 +116,21 @@ def test_what_is_said_to_fit_fits(config, height, width):
             config.model_copy(update={kind: value}).check_image_size(height, width)
 
 
+def test_records_from_before_say_whether_one_block_is_shared():
+    shared, own = (LiteConfig.model_validate_json(f'{{"depth": 2, "shared": {value}}}') for value in ("true", "false"))
+    assert (shared, own) == (LiteConfig(depth=2, shared=1), LiteConfig(depth=2))
+    assert shared.model_dump()["shared"] is not True, "written as a number from now on"
+
+
+def test_no_more_shared_blocks_than_depths():
+    with pytest.raises(ValueError, match="depth"):
+        LiteConfig(depth=2, shared=3)
+
+
 def test_family():
     assert LiteConfig(upsampling="deconv", ff_channel=16).family == "published"
     assert LiteConfig(pad=2, level=3, stride=2).family == "published"
-    for knobs in (dict(shared=True), dict(bias="needed"), dict(ff_channel=16), dict(initial_conv="single")):
+    for knobs in (dict(shared=1), dict(bias="needed"), dict(ff_channel=16), dict(initial_conv="single")):
         assert LiteConfig(**knobs).family == "extended"
 
 

@@ -79,10 +79,11 @@ def test_level_1_is_the_published_formula(upsampling, activation, wavelet):
         torch.testing.assert_close(network(images), logits)
 
 
-def test_shared_block_equals_copies_of_it():
-    config = LiteConfig(final_dim=8, depth=3, level=2, in_channels=1, shared=True)
+@pytest.mark.parametrize("distinct", [1, 2, 3])
+def test_shared_blocks_equal_copies_of_them_in_turn(distinct):
+    config = LiteConfig(final_dim=8, depth=5, level=2, in_channels=1, shared=distinct)
     shared = WaveMixLite(config)
-    unrolled = WaveMixLite(config.model_copy(update={"shared": False}))
+    unrolled = WaveMixLite(config.model_copy(update={"shared": 0}))
     state, copied = shared.state_dict(), {}
     for key in unrolled.state_dict():
         parts = key.split(".")
@@ -91,7 +92,7 @@ def test_shared_block_equals_copies_of_it():
         elif parts[2].startswith("feedforward") and parts[3] == "5":
             copied[key] = state[f"norms.{parts[1]}.{int(parts[2][-1]) - 1}.{parts[4]}"]
         else:
-            copied[key] = state[".".join(["block", *parts[2:]])]
+            copied[key] = state[".".join(["layers", str(int(parts[1]) % distinct), *parts[2:]])]
     unrolled.load_state_dict(copied)
     images = torch.randn(4, 1, 16, 16)
     torch.testing.assert_close(shared(images), unrolled(images))

@@ -65,15 +65,15 @@ def test_choices_without_effect_collapse():
     space = Space("extended", GREY, 10, 3566)
     knobs = space.knobs_of(LiteConfig(in_channels=1, final_dim=8, depth=2, bias="needed", upsampling="bilinear"))
     assert space.build(knobs | {"kernel": 7}) == space.build(knobs), "only the single stem has a kernel"
-    alone = knobs | {"depth": 1}
-    assert space.build(alone | {"shared": True}) == space.build(alone | {"shared": False}), "one block shares nothing"
+    assert space.build(knobs | {"shared": 1}) != space.build(knobs)
+    assert space.build(knobs | {"shared": 2}) == space.build(knobs), "two blocks at a depth of two share nothing"
 
 
 def test_configuration_outside_the_space_has_no_choices():
     space = Space("published", GREY, 10, 3566)
     inside = LiteConfig(in_channels=1, final_dim=8, depth=2)
     assert space.knobs_of(inside)
-    for change in ({"final_dim": 128}, {"shared": True}, {"ff_channel": 7}, {"stride": (4, 4)}, {"num_classes": 3}):
+    for change in ({"final_dim": 128}, {"shared": 1}, {"ff_channel": 7}, {"stride": (4, 4)}, {"num_classes": 3}):
         assert space.knobs_of(LiteConfig(**inside.model_dump() | {"ff_channel": None} | change)) is None, change
 
 

@@ -88,7 +88,9 @@ def test_dropout_runs_only_in_training():
 
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
-@pytest.mark.parametrize("knobs", [{}, {"shared": True}, {"bias": "needed", "activation": "silu"}, {"ff_channel": 4}])
+@pytest.mark.parametrize(
+    "knobs", [{}, {"shared": 1}, {"shared": 5}, {"bias": "needed", "activation": "silu"}, {"ff_channel": 4}]
+)
 def test_chain_equals_module_at_depth(upsampling, knobs):
     """Backward rebuilds twelve blocks' inputs one from the other: the gradients are still those of the module."""
     if knobs.get("ff_channel") and upsampling != "deconv":
@@ -298,7 +300,7 @@ def test_member_by_member_equals_stack(config):
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise", "deconv"])
 @pytest.mark.parametrize("bias", ["all", "needed"])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [0, 1, 2])
 def test_blocks_on_small_maps_equal_full_ones_in_double_precision(upsampling, bias, shared):
     f = 12 if upsampling == "deconv" else 8
     knobs = {"ff_channel": f, "mult": 1, "upsampling": upsampling, "bias": bias, "shared": shared}

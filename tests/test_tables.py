@@ -19,7 +19,7 @@ from wavemix import LiteConfig
 
 SMALL = LiteConfig(in_channels=1, final_dim=8, depth=2)
 SMALLER = LiteConfig(in_channels=1, final_dim=8, depth=1)
-SHARED = LiteConfig(in_channels=1, final_dim=8, depth=3, shared=True)
+SHARED = LiteConfig(in_channels=1, final_dim=8, depth=3, shared=1)
 JPEG = data(name="cifar10-jpeg", label="CIFAR-10 (JPEG copy)", variant="jpeg")
 
 

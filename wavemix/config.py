@@ -11,7 +11,7 @@ class LiteConfig(BaseModel):
     arXiv 2205.14375, section 3). Knob names are those of the PyPI package `wavemix`.
 
     The published family uses the knobs upstream has, and zero padding of the image. The extended family adds the
-    `single` and `separable` stems, one block shared across depth, biases dropped where another one absorbs them,
+    `single` and `separable` stems, blocks shared across depth, biases dropped where another one absorbs them,
     other activations and wavelets, `depthwise` up-sampling, and a projection where F != C meets an interpolating one.
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
     work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
@@ -35,7 +35,9 @@ class LiteConfig(BaseModel):
     patch_size: int = Field(4, ge=1, description="patch edge of the `patchify` stem, pixels")
     pad: int = Field(0, ge=0, le=8, description="zeros added on each side of the image by the first convolution")
     dropout: float = Field(0.0, ge=0, lt=1)
-    shared: bool = Field(False, description="one block's convolutions used D times; BatchNorms stay each depth's own")
+    shared: int = Field(
+        0, ge=0, description="so many blocks' convolutions used in turn, D times in all; each depth its own BatchNorms"
+    )
     bias: Literal["all", "needed"] = Field("all", description="'needed' drops biases that another one absorbs")
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     wavelet: str = Field("haar", description="a discrete wavelet's PyWavelets name")
@@ -72,11 +74,17 @@ class LiteConfig(BaseModel):
             data = {**data, "ff_channel": data.get("final_dim", cls.model_fields["final_dim"].default)}
         return data
 
+    @model_validator(mode="after")
+    def _fewer_blocks_than_depths(self):
+        if self.shared > self.depth:
+            raise ValueError(f"shared={self.shared} blocks need a depth of as many, not {self.depth}")
+        return self
+
     @property
     def family(self) -> str:
         extended = (
             self.initial_conv in ("single", "separable")
-            or self.shared
+            or self.shared > 0
             or self.bias != "all"
             or self.activation != "gelu"
             or self.wavelet != "haar"
@@ -84,6 +92,11 @@ class LiteConfig(BaseModel):
             or self.projected
         )
         return "extended" if extended else "published"
+
+    @property
+    def distinct(self) -> int:
+        """Blocks with convolutions of their own; depth d uses those of block d modulo so many."""
+        return self.shared or self.depth
 
     @property
     def projected(self) -> bool:
@@ -105,7 +118,9 @@ class LiteConfig(BaseModel):
         ]
         if self.initial_conv != "patchify":
             parts.append(f"s{self.stride[0]}{self.stride[1]}")
-        parts += [f"pad{self.pad}"] * bool(self.pad) + ["shared"] * self.shared
+        parts += [f"pad{self.pad}"] * bool(self.pad) + [
+            "shared" if self.shared == 1 else f"shared{self.shared}"
+        ] * bool(self.shared)
         parts += ["lean"] * (self.bias == "needed")
         parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
         parts += [f"drop{self.dropout:g}"] * bool(self.dropout)
@@ -143,7 +158,7 @@ class LiteConfig(BaseModel):
             if self.upsampling == "depthwise":
                 weights += 9 * out + every * out
             norms += 2 * out
-        blocks = (weights if self.shared else self.depth * weights) + self.depth * norms
+        blocks = self.distinct * weights + self.depth * norms
         return {"stem": stem, "blocks": blocks, "head": c * k + k}
 
     def parameters(self) -> int:

@@ -25,7 +25,7 @@ def halved(
     `parts` are each block's parameters, (K, *shape), as `chain.block_parts` names them; `given` statistics are used
     instead of the batch's.
     """
-    unlike = parts[:1] if config.shared else parts
+    unlike = parts[: config.distinct]
     seen, pooled = fused(_seen, x)(x, torch.cat([reduction.flatten(2) for reduction, *_ in unlike], 1))
     # in few dimensions: the gradients of the parts are put together again, which is slow in many
     shape, measured = (-1, *seen.shape[3:]), []
@@ -33,7 +33,7 @@ def halved(
     # of autocast's type, as products are; its gradient is of no use, but all blocks are to compile as one
     s = x.new_zeros(*x.shape[:3], *seen[0].shape[4:], dtype=seen[0].dtype).requires_grad_(seen[0].requires_grad)
     for depth, (own, known) in enumerate(zip(parts, given)):
-        here = seen[0 if config.shared else depth]
+        here = seen[depth % config.distinct]
         s, mean, variance = fused(_block, x)(here, s, own, known, config.activation, config.interpolation)
         measured.append((mean.detach(), variance.detach()))
     return pooled + s.to(x.dtype).mean((3, 4)), measured

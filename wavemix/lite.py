@@ -12,7 +12,7 @@ ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 class LiteBlock(nn.Module):
     """Reduction to C/4, wavelet pyramid, one feed-forward a level from coarse to fine; (N, C, H, W) to the same shape.
 
-    With `norms=False` the BatchNorms are left out (a shared block; each depth brings its own).
+    With `norms=False` the BatchNorms are left out (shared blocks; each depth brings its own).
     """
 
     def __init__(self, config: LiteConfig, norms: bool = True):
@@ -60,7 +60,7 @@ class WaveMixLite(nn.Module):
     """WaveMixLite(config) or WaveMixLite(final_dim=8, depth=10, ...): images (N, I, H, W) -> logits (N, classes).
 
     State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
-    `layers.D.feedforward[level]`, `pool.2` the head. A shared block is `block.*`, its BatchNorms
+    `layers.D.feedforward[level]`, `pool.2` the head. Shared blocks are the first of `layers`, their BatchNorms
     `norms.D.(level - 1)`. Raises ValueError for images whose feature map can't be halved `level` times.
     """
 
@@ -70,12 +70,10 @@ class WaveMixLite(nn.Module):
             raise ValueError("give either a LiteConfig or its knobs, not both")
         self.config = config = config or LiteConfig(**knobs)
         self.conv = _stem(config)
+        self.layers = nn.ModuleList(LiteBlock(config, norms=not config.shared) for _ in range(config.distinct))
         if config.shared:
-            self.block = LiteBlock(config, norms=False)
             outs = [config.branch_channels(level)[1] for level in range(1, config.level + 1)]
             self.norms = nn.ModuleList(nn.ModuleList(map(nn.BatchNorm2d, outs)) for _ in range(config.depth))
-        else:
-            self.layers = nn.ModuleList(LiteBlock(config) for _ in range(config.depth))
         self.pool = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(config.final_dim, config.num_classes)
         )
@@ -84,8 +82,8 @@ class WaveMixLite(nn.Module):
         self.config.check_image_size(*images.shape[-2:])
         x = self.conv(images)
         if self.config.shared:
-            for norms in self.norms:
-                x = x + self.block(x, norms)
+            for depth, norms in enumerate(self.norms):
+                x = x + self.layers[depth % len(self.layers)](x, norms)
         else:
             for layer in self.layers:
                 x = x + layer(x)
