@@ -26,7 +26,7 @@ EXTENDED = PUBLISHED | {
     "upsampling": (*PUBLISHED["upsampling"], "depthwise"),
     "initial_conv": ("strided", "single", "separable"),
     "kernel": (3, 5, 7),
-    "shared": (0, 1, 2, 3, 4, 6),
+    "shared": (0, 1, 2, 3, 4, 5, 6),
     "bias": ("needed", "all"),
     "activation": ("gelu", "silu"),
 }
