@@ -43,7 +43,7 @@ def inputs(config: LiteConfig, height: int, width: int) -> list[float]:
         math.log(config.stride[1]),
         float(config.ff_channel == config.final_dim),
         float(config.pad > 0),
-        float(config.shared),
+        float(config.shared > 0),
         float(config.bias == "all"),
         float(config.activation == "silu"),
         *map(float, kinds),

@@ -227,6 +227,7 @@ def test_records_are_json_lines_with_the_load(tmp_path, scripts):
 def test_sampler(tmp_path):
     """Made-up curves: deeper and wider is better; the sampler is played beside TPE and both find something."""
     space = Space("extended", (1, 28, 28), 10, 6000)
+    space.knobs["shared"] = (0, 1)  # as in the recorded curves
     recipe, data = default_recipe("mnist", 28, 6), Data(name="x", label="MNIST", variant="v", digest="d", train_count=9)
     for number, config in enumerate([c for c in space.configurations(1, 6000, 3000) if c.parameters() > 500][:40]):
         last = 1 - 0.02 * (3000 / config.parameters()) ** 0.8 * 1.05 ** (number % 3)
