@@ -67,20 +67,22 @@ def test_stated_configurations_are_audited(monkeypatch):
 
 # --------------------------------------------------------------------------------------------------- checkpoints
 
-depths = [{"depth": depth, "shared": shared} for depth in (1, 2, 3) for shared in range(depth + 1)]
-configs = st.builds(
-    lambda of, **knobs: LiteConfig(**of, **knobs),
-    st.sampled_from(depths),
-    in_channels=st.sampled_from([1, 3]),
-    num_classes=st.sampled_from([2, 10]),
-    final_dim=st.sampled_from([4, 8, 12]),
-    ff_channel=st.sampled_from([None, 6]),
-    mult=st.integers(1, 3),
-    level=st.integers(1, 4),
-    upsampling=st.sampled_from(["nearest", "deconv", "depthwise"]),
-    initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
-    kernel=st.sampled_from([3, 5]),
-    bias=st.sampled_from(["all", "needed"]),
+configs = st.integers(1, 3).flatmap(
+    lambda depth: st.builds(
+        LiteConfig,
+        depth=st.just(depth),
+        shared=st.integers(0, depth),
+        in_channels=st.sampled_from([1, 3]),
+        num_classes=st.sampled_from([2, 10]),
+        final_dim=st.sampled_from([4, 8, 12]),
+        ff_channel=st.sampled_from([None, 6]),
+        mult=st.integers(1, 3),
+        level=st.integers(1, 4),
+        upsampling=st.sampled_from(["nearest", "deconv", "depthwise"]),
+        initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
+        kernel=st.sampled_from([3, 5]),
+        bias=st.sampled_from(["all", "needed"]),
+    )
 )
 
 

@@ -17,19 +17,21 @@ from search.cost import (
 )
 from wavemix import LiteConfig, WaveMixLite, haar
 
-configs = st.builds(
-    LiteConfig,
-    in_channels=st.sampled_from([1, 3]),
-    final_dim=st.sampled_from([4, 8]),
-    ff_channel=st.sampled_from([None, 6]),
-    depth=st.just(2),
-    level=st.integers(1, 2),  # 32 pixels through a stem of patches of 4 leave 8, and db2 has 4 taps
-    upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
-    initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
-    shared=st.integers(0, 2),
-    bias=st.sampled_from(["all", "needed"]),
-    activation=st.sampled_from(["gelu", "relu", "silu"]),
-    wavelet=st.sampled_from(["haar", "db2"]),
+configs = st.integers(1, 2).flatmap(
+    lambda depth: st.builds(
+        LiteConfig,
+        depth=st.just(depth),
+        shared=st.integers(0, depth),
+        in_channels=st.sampled_from([1, 3]),
+        final_dim=st.sampled_from([4, 8]),
+        ff_channel=st.sampled_from([None, 6]),
+        level=st.integers(1, 2),  # 32 pixels through a stem of patches of 4 leave 8, and db2 has 4 taps
+        upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
+        initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
+        bias=st.sampled_from(["all", "needed"]),
+        activation=st.sampled_from(["gelu", "relu", "silu"]),
+        wavelet=st.sampled_from(["haar", "db2"]),
+    )
 )
 
 

@@ -60,14 +60,16 @@ def confirmation(accuracies, **changes) -> Confirmation:
 
 accuracies = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 losses = st.floats(allow_nan=True, allow_infinity=True)
-configs = st.builds(
-    LiteConfig,
-    final_dim=st.sampled_from([4, 8, 12]),
-    depth=st.integers(2, 4),
-    level=st.integers(1, 4),
-    upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
-    shared=st.integers(0, 2),
-    activation=st.sampled_from(["gelu", "relu"]),
+configs = st.integers(1, 4).flatmap(
+    lambda depth: st.builds(
+        LiteConfig,
+        depth=st.just(depth),
+        shared=st.integers(0, depth),
+        final_dim=st.sampled_from([4, 8, 12]),
+        level=st.integers(1, 4),
+        upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
+        activation=st.sampled_from(["gelu", "relu"]),
+    )
 )
 
 

@@ -65,6 +65,8 @@ def test_choices_without_effect_collapse():
     space = Space("extended", GREY, 10, 3566)
     knobs = space.knobs_of(LiteConfig(in_channels=1, final_dim=8, depth=2, bias="needed", upsampling="bilinear"))
     assert space.build(knobs | {"kernel": 7}) == space.build(knobs), "only the single stem has a kernel"
+    alone = knobs | {"depth": 1}
+    assert space.build(alone | {"shared": 1}) == space.build(alone | {"shared": 0}), "one block shares nothing"
     assert space.build(knobs | {"shared": 1}) != space.build(knobs)
     assert space.build(knobs | {"shared": 2}) == space.build(knobs), "two blocks at a depth of two share nothing"
 

@@ -40,7 +40,7 @@ def block_parts(config: LiteConfig, norms: list[str]) -> list[list[str]]:
     up = "4.0" if config.upsampling == "depthwise" else "4"
     result = []
     for depth, norm in enumerate(norms):
-        block = f"layers.{depth % config.distinct}"
+        block = f"layers.{config.block(depth)}"
         layers = [f"{block}.reduction", *[f"{block}.feedforward.{layer}" for layer in ("0", "3", up)], norm]
         result.append([f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")])
     return result

@@ -75,7 +75,7 @@ class LiteConfig(BaseModel):
         return data
 
     @model_validator(mode="after")
-    def _fewer_blocks_than_depths(self):
+    def _no_more_blocks_than_depths(self):
         if self.shared > self.depth:
             raise ValueError(f"shared={self.shared} blocks need a depth of as many, not {self.depth}")
         return self
@@ -95,8 +95,12 @@ class LiteConfig(BaseModel):
 
     @property
     def distinct(self) -> int:
-        """Blocks with convolutions of their own; depth d uses those of block d modulo so many."""
+        """How many blocks have convolutions of their own."""
         return self.shared or self.depth
+
+    def block(self, depth: int) -> int:
+        """The block whose convolutions are used at a depth: in turn."""
+        return depth % self.distinct
 
     @property
     def projected(self) -> bool:
@@ -118,9 +122,8 @@ class LiteConfig(BaseModel):
         ]
         if self.initial_conv != "patchify":
             parts.append(f"s{self.stride[0]}{self.stride[1]}")
-        parts += [f"pad{self.pad}"] * bool(self.pad) + [
-            "shared" if self.shared == 1 else f"shared{self.shared}"
-        ] * bool(self.shared)
+        parts += [f"pad{self.pad}"] * bool(self.pad)
+        parts += [f"shared{self.shared}" if self.shared > 1 else "shared"] * bool(self.shared)
         parts += ["lean"] * (self.bias == "needed")
         parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
         parts += [f"drop{self.dropout:g}"] * bool(self.dropout)

@@ -33,7 +33,7 @@ def halved(
     # of autocast's type, as products are; its gradient is of no use, but all blocks are to compile as one
     s = x.new_zeros(*x.shape[:3], *seen[0].shape[4:], dtype=seen[0].dtype).requires_grad_(seen[0].requires_grad)
     for depth, (own, known) in enumerate(zip(parts, given)):
-        here = seen[depth % config.distinct]
+        here = seen[config.block(depth)]
         s, mean, variance = fused(_block, x)(here, s, own, known, config.activation, config.interpolation)
         measured.append((mean.detach(), variance.detach()))
     return pooled + s.to(x.dtype).mean((3, 4)), measured

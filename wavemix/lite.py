@@ -60,8 +60,8 @@ class WaveMixLite(nn.Module):
     """WaveMixLite(config) or WaveMixLite(final_dim=8, depth=10, ...): images (N, I, H, W) -> logits (N, classes).
 
     State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
-    `layers.D.feedforward[level]`, `pool.2` the head. Shared blocks are the first of `layers`, their BatchNorms
-    `norms.D.(level - 1)`. Raises ValueError for images whose feature map can't be halved `level` times.
+    `layers.D.feedforward[level]`, `pool.2` the head. Blocks that are shared are in `layers` once, BatchNorms
+    then are `norms.D.(level - 1)`. Raises ValueError for images whose feature map can't be halved `level` times.
     """
 
     def __init__(self, config: LiteConfig | None = None, **knobs):
@@ -81,12 +81,8 @@ class WaveMixLite(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.config.check_image_size(*images.shape[-2:])
         x = self.conv(images)
-        if self.config.shared:
-            for depth, norms in enumerate(self.norms):
-                x = x + self.layers[depth % len(self.layers)](x, norms)
-        else:
-            for layer in self.layers:
-                x = x + layer(x)
+        for depth in range(self.config.depth):
+            x = x + self.layers[self.config.block(depth)](x, self.norms[depth] if self.config.shared else None)
         return self.pool(x)
 
 

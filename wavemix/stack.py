@@ -190,7 +190,7 @@ class Stack:
 
     def _block(self, weights, x, depth, norm, training):
         config = self.config
-        block = f"layers.{depth % config.distinct}"
+        block = f"layers.{config.block(depth)}"
         reduction = weights[f"{block}.reduction.weight"], weights.get(f"{block}.reduction.bias")
         if config.wavelet == "haar":
             bands = down(x, *reduction, config.level)
