@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+from configurations import configurations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -67,22 +68,18 @@ def test_stated_configurations_are_audited(monkeypatch):
 
 # --------------------------------------------------------------------------------------------------- checkpoints
 
-configs = st.integers(1, 3).flatmap(
-    lambda depth: st.builds(
-        LiteConfig,
-        depth=st.just(depth),
-        shared=st.integers(0, depth),
-        in_channels=st.sampled_from([1, 3]),
-        num_classes=st.sampled_from([2, 10]),
-        final_dim=st.sampled_from([4, 8, 12]),
-        ff_channel=st.sampled_from([None, 6]),
-        mult=st.integers(1, 3),
-        level=st.integers(1, 4),
-        upsampling=st.sampled_from(["nearest", "deconv", "depthwise"]),
-        initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
-        kernel=st.sampled_from([3, 5]),
-        bias=st.sampled_from(["all", "needed"]),
-    )
+configs = configurations(
+    3,
+    in_channels=st.sampled_from([1, 3]),
+    num_classes=st.sampled_from([2, 10]),
+    final_dim=st.sampled_from([4, 8, 12]),
+    ff_channel=st.sampled_from([None, 6]),
+    mult=st.integers(1, 3),
+    level=st.integers(1, 4),
+    upsampling=st.sampled_from(["nearest", "deconv", "depthwise"]),
+    initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
+    kernel=st.sampled_from([3, 5]),
+    bias=st.sampled_from(["all", "needed"]),
 )
 
 

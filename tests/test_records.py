@@ -2,6 +2,7 @@ import math
 
 import pytest
 import scipy.stats
+from configurations import configurations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -60,16 +61,12 @@ def confirmation(accuracies, **changes) -> Confirmation:
 
 accuracies = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 losses = st.floats(allow_nan=True, allow_infinity=True)
-configs = st.integers(1, 4).flatmap(
-    lambda depth: st.builds(
-        LiteConfig,
-        depth=st.just(depth),
-        shared=st.integers(0, depth),
-        final_dim=st.sampled_from([4, 8, 12]),
-        level=st.integers(1, 4),
-        upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
-        activation=st.sampled_from(["gelu", "relu"]),
-    )
+configs = configurations(
+    4,
+    final_dim=st.sampled_from([4, 8, 12]),
+    level=st.integers(1, 4),
+    upsampling=st.sampled_from(["nearest", "bilinear", "deconv"]),
+    activation=st.sampled_from(["gelu", "relu"]),
 )
 
 
