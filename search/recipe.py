@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MULTIPLE = 16  # of images a batch has: what the widest vectors hold
+
 
 class Recipe(BaseModel):
     """A training recipe. Every knob takes part in the search and is written into every record.
@@ -19,7 +21,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(20, ge=1, description="passes over the training images")
-    batch_size: int = Field(128, ge=16, multiple_of=16, description="images a step and member")
+    batch_size: int = Field(128, ge=MULTIPLE, multiple_of=MULTIPLE, description="images a step and member")
     optimizer: Literal["adamw", "muon", "sgd"] = Field("adamw", description="sgd: with Nesterov's momentum, beta1")
     lr: float = Field(0.02, gt=0)
     weight_decay: float = Field(0.0, ge=0, description="decoupled; matrices and kernels only")

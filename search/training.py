@@ -29,7 +29,7 @@ from .datasets import Split
 from .errors import UserError
 from .images import Images, spread
 from .optimizer import Optimizer
-from .recipe import Recipe, filled
+from .recipe import MULTIPLE, Recipe, filled
 from .step import Step
 from .whole import write_whole
 
@@ -131,9 +131,9 @@ def train(
         torch.set_float32_matmul_precision("high")  # products of 11-bit factors, as cuDNN's are by default, sums of 24
     average = stack.flat.detach().clone()
     # a batch larger than the data set is cut to it
-    batch = min(recipe.batch_size, len(data.labels) // LANES * LANES)
+    batch = min(recipe.batch_size, len(data.labels) // MULTIPLE * MULTIPLE)
     if batch == 0:
-        raise UserError(f"{data.label} has {len(data.labels)} training images: at least {LANES} are needed")
+        raise UserError(f"{data.label} has {len(data.labels)} training images: at least {MULTIPLE} are needed")
     steps = len(data.labels) // batch
     total, members = steps * recipe.epochs, len(seeds)
     horizon = max(1.0, recipe.average * total)
@@ -244,7 +244,7 @@ def schedule(progress: float, warmup: float, anneal: str = "linear") -> float:
 def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
     """BatchNorm statistics under the weights `flat`, of one large batch of unmoved training images."""
     total = len(images.labels)
-    index = spread(total, min(RECALIBRATION, total // LANES * LANES)).to(images.labels.device)
+    index = spread(total, min(RECALIBRATION, total // MULTIPLE * MULTIPLE)).to(images.labels.device)
     parts = [stack(images.batch(index[None].expand(len(flat[at]), -1)), flat[at])[1] for at in _portions(flat)]
     return {name: tuple(torch.cat(values) for values in zip(*(part[name] for part in parts))) for name in parts[0]}
 

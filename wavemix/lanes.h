@@ -1,24 +1,32 @@
 // What the CPU kernels share. Every feature map is [member][group][channel][height][width][LANES]: the innermost
-// axis is LANES images of one group, so that each operation is a full-width vector operation whatever the number
-// of channels is, and one group's feature map stays in the second-level cache while it is worked on. Kernels are
-// parallel over (member, group); weight gradients go to one buffer a group and are added up at the end. The
-// functions here work on one group.
+// axis is LANES images of one group, as many as the processor's vectors hold floats (kernels.py says how many), so that
+// each operation is a full-width vector operation whatever the number of channels is, and one group's feature map stays
+// in the second-level cache while it is worked on. Kernels are parallel over (member, group); weight gradients go to one
+// buffer a group and are added up at the end. The functions here work on one group.
 #pragma once
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 inline int thread_count = 1;  // of these kernels alone: OpenMP's own number may be PyTorch's, too
-constexpr int LANES = 16;
+#if defined(__AVX512F__) || defined(__aarch64__)  // what tiles of a matrix product are kept in
+constexpr bool MANY_REGISTERS = true;  // 32
+#else
+constexpr bool MANY_REGISTERS = false;  // 16
+#endif
+typedef float vec4 __attribute__((vector_size(16)));
+typedef float vec8 __attribute__((vector_size(32)));
+typedef float vec16 __attribute__((vector_size(64)));
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
 static inline vec all(float a) { return a - vec{}; }  // vec{} + a stays an addition: 0 + -0 is 0
-typedef float vec8 __attribute__((vector_size(32)));
-typedef float vec4 __attribute__((vector_size(16)));
-static inline float total(vec v) {  // pairwise
-  vec8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  vec4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
-  return (b[0] + b[2]) + (b[1] + b[3]);
+static inline float total(vec4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static inline float total(vec8 v) {
+  return total(__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7));
+}
+static inline float total(vec16 v) {
+  return total(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
 // exp to about 1 ulp: 2^round(x log2 e) times a polynomial of the rest.
@@ -91,26 +99,40 @@ static inline void mm_column(int O, int C, const float *W, int ldw, const vec *X
   for (; o + 2 <= O; o += 2) mm_tile<2, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
   for (; o < O; o++) mm_tile<1, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
 }
+constexpr int BROAD = MANY_REGISTERS ? 4 : 2;  // positions of a tile: six by so many sums stay in registers
 static void mm(int O, int C, long P, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
                const float *bias, bool add) {
   long p = 0;
-  for (; p + 4 <= P; p += 4) mm_column<4>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
+  for (; p + BROAD <= P; p += BROAD) mm_column<BROAD>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
   for (; p < P; p++) mm_column<1>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
 }
 
+// Sums of neighbours, the first half of them a's, the second b's.
+static inline vec4 fold(vec4 a, vec4 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+static inline vec8 fold(vec8 a, vec8 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) + __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+}
+static inline vec16 fold(vec16 a, vec16 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+// Sums of neighbours, of theirs, ... until there are four.
+static inline vec4 four(vec4 v) { return v; }
+static inline vec4 four(vec8 v) {
+  return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7));
+}
+static inline vec4 four(vec16 v) {
+  return four(fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)));
+}
 // out[i] += the sum of v[i]'s lanes, for N vectors: four at once share the shuffles.
 template <int N>
 static inline void add_totals(const vec *v, float *out) {
   int i = 0;
   for (; i + 4 <= N; i += 4) {
-    auto fold = [](vec a, vec b) {  // sums of neighbours: eight of a, eight of b
-      return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-             __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    };
-    vec four = fold(fold(v[i], v[i + 1]), fold(v[i + 2], v[i + 3]));
-    vec8 two = __builtin_shufflevector(four, four, 0, 2, 4, 6, 8, 10, 12, 14) +
-               __builtin_shufflevector(four, four, 1, 3, 5, 7, 9, 11, 13, 15);
-    vec4 one = __builtin_shufflevector(two, two, 0, 2, 4, 6) + __builtin_shufflevector(two, two, 1, 3, 5, 7);
+    vec4 one = four(fold(fold(v[i], v[i + 1]), fold(v[i + 2], v[i + 3])));
     for (int j = 0; j < 4; j++) out[i + j] += one[j];
   }
   for (; i < N; i++) out[i] += total(v[i]);
@@ -136,8 +158,11 @@ static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long
 template <int OB>
 static inline void outer_row(int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
   int c = 0;
-  for (; c + 6 <= C; c += 6) outer_tile<OB, 6>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  for (; c + 4 <= C; c += 4) outer_tile<OB, 4>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
+  if constexpr (MANY_REGISTERS) {
+    for (; c + 6 <= C; c += 6) outer_tile<OB, 6>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
+    for (; c + 4 <= C; c += 4) outer_tile<OB, 4>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
+  }
+  for (; c + 3 <= C; c += 3) outer_tile<OB, 3>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
   for (; c + 2 <= C; c += 2) outer_tile<OB, 2>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
   for (; c < C; c++) outer_tile<OB, 1>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
 }

@@ -43,7 +43,7 @@ static inline void tap_column(int O, int C, const float *W, const vec *X, const 
 static void tap_row(int O, int C, int P, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy,
                     int step_y, const float *bias) {
   int p = 0;
-  for (; p + 4 <= P; p += 4) tap_column<4>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
+  for (; p + BROAD <= P; p += BROAD) tap_column<BROAD>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
   for (; p < P; p++) tap_column<1>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
 }
 
@@ -72,7 +72,7 @@ template <int OB>
 static inline void tap_outer_row(int C, int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row,
                                  int step, float *DW, int ldw) {
   int c = 0;
-  for (; c + 4 <= C; c += 4) tap_outer_tile<OB, 4>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
+  for (; c + BROAD <= C; c += BROAD) tap_outer_tile<OB, BROAD>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
   for (; c < C; c++) tap_outer_tile<OB, 1>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
 }
 static void tap_outer(int O, int C, int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row,
