@@ -1,5 +1,6 @@
 """Where a record was made: versions, device, commit and command, without names, hosts or passwords."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -111,14 +112,18 @@ def _version(package: str) -> str | None:
 
 
 @functools.cache
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
+def _processor(cpuinfo: str = "/proc/cpuinfo") -> str:
+    """The model's name. A virtual machine's may not tell generations apart ("AMD EPYC"), which the width of their
+    vectors does, by a factor of two and more in speed: those without AVX-512 are marked."""
+    told: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path(cpuinfo).read_text().splitlines():
+            key, _, value = line.partition(":")
+            told.setdefault(key.strip(), value.strip())
+    if "model name" not in told:
+        return platform.processor() or platform.machine() or "unknown"
+    flags = told.get("flags", "").split()
+    return told["model name"] + (" (AVX2)" if "avx2" in flags and "avx512f" not in flags else "")
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search import records
-from search.environment import command_line, environment, mask
+from search.environment import _processor, command_line, environment, mask
 from search.journal import append, read
 from search.recipe import Recipe
 from search.records import Audit, Benchmark, Confirmation, Cost, Data, Trial
@@ -198,6 +198,18 @@ def test_ratios_are_ours_over_the_peers():
 def test_passwords_are_masked(text, hidden):
     assert mask(text) == hidden
     assert mask(hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("fpu avx avx2", "AMD EPYC (AVX2)"), ("fpu avx avx2 avx512f", "AMD EPYC"), ("fpu sse4_2", "AMD EPYC")],
+)
+def test_a_processor_of_one_name_with_narrower_vectors_is_another(tmp_path, flags, name):
+    told = tmp_path / "cpuinfo"
+    core = f"processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: {flags}\n\n"
+    told.write_text(core + core.replace(": 0", ": 1"))
+    assert _processor(str(told)) == name
+    assert _processor(str(tmp_path / "none")) not in ("", name)
 
 
 def test_no_record_keeps_a_password():

@@ -21,7 +21,8 @@ from torch import Tensor
 # which is ten times as slow
 LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4)
 # the strict -std=c++17 would keep GCC from fusing multiplications and additions
-FLAGS = ["-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC", f"-DLANES={LANES}"]
+FLAGS = ["-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
+FLAGS += [f"-DLANES={LANES}"]
 
 
 @functools.cache
