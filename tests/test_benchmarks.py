@@ -198,7 +198,8 @@ def test_a_deconvolution_counts_like_the_convolution_it_transposes(scripts):
     shape = (3, 2, 8, 8, 8, 4, 4, 2, 1, 0)
     forward = roofline.conv_backward(none, 0, one, one, one, none, none, *shape)
     transposed = roofline.conv_forward(one, 0, one, none, one, *shape)
-    assert forward == transposed == (2 * 96 * 16 * 4 * 8 * 16, 4 * 96 * (8 * 64 + 4 * 16))
+    images = 3 * 2 * kernels.LANES
+    assert forward == transposed == (2 * images * 16 * 4 * 8 * 16, 4 * images * (8 * 64 + 4 * 16))
 
 
 def test_contenders_alternate(scripts):
