@@ -82,10 +82,10 @@ class Space:
             return None
         knobs["stride"] = tuple(int(part) for part in knobs["stride"].split(","))
         knobs |= {"in_channels": self.image[0], "num_classes": self.classes}
-        if below is not None and LiteConfig.model_construct(**knobs).parameters() >= below:
-            return None
         try:
             config = LiteConfig(**knobs)
+            if below is not None and config.parameters() >= below:
+                return None
             config.check_image_size(*self.image[1:])
         except (ValidationError, ValueError):
             return None

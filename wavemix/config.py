@@ -188,8 +188,10 @@ class LiteConfig(BaseModel):
                 f"level {self.level} needs a feature map divisible by {2**self.level}; a {height}x{width} image gives "
                 f"{h}x{w} after the stem ({self._what_fits(height, width)})"
             )
+        if self.wavelet == "haar":
+            return
         coarsest, length = min(h, w) // 2 ** (self.level - 1), pywt.Wavelet(self.wavelet).dec_len
-        if coarsest < length and self.wavelet != "haar":  # a filter would wrap around the map more than once
+        if coarsest < length:  # a filter would wrap around the map more than once
             raise ValueError(
                 f"{self.wavelet} has {length} taps, level {self.level} transforms a map of {coarsest} pixels: "
                 "use fewer levels, smaller strides or a shorter wavelet"
