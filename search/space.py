@@ -65,7 +65,7 @@ class Space:
     def build(self, knobs: dict, below: int | None = None) -> LiteConfig | None:
         """The configuration of one choice a knob, or None where the choices do not go together.
 
-        With `below`, also None where it has not fewer parameters than that; found out before anything is validated.
+        With `below`, also None where it has not fewer parameters than that.
         """
         knobs = dict(knobs)
         dim = knobs["final_dim"]

@@ -106,6 +106,6 @@ def pointers(tensors: list[Tensor]):
 
 
 def fit(x: Tensor) -> bool:
-    """Whether the kernels take the map x: their vectors lie at multiples of their size, as PyTorch's own memory does."""
+    """Whether the kernels take the map x: vectors lie at multiples of their size, as in PyTorch's own memory."""
     floats = x.device.type == "cpu" and x.dtype == torch.float32 and x.data_ptr() % (4 * LANES) == 0
     return floats and library() is not None
