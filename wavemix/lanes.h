@@ -153,6 +153,7 @@ static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long
       for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
     }
   }
+#pragma GCC unroll 8
   for (int o = 0; o < OB; o++) add_totals<CB>(acc[o], DW + (long)o * ldw);
 }
 template <int OB>

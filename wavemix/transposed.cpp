@@ -65,7 +65,9 @@ static inline void tap_outer_tile(int rows, int P, const vec *D, long ldd, const
         for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
       }
     }
+#pragma GCC unroll 8
   for (int o = 0; o < OB; o++)
+#pragma GCC unroll 8
     for (int c = 0; c < CB; c++) DW[(long)o * ldw + c] += total(acc[o][c]);
 }
 template <int OB>
