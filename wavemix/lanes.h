@@ -20,14 +20,13 @@ typedef float vec16 __attribute__((vector_size(64)));
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int ivec __attribute__((vector_size(LANES * 4)));
 static inline vec all(float a) { return a - vec{}; }  // vec{} + a stays an addition: 0 + -0 is 0
+static inline vec4 low(vec8 v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3); }
+static inline vec4 high(vec8 v) { return __builtin_shufflevector(v, v, 4, 5, 6, 7); }
+static inline vec8 low(vec16 v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7); }
+static inline vec8 high(vec16 v) { return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15); }
 static inline float total(vec4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-static inline float total(vec8 v) {
-  return total(__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7));
-}
-static inline float total(vec16 v) {
-  return total(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
-}
+template <class V>
+static inline float total(V v) { return total(low(v) + high(v)); }
 
 // exp to about 1 ulp: 2^round(x log2 e) times a polynomial of the rest.
 static inline vec vexp(vec x) {
@@ -120,13 +119,8 @@ static inline vec16 fold(vec16 a, vec16 b) {
 }
 // Sums of neighbours, of theirs, ... until there are four.
 static inline vec4 four(vec4 v) { return v; }
-static inline vec4 four(vec8 v) {
-  return fold(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7));
-}
-static inline vec4 four(vec16 v) {
-  return four(fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
-                   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)));
-}
+template <class V>
+static inline vec4 four(V v) { return four(fold(low(v), high(v))); }
 // out[i] += the sum of v[i]'s lanes, for N vectors: four at once share the shuffles.
 template <int N>
 static inline void add_totals(const vec *v, float *out) {
