@@ -183,9 +183,9 @@ def confirm(
     """Train one network a seed on all of `data`, test them, append the record and keep the weights.
 
     Confirmed when the mean test accuracy reaches `target`. `planned` are the numbers of seeds after which
-    `stopping.decide` may end it; without, all seeds are trained at once. Seeds that the study has trained before, on
-    the same images and device, are not trained again: their weights are taken and tested with the others', and the
-    record says so (`reused`).
+    `stopping.decide` may end it; without, all seeds are trained at once. Seeds that the study has trained before are
+    not trained again (`trained_before` says which count): their weights are taken and tested with the others', and
+    the record says so (`reused`).
     """
     writable(results / "weights")
     repair(results / f"{study}.jsonl")
@@ -229,12 +229,17 @@ def confirm(
 def trained_before(
     journal: Path, path: Path, training: Training, seeds: Sequence[int], device: str
 ) -> dict[int, Trained]:
-    """Those of `seeds` whose weights at `path` stem from a record in `journal` of the same device and torch."""
+    """Those of `seeds` whose weights at `path` stem from a record in `journal` of the same torch and the same GPU.
+
+    Processors are not told apart: they differ in how sums are rounded, a GPU also in what it computes with.
+    """
     states, here = training.load(training.place(path), seeds), environment(device)
+    gpu = here.device if device.startswith("cuda") else None
     known: dict[int, Trained] = {}
     for record in read(journal) if states and journal.exists() else []:
-        there = record.environment
-        if isinstance(record, Confirmation) and (there.device, there.torch) == (here.device, here.torch):
+        if not isinstance(record, Confirmation) or record.cost is None:
+            continue
+        if (record.cost.device, record.environment.torch) == (gpu, here.torch):
             for seed, curve in zip(record.seeds, record.curves):
                 state = states.get((seed, record.created.isoformat()))
                 if state and all(None not in (point.seconds, point.train_loss) for point in curve):

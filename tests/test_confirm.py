@@ -178,17 +178,21 @@ def test_seeds_are_added_to_those_that_were_trained_before(lab, tmp_path, monkey
     assert seeds_of(tmp_path) == {seeds_of(tmp_path).popitem()[0]: [8, 7, 9]}, "and none is lost"
 
 
-@pytest.mark.parametrize("changed", ["device", "torch", "images", "weights", "state", "recipe", "journal"])
+@pytest.mark.parametrize("changed", ["gpu", "torch", "images", "weights", "state", "recipe", "journal"])
 def test_what_was_trained_otherwise_is_trained_again(lab, tmp_path, monkeypatch, changed):
     lab.accuracy = {1: [0.95] * 3}
     recipe, data = RECIPE, DATA
     if changed == "state":
         lab.stopped = "nan: the loss of seed 8 was not finite in epoch 1"
-    more(tmp_path, [8])
+    record = more(tmp_path, [8])
     lab.stopped = None
     (path, *_) = [*(tmp_path / "weights").glob("*"), tmp_path / "none"]
-    if changed in ("device", "torch"):
-        other = environment().model_copy(update={changed: "another"})
+    if changed == "gpu":
+        (tmp_path / "toy.jsonl").unlink()
+        trained_there = record.cost.model_copy(update={"device": "a GPU"})
+        append(tmp_path / "toy.jsonl", record.model_copy(update={"cost": trained_there}))
+    elif changed == "torch":
+        other = environment().model_copy(update={"torch": "another"})
         monkeypatch.setattr(confirming, "environment", lambda device: other)
     elif changed == "images":
         data = split(count=44)
@@ -200,6 +204,16 @@ def test_what_was_trained_otherwise_is_trained_again(lab, tmp_path, monkeypatch,
         (tmp_path / "toy.jsonl").unlink()
     record = more(tmp_path, [8, 9], recipe, data)
     assert [seeds for _, seeds, _ in lab.trained] == [[8], [8, 9]] and record.reused == []
+
+
+def test_seeds_trained_on_another_processor_count(lab, tmp_path, monkeypatch):
+    lab.accuracy = {1: [0.95] * 3}
+    more(tmp_path, [8])
+    other = environment().model_copy(update={"device": "another"})
+    monkeypatch.setattr(confirming, "environment", lambda device: other)
+    record = more(tmp_path, [8, 9])
+    assert [seeds for _, seeds, _ in lab.trained] == [[8], [9]]
+    assert record.reused == [8] and record.environment.device == "another"
 
 
 def test_weights_of_other_images_and_recipes_are_kept_and_never_taken(lab, tmp_path):
