@@ -1,10 +1,14 @@
 """Fixtures shared by all tests: no test touches the user's cache or data directories."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from search.__main__ import main
 
 settings.register_profile("any machine", deadline=None)  # a stall says nothing about the code
 settings.load_profile("any machine")
@@ -20,6 +24,35 @@ def _own_directories(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One cache for the whole run, so that real archives are decoded once."""
     monkeypatch.setenv("WAVEMIX_CACHE", str(_cache))
     monkeypatch.delenv("WAVEMIX_DATA", raising=False)
+
+
+@pytest.fixture
+def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a program in this process, which spares it seconds of imports; it has to end with the exit code `code`.
+
+    What it has printed is returned.
+    """
+
+    def run(program: Callable[[], object], *arguments: object, code: int) -> str:
+        monkeypatch.setattr(sys, "argv", ["wavemix", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            program()
+        written = capsys.readouterr()
+        assert (end.value.code or 0) == code, written.err
+        return written.out + written.err
+
+    return run
+
+
+@pytest.fixture
+def wavemix(ended: Callable[..., str]) -> Callable[..., str]:
+    """The command, in this process: `wavemix("tables", "--check", code=1)`."""
+
+    def run(*arguments: object, code: int = 0) -> str:
+        return ended(main, *arguments, code=code)
+
+    return run
 
 
 @pytest.fixture(scope="session")

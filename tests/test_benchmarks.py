@@ -4,6 +4,7 @@ import ctypes
 import json
 import math
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,17 @@ def run(name, output, *arguments):
 @pytest.fixture
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+@pytest.fixture
+def script(scripts, ended):
+    """A script in this process, with its exit code."""
+
+    def run(name, *arguments, code=0):
+        path = str(ROOT / "scripts" / f"{name}.py")
+        return ended(lambda: runpy.run_path(path, run_name="__main__"), *arguments, code=code)
+
+    return run
 
 
 def test_haar(tmp_path):
@@ -94,7 +106,7 @@ def test_training_beside_a_stand_in_for_upstream(tmp_path):
     assert not output.exists()
 
 
-def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path):
+def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path, script):
     folder = tmp_path / "wheel"
     shutil.copytree(ROOT / "wavemix", folder / "wavemix", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "wavemix" / "__init__.py").write_text(STAND_IN)
@@ -108,46 +120,40 @@ def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path):
     assert training.details["peer_parameters"] == 3566 > training.details["parameters"]
     low, high = training.details["spread_seconds"]["ours"]
     assert 16 / high <= training.ours <= 16 / low
-    result = run("benchmark_networks", output, *arguments[:2], "--rows", "nothing", *arguments[4:])
-    assert result.returncode == 2 and "there is no row nothing, only mnist-99" in result.stderr
+    said = script("benchmark_networks", *arguments[:2], "--rows", "nothing", *arguments[4:], code=2)
+    assert "there is no row nothing, only mnist-99" in said
 
 
-def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir):
+def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir, script):
     weights = ROOT / "results" / "weights" / "mnist-99-extended-C8-D11-m2-F8-L1-bilinear-separable-s21-lean.safetensors"
     output = tmp_path / "fit.jsonl"
     options = ["--data-dir", data_dir, "--images", 500, "--output", output]
-    command = [str(part) for part in (sys.executable, ROOT / "scripts" / "training_fit.py", "mnist", weights, *options)]
-    first = subprocess.run(command, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
+    script("training_fit", "mnist", weights, *options)
     (line,) = map(json.loads, output.read_text().splitlines())
     assert line["images"] == 500 and len(line["accuracies"]) == len(line["seeds"]) > 1
     assert min(line["accuracies"]) > 0.98 and line["weights"] == weights.name
     other = next(weights.parent.glob("fashion-mnist-90-published-network-*-s11.safetensors"))
-    refused = subprocess.run([*command[:3], str(other), *command[4:]], capture_output=True, text=True)
-    assert refused.returncode == 2 and "was not trained on the training images of MNIST" in refused.stderr
+    said = script("training_fit", "mnist", other, *options, code=2)
+    assert "was not trained on the training images of MNIST" in said
     assert len(output.read_text().splitlines()) == 1
 
 
-def test_explore_records_what_it_trains_once(tmp_path, data_dir):
+def test_explore_records_what_it_trains_once(tmp_path, data_dir, script):
     network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 1]})
-    command = [sys.executable, ROOT / "scripts" / "explore.py", "fashion-mnist", 1, network]
-    command = [*map(str, command), "--data-dir", str(data_dir), "--results", str(tmp_path)]
-    first = subprocess.run(command, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
+    place = ["--data-dir", data_dir, "--results"]
+    command = ["explore", "fashion-mnist", 1, network, *place]
+    script(*command, tmp_path)
     (trial,) = read(tmp_path / "explored-fashion-mnist.jsonl")
     assert trial.state == "complete" and trial.recipe["epochs"] == 1 and len(trial.curves) == 1
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0 and "already recorded" in again.stdout
+    assert "already recorded" in script(*command, tmp_path)
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
-    nowhere = subprocess.run([*command[:-1], "/dev/null"], capture_output=True, text=True)
-    assert nowhere.returncode == 2 and nowhere.stderr.startswith("error: cannot write to /dev/null/studies")
-    few = [*command[:-1], str(tmp_path / "few"), "--images", "640"]
-    assert subprocess.run(few, capture_output=True).returncode == 0
+    assert script(*command, "/dev/null", code=2).startswith("error: cannot write to /dev/null/studies")
+    few = [*command, tmp_path / "few", "--images"]
+    script(*few, 640)
     (trial,) = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
     assert (trial.dataset.train_count, trial.dataset.validation_count) == (640, 59_360)
     assert trial.curves[0][-1].accuracy == trial.accuracy_validation is not None
-    fewer = subprocess.run([*few[:-1], "320"], capture_output=True, text=True)
-    assert fewer.returncode == 0 and "already recorded" not in fewer.stdout
+    assert "already recorded" not in script(*few, 320)
     trials = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
     assert [t.dataset.train_count for t in trials] == [640, 320]
     bad = [
@@ -156,15 +162,13 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir):
         ([network, "--recipe", '{"lr": -1}'], "--recipe: lr: "),
     ]
     for arguments, message in bad:  # before anything is trained
-        result = subprocess.run([*command[:4], *arguments, *command[5:]], capture_output=True, text=True)
-        assert (result.returncode, result.stdout) == (2, ""), result.stderr
-        assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
+        said = script(*command[:3], *arguments, *place, tmp_path, code=2)
+        assert said.startswith(f"error: {message}") and said.count("\n") == 1
 
 
-def test_upstream_that_is_not_there_is_one_line(tmp_path):
-    result = run("benchmark_training", tmp_path / "none.jsonl", "--upstream", tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1 and "holds no wavemix package" in result.stderr
+def test_upstream_that_is_not_there_is_one_line(tmp_path, script):
+    said = script("benchmark_training", "--upstream", tmp_path, code=2)
+    assert said.count("\n") == 1 and "holds no wavemix package" in said
 
 
 def test_roofline(tmp_path):
@@ -225,7 +229,7 @@ def test_records_are_json_lines_with_the_load(tmp_path, scripts):
     assert line["ratios"] == {"y": 0.25} and line["details"]["load_1min"] >= 0 and line["machine"]
 
 
-def test_sampler(tmp_path):
+def test_sampler(tmp_path, script):
     """Made-up curves: deeper and wider is better; the sampler is played beside TPE and both find something."""
     space = Space("extended", (1, 28, 28), 10, 6000)
     space.knobs["shared"] = (0, 1)  # as in the recorded curves
@@ -243,11 +247,9 @@ def test_sampler(tmp_path):
                 accuracy_validation=last, state="complete",
             ),
         )  # fmt: skip
-    script = [sys.executable, str(ROOT / "scripts" / "benchmark_sampler.py"), "--results", str(tmp_path)]
-    options = ["--data", "mnist", "--repetitions", "1", "--budget", "2", "--processes", "1", "--contenders", "TPE"]
+    options = ["--data", "mnist", "--repetitions", 1, "--budget", 2, "--processes", 1, "--contenders", "TPE"]
     output = tmp_path / "benchmarks.jsonl"
-    result = subprocess.run([*script, *options, "--output", str(output)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    script("benchmark_sampler", "--results", tmp_path, *options, "--output", output)
     below, near = read(output)
     assert "below the published count" in below.name and "5 % of the optimum" in near.name
     assert 0 < below.ours < 2 and below.details["reached"]["frontier"] == 1
@@ -255,8 +257,7 @@ def test_sampler(tmp_path):
     assert 0 < below.details["surrogate"]["left-one-out root mean square"] < 0.2
     assert (tmp_path / "plots" / "sampler-MNIST.svg").exists()
     (tmp_path / "curves-mnist.jsonl").unlink()
-    result = subprocess.run([*script, *options], capture_output=True, text=True)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert script("benchmark_sampler", "--results", tmp_path, *options, code=2).count("\n") == 1
 
 
 def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, scripts, monkeypatch):
@@ -284,11 +285,9 @@ def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, sc
     assert benchmark.job(kept, "frontier", 0, 2, data_dir) == result
 
 
-def test_storage(tmp_path):
+def test_storage(tmp_path, script):
     output = tmp_path / "benchmarks.jsonl"
-    script = [sys.executable, str(ROOT / "scripts" / "benchmark_storage.py"), "--trials", "5", "--repetitions", "1"]
-    result = subprocess.run([*script, "--output", str(output)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    script("benchmark_storage", "--trials", 5, "--repetitions", 1, "--output", output)
     (found,) = read(output)
     assert found.name == "one trial's turn after 5 finished trials, sqlite" and 0 < found.ours < 5
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -66,7 +67,14 @@ def _built(command: list[str]) -> ctypes.CDLL:
         scratch, target = tempfile.TemporaryDirectory(), None
     with scratch as place:
         built = Path(place) / "kernels.so"
-        subprocess.run([*command, "-o", built, *sources], check=True, capture_output=True)
+        objects = [built.with_name(f"{path.name}.o") for path in sources]
+
+        def make(output: Path, *inputs: Path | str) -> None:
+            subprocess.run([*command, "-o", output, *inputs], check=True, capture_output=True)
+
+        with ThreadPoolExecutor() as pool:  # somebody is waiting for it
+            list(pool.map(lambda source, output: make(output, "-c", source), sources, objects))
+        make(built, *objects)
         if target is not None:
             os.replace(built, target)
         return ctypes.CDLL(str(target or built))
