@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,32 +28,28 @@ def _own_directories(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Runs a program in this process, which spares it seconds of imports; it has to end with the exit code `code`.
 
-    What it has printed is returned.
+    What it has printed is returned: `out` and `err`.
     """
 
-    def run(program: Callable[[], object], *arguments: object, code: int) -> str:
+    def run(program: Callable[[], object], *arguments: object, code: int = 0):
         monkeypatch.setattr(sys, "argv", ["wavemix", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             program()
         written = capsys.readouterr()
         assert (end.value.code or 0) == code, written.err
-        return written.out + written.err
+        return written
 
     return run
 
 
 @pytest.fixture
-def wavemix(ended: Callable[..., str]) -> Callable[..., str]:
-    """The command, in this process: `wavemix("tables", "--check", code=1)`."""
-
-    def run(*arguments: object, code: int = 0) -> str:
-        return ended(main, *arguments, code=code)
-
-    return run
+def wavemix(ended: Callable) -> Callable:
+    """The command, in this process: `wavemix("tables", "--check", code=1).err`."""
+    return partial(ended, main)
 
 
 @pytest.fixture(scope="session")

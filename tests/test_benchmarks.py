@@ -120,8 +120,8 @@ def test_networks_of_the_table_beside_a_stand_in_for_upstream(tmp_path, script):
     assert training.details["peer_parameters"] == 3566 > training.details["parameters"]
     low, high = training.details["spread_seconds"]["ours"]
     assert 16 / high <= training.ours <= 16 / low
-    said = script("benchmark_networks", *arguments[:2], "--rows", "nothing", *arguments[4:], code=2)
-    assert "there is no row nothing, only mnist-99" in said
+    nothing = [*arguments[:2], "--rows", "nothing", *arguments[4:], "--output", output]
+    assert "there is no row nothing, only mnist-99" in script("benchmark_networks", *nothing, code=2).err
 
 
 def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir, script):
@@ -133,7 +133,7 @@ def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir, script):
     assert line["images"] == 500 and len(line["accuracies"]) == len(line["seeds"]) > 1
     assert min(line["accuracies"]) > 0.98 and line["weights"] == weights.name
     other = next(weights.parent.glob("fashion-mnist-90-published-network-*-s11.safetensors"))
-    said = script("training_fit", "mnist", other, *options, code=2)
+    said = script("training_fit", "mnist", other, *options, code=2).err
     assert "was not trained on the training images of MNIST" in said
     assert len(output.read_text().splitlines()) == 1
 
@@ -145,15 +145,15 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir, script):
     script(*command, tmp_path)
     (trial,) = read(tmp_path / "explored-fashion-mnist.jsonl")
     assert trial.state == "complete" and trial.recipe["epochs"] == 1 and len(trial.curves) == 1
-    assert "already recorded" in script(*command, tmp_path)
+    assert "already recorded" in script(*command, tmp_path).out
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
-    assert script(*command, "/dev/null", code=2).startswith("error: cannot write to /dev/null/studies")
+    assert script(*command, "/dev/null", code=2).err.startswith("error: cannot write to /dev/null/studies")
     few = [*command, tmp_path / "few", "--images"]
     script(*few, 640)
     (trial,) = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
     assert (trial.dataset.train_count, trial.dataset.validation_count) == (640, 59_360)
     assert trial.curves[0][-1].accuracy == trial.accuracy_validation is not None
-    assert "already recorded" not in script(*few, 320)
+    assert "already recorded" not in script(*few, 320).out
     trials = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
     assert [t.dataset.train_count for t in trials] == [640, 320]
     bad = [
@@ -162,12 +162,13 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir, script):
         ([network, "--recipe", '{"lr": -1}'], "--recipe: lr: "),
     ]
     for arguments, message in bad:  # before anything is trained
-        said = script(*command[:3], *arguments, *place, tmp_path, code=2)
-        assert said.startswith(f"error: {message}") and said.count("\n") == 1
+        written = script(*command[:3], *arguments, *place, tmp_path, code=2)
+        assert written.out == "", "before anything is trained"
+        assert written.err.startswith(f"error: {message}") and written.err.count("\n") == 1
 
 
 def test_upstream_that_is_not_there_is_one_line(tmp_path, script):
-    said = script("benchmark_training", "--upstream", tmp_path, code=2)
+    said = script("benchmark_training", "--upstream", tmp_path, "--output", tmp_path / "none.jsonl", code=2).err
     assert said.count("\n") == 1 and "holds no wavemix package" in said
 
 
@@ -257,7 +258,7 @@ def test_sampler(tmp_path, script):
     assert 0 < below.details["surrogate"]["left-one-out root mean square"] < 0.2
     assert (tmp_path / "plots" / "sampler-MNIST.svg").exists()
     (tmp_path / "curves-mnist.jsonl").unlink()
-    assert script("benchmark_sampler", "--results", tmp_path, *options, code=2).count("\n") == 1
+    assert script("benchmark_sampler", "--results", tmp_path, *options, code=2).err.count("\n") == 1
 
 
 def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, scripts, monkeypatch):

@@ -161,15 +161,12 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "wavemix: /somewhere/results: No space left on device\n"
 
 
-def test_ctrl_c_anywhere_says_so(monkeypatch, capsys, tmp_path):
+def test_ctrl_c_anywhere_says_so(monkeypatch, wavemix, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("search.tables.write", stop)
-    monkeypatch.setattr(sys, "argv", ["wavemix", "tables", "--results", str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        start.main()
-    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert wavemix("tables", "--results", tmp_path, code=130).err == "interrupted\n"
 
 
 def test_version_tells_two_checkouts_apart():
@@ -213,7 +210,7 @@ def test_data_list_names_every_data_set():
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(wavemix, arguments, message):
-    said = wavemix(*arguments, code=2)
+    said = wavemix(*arguments, code=2).err
     assert said.startswith("wavemix: ") and message in said and said.count("\n") == 1
 
 
@@ -221,8 +218,8 @@ def test_corrupted_record_names_file_and_line(tmp_path, wavemix):
     append(tmp_path / "toy.jsonl", trial(2, 0.95))
     with open(tmp_path / "toy.jsonl", "a") as file:
         file.write('{"kind": "trial"}\n')
-    said = wavemix("status", "--results", tmp_path, code=2)
-    assert "toy.jsonl, line 2" in said and said.count("\n") == 1
+    said = wavemix("status", "--results", tmp_path, code=2).err
+    assert "toy.jsonl, line 2" in said and "Traceback" not in said and said.count("\n") == 1
 
 
 def test_tables_check_tells_a_changed_table(tmp_path, wavemix):
@@ -231,7 +228,7 @@ def test_tables_check_tells_a_changed_table(tmp_path, wavemix):
     wavemix("tables", "--results", tmp_path, "--check")
     table = next(path for path in Path(tmp_path).rglob("*.md"))
     table.write_text(table.read_text() + "edited\n")
-    assert table.name in wavemix("tables", "--results", tmp_path, "--check", code=1)
+    assert table.name in wavemix("tables", "--results", tmp_path, "--check", code=1).err
 
 
 # --- the display ---------------------------------------------------------------------------------------------------
@@ -307,7 +304,7 @@ def test_studies_of_one_name_and_other_targets_are_kept_apart():
     [("gpu", "--device is cpu, cuda, or one of several GPUs such as cuda:1, not 'gpu'"), ("cuda:99", "PyTorch finds")],
 )
 def test_devices_that_are_not_there_are_refused(wavemix, device, problem):
-    assert problem in wavemix("search", "mnist", "--target", "0.9", "--device", device, code=2)
+    assert problem in wavemix("search", "mnist", "--target", "0.9", "--device", device, code=2).err
 
 
 @pytest.mark.parametrize(
@@ -320,8 +317,9 @@ def test_devices_that_are_not_there_are_refused(wavemix, device, problem):
     ],
 )
 def test_arguments_of_the_wrong_form_get_one_line(wavemix, arguments, problem):
-    said = wavemix(*arguments, code=2)
-    assert said.startswith("wavemix: ") and problem in said and "--help` lists" in said and said.count("\n") == 1
+    written = wavemix(*arguments, code=2)
+    assert written.out == "" and written.err.count("\n") == 1
+    assert written.err.startswith("wavemix: ") and problem in written.err and "--help` lists" in written.err
 
 
 def test_no_arguments_get_the_help(capsys, monkeypatch):
