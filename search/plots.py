@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from .axes import accuracy_axis, capped, count_axis, target_lines
+from .efficiency import deciding
 from .errors import UserError
 from .importance import importances
 from .journal import read_all
@@ -48,12 +49,15 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     """Parameters against accuracy of one data set's runs.
 
     Completed trials stand at their validation accuracy, confirmations at their mean on the test set with its 95 %
-    interval. The thin steps are the best validation accuracy at or below a count, targets are lines, and upstream's
-    published networks stand at the accuracy they are published for. Accuracy is spaced by the logarithm of the error.
+    interval, of several with the same network and recipe the one that decides (`efficiency.deciding`). The thin steps
+    are the best validation accuracy at or below a count, targets are lines, and upstream's published networks stand at
+    the accuracy they are published for. Accuracy is spaced by the logarithm of the error.
     """
     runs = _runs(records)
     trials = [r for r in runs if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation is not None]
-    tested = [r for r in runs if isinstance(r, Confirmation) and r.mean is not None]
+    tests = [r for r in runs if isinstance(r, Confirmation) and r.mean is not None]
+    targets = sorted({r.target for r in tests})
+    tested = [r for target in targets for r in deciding(r for r in tests if r.target == target)]
     if not trials and not tested:
         return None
     rows = published(runs)

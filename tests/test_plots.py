@@ -123,6 +123,15 @@ def test_interval_bars_are_the_recorded_intervals():
     assert len(ends) == 1 and ends[0] == pytest.approx(run.interval, abs=1e-9)
 
 
+def test_a_test_of_more_seeds_takes_the_place_of_its_parts():
+    parts = [confirmation([0.985, 0.988], created=START), confirmation([0.991], seeds=[2])]
+    whole = confirmation([0.985, 0.988, 0.991], created=START + timedelta(days=2))
+    elsewhere = confirmation([0.97, 0.975], target=0.97)  # another threshold's own
+    figure = plots.frontier([whole, *parts, elsewhere])
+    means = [bars.lines[0].get_ydata()[0] for bars in axes_of(figure).containers]
+    assert means == [elsewhere.mean, whole.mean]
+
+
 def test_families_differ_in_colour_and_shape():
     figure = plots.frontier([trial(1, 0.98), trial(2, 0.97, family="published")])
     drawn = {(line.get_color(), line.get_marker()) for line in axes_of(figure).lines if line.get_marker() in "os"}
