@@ -49,9 +49,10 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     """Parameters against accuracy of one data set's runs.
 
     Completed trials stand at their validation accuracy, confirmations at their mean on the test set with its 95 %
-    interval, of several with the same network and recipe the one that decides (`efficiency.deciding`). The thin steps
-    are the best validation accuracy at or below a count, targets are lines, and upstream's published networks stand at
-    the accuracy they are published for. Accuracy is spaced by the logarithm of the error.
+    interval: of several with the same target, network and recipe the one that decides (`efficiency.deciding`), of
+    trainings that broke none. The thin steps are the best validation accuracy at or below a count, targets are lines,
+    and upstream's published networks stand at the accuracy they are published for. Accuracy is spaced by the logarithm
+    of the error.
     """
     runs = _runs(records)
     trials = [r for r in runs if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation is not None]
