@@ -1,10 +1,12 @@
 """How the kernels are built: with which compilers, where, and what is said where they can't be."""
 
+import multiprocessing
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +28,7 @@ def compilers(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("WAVEMIX_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("WAVEMIX_KERNELS", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(kernels.ctypes, "CDLL", lambda path: Path(path).read_text() if path else None)
     monkeypatch.setattr(kernels, "_keep_memory", lambda: None)
     kernels.library.cache_clear()
@@ -34,12 +37,12 @@ def compilers(tmp_path, monkeypatch):
 
 
 def compiler(folder: Path, name: str, fails: str = "") -> None:
-    """One that writes its arguments as what it has built, and fails where `fails` is among them."""
+    """One that writes its arguments, without folders, as what it has built, and fails where `fails` is among them."""
     program = folder / name
     program.write_text(
-        f"#!{sys.executable}\nimport sys\n"
+        f"#!{sys.executable} -S\nimport sys\n"
         f"if {fails!r} and {fails!r} in sys.argv: sys.exit('x.h:1: error: no {fails}')\n"
-        "open(sys.argv[sys.argv.index('-o') + 1], 'w').write(' '.join(sys.argv))\n"
+        "open(sys.argv[sys.argv.index('-o') + 1], 'w').write(' '.join(a.split('/')[-1] for a in sys.argv))\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
@@ -52,13 +55,93 @@ def test_the_next_compiler_is_tried_then_without_openmp(compilers):
     assert "clang++ -std=gnu++17" in built and "-fopenmp" not in built
 
 
+def libraries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.so"))
+
+
+def again() -> str:
+    """What another process would load."""
+    kernels.library.cache_clear()
+    return kernels.library()
+
+
 def test_what_was_built_is_kept_and_found(compilers, tmp_path):
     compiler(compilers, "g++")
     first = kernels.library()
-    assert "-fopenmp" in first and [path.suffix for path in (tmp_path / "cache").iterdir()] == [".so"]
+    kept = tmp_path / "cache"
+    assert "-fopenmp" in first and sorted(path.suffix for path in kept.iterdir()) == [".lock", ".so"]
+    assert kept.stat().st_mode & 0o777 == 0o700 and libraries(kept)[0].stat().st_mode & 0o777 == 0o600
     compiler(compilers, "g++", fails="-O3")
-    kernels.library.cache_clear()
-    assert kernels.library() == first
+    assert again() == first
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]),
+        lambda path: path.chmod(0o666),
+        lambda path: path.rename(path.with_suffix(".mine")) and path.symlink_to(path.with_suffix(".mine")),
+    ],
+    ids=["cut off", "empty", "changed", "open to others", "a link"],
+)
+def test_a_library_that_is_not_whole_or_not_ones_own_is_built_again(compilers, tmp_path, damage):
+    compiler(compilers, "g++")
+    first = kernels.library()
+    (path,) = libraries(tmp_path)
+    whole = path.read_bytes()
+    damage(path)
+    assert again() == first
+    assert libraries(tmp_path) == [path] and path.read_bytes() == whole and not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_library_that_cannot_be_loaded_is_built_again(compilers, tmp_path, monkeypatch):
+    """One of a container with another C library, say, that shares the home directory."""
+    compiler(compilers, "g++")
+    first = kernels.library()
+    load, refused = kernels.ctypes.CDLL, []
+
+    def refuse(path):
+        if not refused:
+            refused.append(path)
+            raise OSError("version `GLIBC_2.99' not found")
+        return load(path)
+
+    monkeypatch.setattr(kernels.ctypes, "CDLL", refuse)
+    assert again() == first and refused == [str(path) for path in libraries(tmp_path)]
+
+
+def test_nobody_else_can_plant_a_library(compilers, tmp_path, monkeypatch):
+    """Neither in a directory that others can write in, or whose place they can take, nor in one of theirs."""
+    compiler(compilers, "g++")
+    first, user, cache = kernels.library(), os.getuid(), tmp_path / "cache"
+    within, temporary = cache / f"kernels-{user}", tmp_path / f"wavemix-{user}"
+    for mode, place in ((0o700, cache), (0o755, within), (0o1777, within), (0o777, temporary)):
+        cache.chmod(mode)
+        assert kernels.kernel_dir() == place and place.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o755)
+    within.chmod(0o770)
+    assert kernels.kernel_dir() == temporary, "it may hold what others have written"
+    (planted,) = libraries(cache)
+    planted.write_text("planted")
+    monkeypatch.setattr(kernels, "USER", user + 1)
+    for place in (cache / f"kernels-{user + 1}", tmp_path / f"wavemix-{user + 1}"):
+        place.mkdir(mode=0o700)
+        shutil.copy(planted, place)
+    fresh = kernels.kernel_dir()
+    assert fresh not in (place, *cache.iterdir()) and fresh == kernels.kernel_dir() and not fresh.stat().st_mode & 0o077
+    assert again() == first
+    monkeypatch.setenv("WAVEMIX_CACHE", "~nobody-of-this-name/cache")
+    assert kernels.cache_dir() == fresh
+
+
+def test_a_link_in_the_place_of_the_directory_is_not_followed(compilers, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "cache").mkdir(mode=0o755)
+    (tmp_path / "cache" / f"kernels-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    assert kernels.kernel_dir() == tmp_path / f"wavemix-{os.getuid()}"
 
 
 def test_compilers_that_all_fail_are_named_once(compilers):
@@ -79,8 +162,32 @@ def test_a_cache_that_cannot_be_written_is_done_without(compilers, tmp_path, mon
     assert "g++" in kernels.library()
 
 
-def test_cache_without_a_home(monkeypatch):
+def test_a_disk_that_is_full_costs_only_the_time_to_build_again(compilers, tmp_path, monkeypatch):
+    compiler(compilers, "g++")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert "g++" in kernels.library() and libraries(tmp_path) == []
+
+
+def test_processes_that_start_together_build_once(compilers, tmp_path):
+    compiler(compilers, "g++")
+    context = multiprocessing.get_context("fork")
+    starts = [context.Process(target=kernels.library) for _ in range(3)]
+    with (compilers / "g++").open("a") as program:
+        program.write(f"open({str(tmp_path / 'linked')!r}, 'a').write('x' * ('-c' not in sys.argv))\n")
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert [start.exitcode for start in starts] == [0, 0, 0] and (tmp_path / "linked").read_text() == "x"
+
+
+def test_cache_without_a_home(monkeypatch, tmp_path):
     monkeypatch.delenv("WAVEMIX_CACHE")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     assert kernels.cache_dir().is_absolute() and str(os.getuid()) in kernels.cache_dir().name
 

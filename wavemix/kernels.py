@@ -9,13 +9,17 @@ import itertools
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 # images side by side in one vector: as many as the processor's vectors hold floats. GCC keeps wider ones in memory,
@@ -24,6 +28,7 @@ LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4
 # the strict -std=c++17 would keep GCC from fusing multiplications and additions
 FLAGS = ["-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
 FLAGS += [f"-DLANES={LANES}"]
+USER = os.getuid() if hasattr(os, "getuid") else 0
 
 
 @functools.cache
@@ -51,21 +56,18 @@ def library() -> ctypes.CDLL | None:
 
 
 def _built(command: list[str]) -> ctypes.CDLL:
-    """The kernels as this compiler makes them, from the cache where they are there; from a place that nothing is left
-    of where the cache can't be written. Raises CalledProcessError or OSError."""
+    """The kernels as this compiler makes them: those that are kept, or built anew; from a place that nothing is left of
+    where they can't be kept. Raises CalledProcessError or OSError."""
     folder = Path(__file__).parent
     sources, headers = [sorted(folder.glob(pattern)) for pattern in ("*.cpp", "*.h")]
     # -march=native: a cache directory shared between machines must not mix up their processors
     key = "|".join([*(path.read_text() for path in sources + headers), *command, platform.machine(), _processor()])
-    target = cache_dir() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if target.exists():
-        return ctypes.CDLL(str(target))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=target.parent)
-    except OSError:
-        scratch, target = tempfile.TemporaryDirectory(), None
-    with scratch as place:
+    name, kept = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}", kernel_dir()
+    if (found := _kept(kept, name)) is not None:
+        return found
+    with _alone(kept), tempfile.TemporaryDirectory() as place:
+        if (found := _kept(kept, name)) is not None:  # another process has built them meanwhile
+            return found
         built = Path(place) / "kernels.so"
         objects = [built.with_name(f"{path.name}.o") for path in sources]
 
@@ -75,17 +77,88 @@ def _built(command: list[str]) -> ctypes.CDLL:
         with ThreadPoolExecutor() as pool:  # somebody is waiting for it
             list(pool.map(lambda source, output: make(output, "-c", source), sources, objects))
         make(built, *objects)
-        if target is not None:
-            os.replace(built, target)
-        return ctypes.CDLL(str(target or built))
+        with suppress(OSError):  # a full disk
+            content = built.read_bytes()
+            part = kept / f"{name}.part"
+            part.write_bytes(content)
+            part.chmod(0o600)
+            part.replace(kept / f"{name}-{_digest(content)}.so")
+        found = _kept(kept, name)
+        return ctypes.CDLL(str(built)) if found is None else found
+
+
+def _kept(folder: Path, name: str) -> ctypes.CDLL | None:
+    """The library of this name in `folder` that is whole, by the digest that its file's name ends in, and this user's.
+
+    Others are removed: loading a library that was cut off ends the process.
+    """
+    for path in folder.glob(f"{name}-*.so"):
+        with suppress(OSError):
+            if _own(path) and path.stem == f"{name}-{_digest(path.read_bytes())}":
+                return ctypes.CDLL(str(path))
+        with suppress(OSError):
+            path.unlink()
+    return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time, so that they are compiled once; not where nothing can be written."""
+    lock = FileLock(folder / "kernels.lock")
+    with suppress(OSError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def kernel_dir() -> Path:
+    """The directory for compiled kernels and what is measured of them: this user's alone, since they are executed.
+
+    It is `cache_dir`, one in it where others may look into that, or one for temporary files.
+    """
+    cache = cache_dir()
+    return _private(cache) or _private(cache / f"kernels-{USER}") or _temporary()
 
 
 def cache_dir() -> Path:
-    """The directory for what is made once and kept: `WAVEMIX_CACHE`, default `~/.cache/wavemix`."""
+    """The directory for what is made once and kept: `WAVEMIX_CACHE`, default `~/.cache/wavemix`.
+
+    Without a home directory it is one for temporary files, this user's alone.
+    """
     named = os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix")
-    if named.startswith("~"):  # there is no home
-        named = os.path.join(tempfile.gettempdir(), f"wavemix-{os.getuid()}")
-    return Path(named)
+    return _temporary() if named.startswith("~") else Path(named)
+
+
+def _temporary() -> Path:
+    """This user's directory among those for temporary files; where it is somebody else's, one of this process."""
+    return _private(Path(tempfile.gettempdir()) / f"wavemix-{USER}") or Path(_scratch().name)
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="wavemix-")
+
+
+def _private(folder: Path) -> Path | None:
+    """`folder`, made where it is missing, if it is open to nobody else, who can't put another in its place; or None."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_to_all = (parent.stat().st_mode & 0o1002 == 0o002 for parent in folder.resolve().parents)
+        return folder if _own(folder, 0o077) and not any(open_to_all) else None
+    except OSError:
+        return None
+
+
+def _own(path: Path, others: int = 0o022) -> bool:
+    """Whether `path` is no link, this user's, and nobody else has one of the rights `others`."""
+    state = path.lstat()
+    return os.name != "posix" or not stat.S_ISLNK(state.st_mode) and state.st_uid == USER and not state.st_mode & others
 
 
 def _keep_memory() -> None:
