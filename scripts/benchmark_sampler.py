@@ -56,7 +56,7 @@ from search.sampler import FrontierPruner, FrontierSampler
 from search.space import PUBLISHED, Space, training_work
 from search.style import style
 from search.tuning import Tuning
-from search.whole import write_whole
+from search.whole import write_atomically
 from wavemix.config import LiteConfig
 
 # the published network's count, and about the accuracy it has after six epochs
@@ -324,7 +324,7 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
     folder.mkdir(exist_ok=True)
     drawn = figure(label, target, ceiling, plays, options.budget, median(optima))
     for suffix in ("png", "svg"):
-        write_whole(folder / f"sampler-{label}.{suffix}", rendered(drawn, f"sampler-{label}", suffix))
+        write_atomically(folder / f"sampler-{label}.{suffix}", rendered(drawn, f"sampler-{label}", suffix))
     if not options.output:
         return
     for what, values in (("below the published count", below), ("within 5 % of the optimum", near)):

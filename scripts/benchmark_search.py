@@ -35,7 +35,7 @@ from search.datasets import split_validation
 from search.protocol import VALIDATION
 from search.recipe import default_recipe
 from search.training import Epoch, train
-from search.whole import write_whole
+from search.whole import write_atomically
 from wavemix.config import LiteConfig
 
 DATA, EPOCHS, MEMBERS = "mnist", 6, 2
@@ -86,7 +86,7 @@ def job(path: Path, name: str, seed: int, minutes: float, data_dir: Path | None)
     kept = asdict(result) | {"shown": None, "judged": []}
     if result.shown:
         kept |= {"shown": result.shown.model_dump(mode="json"), "judged": task.judged(result.shown)}
-    write_whole(path, json.dumps(kept).encode())
+    write_atomically(path, json.dumps(kept).encode())
     return job(path, name, seed, minutes, data_dir)  # as it was kept
 
 

@@ -5,6 +5,8 @@ A checkpoint's name follows from all that the training depends on, so that whoev
 
 import hashlib
 import json
+import logging
+import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +18,9 @@ from .errors import UserError
 from .recipe import Recipe
 from .storage import writable
 from .training import steps
+from .whole import temporaries, temporary_name
 
+log = logging.getLogger(__name__)
 ABANDONED = 3600.0  # seconds after which a half-written checkpoint is nobody's any more
 
 
@@ -84,29 +88,46 @@ class Checkpoint:
     def remove(self) -> None:
         """The trial is done: delete the checkpoint, and what killed trainings of it left behind."""
         self.path.unlink(missing_ok=True)
-        for part in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+        for part in temporaries(self.path):
             with suppress(FileNotFoundError):  # a young one may be of a worker that trains this trial as well
                 if time.time() - part.stat().st_mtime > ABANDONED:
                     part.unlink()
         if self.home.remote is not None:
-            self._try(lambda: self.home.remote.exists(self.url) and self.home.remote.rm_file(self.url))
+            self._try(self._delete)
 
     def _time(self) -> int:
         return self.path.stat().st_mtime_ns if self.path.exists() else 0
 
     def _download(self) -> None:
-        self.home.remote.invalidate_cache()
-        if self.home.remote.exists(self.url):
-            part = self.path.with_name(self.path.name + ".part")
-            self.home.remote.get_file(self.url, str(part))
-            if steps(part) >= steps(self.path):  # not where the last uploads have failed
+        """Bring it here, unless the last uploads have failed and what is here is newer. A damaged one is set aside."""
+        remote, part = self.home.remote, temporary_name(self.path)
+        remote.invalidate_cache()
+        if not remote.exists(self.url):
+            return
+        try:
+            remote.get_file(self.url, str(part))
+            held = steps(part)
+            if held is None:
+                remote.mv(self.url, f"{self.url}.damaged")
+                log.warning("%s is a damaged checkpoint; moved to %s.damaged", mask(self.url), self.path.name)
+            elif held >= (steps(self.path) or 0):
                 part.replace(self.path)
+        finally:
             part.unlink(missing_ok=True)
 
     def _upload(self) -> None:
-        part = f"{self.url}.{self.home.folder.stat().st_ino}.part"
+        part = f"{self.url}.{secrets.token_hex(8)}.part"
         self.home.remote.put_file(str(self.path), part)
         self.home.remote.mv(part, self.url)
+
+    def _delete(self) -> None:
+        """With the parts of uploads that were cut off: nobody has a use for them any more."""
+        remote, folder = self.home.remote, self.url.rpartition("/")[0]
+        remote.invalidate_cache()
+        for found in remote.ls(folder, detail=False):
+            name = found.rpartition("/")[2]
+            if name == self.path.name or name.startswith(f"{self.path.name}.") and name.endswith(".part"):
+                remote.rm_file(found)
 
     def _try(self, what) -> None:
         try:

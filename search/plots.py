@@ -30,7 +30,7 @@ from .records import Confirmation, Record, Trial, label
 from .study import margin
 from .style import style, styled
 from .upstream import PUBLISHED, Published
-from .whole import write_whole
+from .whole import write_atomically
 
 # Okabe & Ito's colours, told apart under every common colour blindness; the shapes differ too
 COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
@@ -360,7 +360,7 @@ def write(results_dir: Path | str) -> list[Path]:
         for name, figure in drawn.items():
             folder.mkdir(exist_ok=True)
             for suffix in ("png", "svg"):
-                written.append(write_whole(folder / f"{name}.{suffix}", rendered(figure, name, suffix)))
+                written.append(write_atomically(folder / f"{name}.{suffix}", rendered(figure, name, suffix)))
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 ours = path.suffix in (".png", ".svg") and path.name.startswith(tuple(f"{kind}-" for kind in KINDS))

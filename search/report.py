@@ -21,7 +21,7 @@ from .errors import UserError
 from .journal import read_all
 from .plots import plain
 from .records import Confirmation, Record, Trial, counted, label
-from .whole import write_whole
+from .whole import write_atomically
 
 NAME = "report.html"
 SHOWN = 20  # trials a study's table holds; trials.csv holds all
@@ -78,7 +78,7 @@ def write(results_dir: Path | str) -> Path:
     folder = Path(results_dir)
     content = page(read_all(folder))
     try:
-        return write_whole(folder / NAME, content.encode())
+        return write_atomically(folder / NAME, content.encode())
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from error
 

@@ -18,7 +18,7 @@ from .journal import read_all, repair
 from .records import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
 from .typeset import NOT_RUN, frame_of, latex, markdown
 from .upstream import BENCHMARKS, SAVED, classifier_config
-from .whole import write_whole
+from .whole import write_atomically
 
 # -------------------------------------------------------------------------------------------------- benchmarks
 
@@ -265,7 +265,7 @@ def write(results_dir: Path | str) -> list[Path]:
     files = rendered(read_all(folder))
     try:
         for name, content in files.items():
-            write_whole(folder / name, content.encode())
+            write_atomically(folder / name, content.encode())
         for path in _stale(folder, files):
             path.unlink()
     except OSError as error:

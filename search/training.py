@@ -17,8 +17,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field, PrivateAttr
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from wavemix.config import LiteConfig
@@ -31,7 +29,8 @@ from .images import Images, spread
 from .optimizer import Optimizer
 from .recipe import MULTIPLE, Recipe, filled
 from .step import Step
-from .whole import write_whole
+from .tensors import Damaged, read, write
+from .whole import set_aside
 
 RECALIBRATION = 2048  # training images that BatchNorm's statistics are measured on before an evaluation
 EVALUATION = 1024  # images a forward pass of an evaluation
@@ -115,7 +114,8 @@ def train(
     After each epoch `on_epoch(epoch, [one Epoch a member])` is called; when it returns True, training stops
     ('pruned'). A loss that is not finite stops it with the reason. With `checkpoint`, the state is written there
     after each epoch (at most every 10 seconds), and an existing checkpoint of the same training is gone on from, also
-    one from another device; one of another training raises UserError. Accuracies are those of the averaged weights.
+    one from another device; a damaged one is set aside, one of another training raises UserError. Accuracies are those
+    of the averaged weights.
     """
     check_fit(config, data)
     stack, images = Stack(config, list(seeds), device), Images(data, device)
@@ -287,7 +287,7 @@ def evaluate(config: LiteConfig, states: list[dict[str, Tensor]], train_split: S
 
 def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, average, curves, seconds: float) -> None:
     tensors = {
-        "flat": stack.flat.detach(),
+        "flat": stack.flat,
         "first": optimizer.first,
         "second": optimizer.second,
         "average": average,
@@ -298,20 +298,20 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
         "curves": [[epoch.model_dump() for epoch in curve] for curve in curves],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = save(
-        {key: value.cpu().contiguous() for key, value in tensors.items()},
-        {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)},
-    )
-    write_whole(path, content)
+    write(path, tensors, {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)})
 
 
-def steps(path: Path) -> int:
-    """How many steps of training a checkpoint holds; 0 where it can't be read."""
+HEADER = ("identity", "progress")
+
+
+def steps(path: Path) -> int | None:
+    """How many steps of training a checkpoint holds: 0 where there is none, None where it is damaged."""
     try:
-        with safe_open(path, "pt") as file:
-            return _Progress.model_validate_json(file.metadata()["progress"]).count
-    except Exception:  # whatever it is, it is no checkpoint
+        return _progress(read(path, HEADER)[0]).count
+    except FileNotFoundError:
         return 0
+    except Damaged:
+        return None
 
 
 class _Progress(BaseModel):
@@ -320,23 +320,29 @@ class _Progress(BaseModel):
     curves: list[list[Epoch]]
 
 
+def _progress(header: dict[str, str]) -> "_Progress":
+    try:
+        progress = _Progress.model_validate_json(header["progress"])
+    except (KeyError, ValueError) as error:
+        raise Damaged("it does not say how far it has come") from error
+    if len({len(curve) for curve in progress.curves}) > 1:
+        raise Damaged("its seeds are at different epochs")
+    return progress
+
+
 def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, average, curves) -> float:
+    """Go on from a checkpoint: the seconds it has taken. A damaged one is set aside, and nothing is changed."""
     targets = {"flat": stack.flat, "first": optimizer.first, "second": optimizer.second, "average": average}
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in targets}
-        written, progress = json.loads(metadata["identity"]), _Progress.model_validate_json(metadata["progress"])
-        if {"config", "recipe"} <= written.keys():
-            written["recipe"] = filled(written["recipe"])
-            written["config"] = LiteConfig.model_validate(written["config"]).model_dump(mode="json")
-    except Exception as error:
-        raise UserError(f"{path} is not a readable checkpoint ({error}): delete it to start over") from error
-    fits = all(tensors[key].shape == target.shape for key, target in targets.items())
+        header, tensors = read(path, HEADER)
+        progress = _progress(header)
+        written = _identity(header)
+    except Damaged as error:
+        set_aside(path, f"is a damaged checkpoint ({error}), so its training starts over")
+        return 0.0
+    fits = all(key in tensors and tensors[key].shape == target.shape for key, target in targets.items())
     if written != identity or not fits or len(progress.curves) != len(curves):
         raise UserError(f"{path} is the checkpoint of another training: delete it or name another one")
-    if len({len(curve) for curve in progress.curves}) > 1:
-        raise UserError(f"{path} is damaged (its seeds are at different epochs): delete it to start over")
     with torch.no_grad():
         for key, target in targets.items():
             target.copy_(tensors[key])
@@ -344,3 +350,15 @@ def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, aver
     for curve, epochs in zip(curves, progress.curves):
         curve.extend(epochs)
     return progress.seconds
+
+
+def _identity(header: dict[str, str]) -> dict:
+    """What training a checkpoint is of, with what was not known yet when it was written."""
+    try:
+        written = json.loads(header["identity"])
+        if {"config", "recipe"} <= written.keys():
+            written["recipe"] = filled(written["recipe"])
+            written["config"] = LiteConfig.model_validate(written["config"]).model_dump(mode="json")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Damaged("it does not say what it is of") from error
+    return written

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as packed
 from torch import Tensor
 
 from wavemix.config import LiteConfig
@@ -22,7 +20,8 @@ from wavemix.lite import WaveMixLite
 from .errors import UserError
 from .lock import LOCKS, acquire
 from .recipe import Recipe, filled
-from .whole import write_whole
+from .tensors import Damaged, read, write
+from .whole import set_aside
 
 State = Mapping[str, Tensor]
 
@@ -45,88 +44,89 @@ class Training:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _alone(path.parent):
                 path = self.place(path)
-                made = self._made(path) | {seed: created.isoformat() for seed in states}
-                kept = {seed: state for (seed, _), state in self.load(path, made).items()} | dict(states)
-                tensors = {
-                    f"{seed}/{name}": v.contiguous() for seed, state in kept.items() for name, v in state.items()
-                }
+                held = self._held(path) | {seed: (created.isoformat(), state) for seed, state in states.items()}
+                tensors = {f"{seed}/{name}": v for seed, (_, state) in held.items() for name, v in state.items()}
                 header = {
                     "config": self.config.model_dump_json(),
                     "recipe": self.recipe.model_dump_json(),
                     "digest": self.digest,
-                    "seeds": json.dumps(list(kept)),
-                    "records": json.dumps([made[seed] for seed in kept]),
+                    "seeds": json.dumps(list(held)),
+                    "records": json.dumps([time for time, _ in held.values()]),
                 }
-                return write_whole(path, packed(tensors, header))
+                return write(path, tensors, header)
         except OSError as error:
             raise UserError(f"cannot write weights to {path}: {error.strerror or error}") from error
 
     def load(self, path: Path, seeds: Iterable[int]) -> dict[tuple[int, str], dict[str, Tensor]]:
         """Those of `seeds` that lie at `path`: by seed and the time of its record, their states."""
-        made = self._made(path)
-        if not made:
-            return {}
-        with safe_open(path, "pt") as file:
-            states = _states(file, [seed for seed in seeds if seed in made])
-        return {(seed, made[seed]): state for seed, state in states.items()}
+        held = self._held(path)
+        return {(seed, held[seed][0]): held[seed][1] for seed in seeds if seed in held}
 
     def place(self, path: Path) -> Path:
-        """`path`, or the first of PATH-2, PATH-3, ... that does not exist or holds this training's weights."""
+        """`path`, or the first of PATH-2, PATH-3, ... that does not exist or holds this training's weights.
+
+        A damaged file on the way there is set aside.
+        """
         found, number = path, 1
-        while found.exists() and not self._made(found):
+        while found.exists():
+            try:
+                if self._held(found):
+                    break
+            except Damaged as error:
+                set_aside(found, f"is a damaged file of weights ({error})")
+                break
             number += 1
             found = path.with_stem(f"{path.stem}-{number}")
         return found
 
-    def _made(self, path: Path) -> dict[int, str]:
-        """When the records of the seeds at `path` were made; nothing where it holds anything but this training."""
+    def _held(self, path: Path) -> dict[int, tuple[str, dict[str, Tensor]]]:
+        """When the record of each seed at `path` was made, and its state; nothing where there is anything but this
+        training. Raises Damaged."""
         try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                seeds = dict(zip(json.loads(header["seeds"]), json.loads(header["records"]), strict=True))
-                theirs = LiteConfig.model_validate_json(header["config"]), filled(json.loads(header["recipe"]))
-                same = (*theirs, header["digest"]) == (self.config, self.recipe.model_dump(mode="json"), self.digest)
-                return seeds if same and _whole(file, seeds) else {}
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            header, states = _read(path)
+            theirs = LiteConfig.model_validate_json(header["config"]), filled(json.loads(header["recipe"]))
+            if (*theirs, header["digest"]) != (self.config, self.recipe.model_dump(mode="json"), self.digest):
+                return {}
+            made = dict(zip(states, json.loads(header["records"]), strict=True))
+        except Damaged:
+            raise
+        except (OSError, ValueError, KeyError, TypeError):
             return {}
+        return {seed: (made[seed], state) for seed, state in states.items()}
 
 
 def networks(path: Path | str) -> dict[int, WaveMixLite]:
     """The trained networks in a file of weights, by seed, in evaluation mode.
 
     They take images (N, C, H, W) as floats between 0 and 1, less the mean and divided by the standard deviation of each
-    channel of the training images. Raises UserError where the file is none of `wavemix`'s.
+    channel of the training images. Raises UserError where the file is none of `wavemix`'s, or damaged.
     """
     try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            seeds = json.loads(header["seeds"])
-            if not _whole(file, seeds):
-                raise ValueError("its seeds are not those of its header")
-            states = _states(file, seeds)
+        header, states = _read(path)
         config = LiteConfig.model_validate_json(header["config"])
         found = {seed: WaveMixLite(config).eval() for seed in states}
         for seed, network in found.items():
             network.load_state_dict(states[seed])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no file of weights that wavemix trained ({reason})") from error
     return found
 
 
-def _states(file: safe_open, seeds: Iterable[int]) -> dict[int, dict[str, Tensor]]:
-    """What lies in an open file of each of `seeds`."""
-    states = {seed: {} for seed in seeds}
-    for key in file.keys():  # not a dict
+HEADER = ("config", "recipe", "digest", "seeds", "records")  # of files from before there was a digest of their own
+
+
+def _read(path: Path | str) -> tuple[dict[str, str], dict[int, dict[str, Tensor]]]:
+    """The header of a file, and the state of each of its seeds, in the header's order. ValueError, KeyError or
+    TypeError where it is no file of weights, Damaged where it is damaged."""
+    header, tensors = read(path, HEADER)
+    states: dict[int, dict[str, Tensor]] = {seed: {} for seed in json.loads(header["seeds"])}
+    if {key.split("/", 1)[0] for key in tensors} != set(map(str, states)):
+        raise ValueError("its seeds are not those of its header")
+    for key, tensor in tensors.items():
         seed, name = key.split("/", 1)
-        if int(seed) in states:
-            states[int(seed)][name] = file.get_tensor(key)
-    return states
-
-
-def _whole(file: safe_open, seeds: Iterable[int]) -> bool:
-    """Whether an open file holds these seeds and no others."""
-    return {key.split("/", 1)[0] for key in file.keys()} == set(map(str, seeds))
+        states[int(seed)][name] = tensor
+    return header, states
 
 
 @contextmanager

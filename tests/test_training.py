@@ -125,16 +125,32 @@ def test_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch):
         assert [e.accuracy for e in a.curve] == [e.accuracy for e in b.curve]
 
 
-def test_checkpoint_of_another_training_or_damaged_is_refused(tmp_path):
+def test_checkpoint_of_another_training_is_refused(tmp_path):
     path = tmp_path / "checkpoint"
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
     (tmp_path / "other").write_text("")
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode, "others may go on from it where files are theirs"
     with pytest.raises(UserError, match="another training"):
         train(CONFIG, RECIPE, DATA, [1], checkpoint=path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="not a readable checkpoint"):
-        train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+
+
+def test_damaged_checkpoint_is_set_aside_and_its_training_starts_over(tmp_path, caplog):
+    path, epochs = tmp_path / "checkpoint", []
+    whole = train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1  # a weight: nothing but the digest can notice
+    path.write_bytes(content)
+    again = train(CONFIG, RECIPE, DATA, [0], checkpoint=path, on_epoch=lambda epoch, _: epochs.append(epoch))
+    assert epochs == [1, 2, 3, 4] and torch.equal(weights(again[0]), weights(whole[0]))
+    assert (tmp_path / "checkpoint.damaged").read_bytes() == content
+    (line,) = caplog.messages
+    assert line == (
+        f"{path} is a damaged checkpoint (its digest does not fit), so its training starts over; "
+        "moved to checkpoint.damaged"
+    )
+    epochs.clear()
+    train(CONFIG, RECIPE, DATA, [0], checkpoint=path, on_epoch=lambda epoch, _: epochs.append(epoch))
+    assert epochs == [], "what was written since is whole"
 
 
 def test_checkpoint_from_before_a_knob_goes_on(tmp_path):
@@ -144,7 +160,7 @@ def test_checkpoint_from_before_a_knob_goes_on(tmp_path):
         metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
     identity = json.loads(metadata["identity"])
     del identity["recipe"]["mixup"], identity["config"]["wavelet"]
-    save_file(tensors, path, metadata | {"identity": json.dumps(identity)})
+    save_file(tensors, path, {"progress": metadata["progress"], "identity": json.dumps(identity)})
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path, on_epoch=lambda epoch, _: epochs.append(epoch))
     assert epochs == [], "all of them had been trained"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 import postgres
 import pytest
+from fsspec.core import url_to_fs
 from optuna.trial import TrialState
 from rich.console import Console
 from test_search import folder  # noqa: F401  (a fixture)
@@ -29,6 +30,7 @@ from search.journal import read
 from search.recipe import Recipe
 from search.storage import connect
 from search.study import Search
+from search.tensors import write
 from search.worker import Study
 from wavemix.config import LiteConfig
 
@@ -347,32 +349,65 @@ def test_a_later_version_with_more_knobs_finds_a_checkpoint():
     assert len({name, *(checkpoint_name(*other) for other in others)}) == 6
 
 
-def test_checkpoints_travel_by_url(tmp_path):
-    pytest.importorskip("fsspec")
-    place = f"memory://{tmp_path.name}/kept"
+def keep(checkpoint, count: int) -> bytes:
+    """Write a checkpoint of so many steps; its content."""
+    write(checkpoint.path, {}, {"progress": f'{{"count": {count}, "seconds": 0, "curves": []}}'})
+    return checkpoint.path.read_bytes()
+
+
+@pytest.fixture
+def place(tmp_path):
+    return f"memory://{tmp_path.name}/kept"
+
+
+def kept(place) -> list[str]:
+    """The names of what lies behind a URL."""
+    memory, root = url_to_fs(place)
+    return sorted(name.rpartition("/")[2] for name in memory.ls(root, detail=False))
+
+
+def test_checkpoints_travel_by_url(tmp_path, place):
     one, two = Checkpoints(place, tmp_path / "one"), Checkpoints(place, tmp_path / "two")
     first = one.open("x.checkpoint")
     assert not first.path.exists()
-    first.path.write_text("epoch 1")
+    content = keep(first, 1)
     first.keep()
     second = two.open("x.checkpoint")
-    assert second.path != first.path and second.path.read_text() == "epoch 1"
+    assert second.path != first.path and second.path.read_bytes() == content
+    memory, root = url_to_fs(place)
+    memory.pipe(f"{root}/x.checkpoint.0123.part", b"cut off")
+    memory.pipe(f"{root}/xx.checkpoint", b"another's")
     second.remove()
-    assert not second.path.exists() and not second.problem
+    assert not second.path.exists() and not second.problem and kept(place) == ["xx.checkpoint"]
     assert not Checkpoints(place, tmp_path / "three").open("x.checkpoint").path.exists()
 
 
-def test_a_checkpoint_that_could_not_be_sent_is_not_overwritten_by_an_older_one(tmp_path, monkeypatch):
-    pytest.importorskip("fsspec")
-    monkeypatch.setattr("search.checkpoints.steps", lambda path: int(path.read_text()) if path.exists() else 0)
-    home = Checkpoints(f"memory://{tmp_path.name}/kept", tmp_path / "one")
+def test_a_checkpoint_that_could_not_be_sent_is_not_overwritten_by_an_older_one(tmp_path, place):
+    home = Checkpoints(place, tmp_path / "one")
     first = home.open("x.checkpoint")
-    first.path.write_text("5")
+    older = keep(first, 5)
     first.keep()
-    first.path.write_text("20")  # the store was out of reach
-    assert home.open("x.checkpoint").path.read_text() == "20"
-    first.path.write_text("3")  # another machine has gone on with it
-    assert home.open("x.checkpoint").path.read_text() == "5"
+    newer = keep(first, 20)  # the store was out of reach
+    assert home.open("x.checkpoint").path.read_bytes() == newer
+    keep(first, 3)  # another machine has gone on with it
+    assert home.open("x.checkpoint").path.read_bytes() == older
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["x.checkpoint"]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-1], lambda c: c.replace(b"5", b"6")])
+def test_a_damaged_checkpoint_behind_a_url_is_set_aside(tmp_path, place, damage, caplog):
+    memory, root = url_to_fs(place)
+    home = Checkpoints(place, tmp_path / "one")
+    first = home.open("x.checkpoint")
+    content = keep(first, 5)
+    memory.pipe(f"{root}/x.checkpoint", damage(content))
+    again = home.open("x.checkpoint")
+    assert again.path.read_bytes() == content, "the one that is here is whole"
+    assert not again.problem and kept(place) == ["x.checkpoint.damaged"]
+    assert caplog.messages == [f"{first.url} is a damaged checkpoint; moved to x.checkpoint.damaged"]
+    memory.pipe(f"{root}/x.checkpoint", content)
+    first.path.write_bytes(damage(content))
+    assert home.open("x.checkpoint").path.read_bytes() == content, "the one behind the URL is whole"
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["x.checkpoint"]
 
 
