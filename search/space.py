@@ -57,8 +57,9 @@ class Space:
 
     def _smallest(self) -> LiteConfig | None:
         """The configuration with the fewest parameters (level 1 fits every image that any level fits), or None."""
-        least = {"final_dim": min, "depth": min, "mult": min, "level": min}
-        choices = [[least[name](values)] if name in least else values for name, values in self.knobs.items()]
+        # a single block shares nothing, and an activation has no parameters: any one does
+        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation"}
+        choices = [[min(values)] if name in least else values for name, values in self.knobs.items()]
         built = (self.build(dict(zip(self.knobs, combination))) for combination in itertools.product(*choices))
         return min((config for config in built if config), key=LiteConfig.parameters, default=None)
 
