@@ -2,11 +2,14 @@
 
 It holds the records of one campaign. A line is written with one system call under a lock and reaches the disk before
 `append` returns, so that a killed run loses at most the record it was writing; that torn tail is moved to FILE.torn by
-the next `append` or `repair`.
+the next `append` or `repair`. A line's last field is its checksum: the first 16 hexadecimal digits of the SHA-256 of
+the line without that field. Older lines have none.
 """
 
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 from .errors import UserError
 from .lock import acquire
 from .records import SCHEMA_VERSION, Record
+from .whole import sync
 
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
+CHECKSUM = re.compile(rb',"checksum":"([^"]*)"\}\s*$')
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +31,7 @@ def append(path: Path | str, record: Record) -> None:
 
     Raises UserError where the file cannot be written; what it held before is still there, byte for byte.
     """
-    line = record.model_dump_json().encode() + b"\n"
+    line = _sealed(record.model_dump_json().encode()) + b"\n"
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +45,8 @@ def append(path: Path | str, record: Record) -> None:
             except OSError:
                 os.ftruncate(file, size)
                 raise
+            if size == 0:
+                sync(path.parent)
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror or error}") from error
 
@@ -59,7 +66,7 @@ def repair(path: Path | str) -> None:
 def read(path: Path | str) -> list[Record]:
     """All records of a file, in the order they were written; an editor's empty lines count for nothing.
 
-    Raises UserError naming the file and a bad line.
+    A line whose checksum does not fit is said and left out. Raises UserError naming the file and a bad line.
     """
     path = Path(path)
     try:
@@ -69,13 +76,13 @@ def read(path: Path | str) -> list[Record]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     lines = content.split(b"\n")
     tail = lines.pop()
-    records = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_parse(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
     if tail:
         raise UserError(
             f"{path}, line {len(lines) + 1}: cut off while it was written; `wavemix tables`, or the next run that "
             f"records into this file, moves it to {path.name}.torn"
         )
-    return records
+    return [record for record in found if record is not None]
 
 
 def read_all(results_dir: Path | str) -> list[Record]:
@@ -86,9 +93,27 @@ def read_all(results_dir: Path | str) -> list[Record]:
     return [record for path in sorted(folder.glob("*.jsonl")) for record in read(path)]
 
 
-def _parse(line: bytes, path: Path, number: int) -> Record:
+def _sealed(line: bytes) -> bytes:
+    """The line of a record with its checksum."""
+    return line[:-1] + b',"checksum":"%b"}' % hashlib.sha256(line).hexdigest()[:16].encode()
+
+
+def _opened(line: bytes) -> bytes | None:
+    """The line of a record without its checksum, None where that does not fit."""
+    seal = CHECKSUM.search(line)
+    if seal is None:
+        return line
+    body = line[: seal.start()] + b"}"
+    return body if _sealed(body) == line.rstrip() else None
+
+
+def _parse(line: bytes, path: Path, number: int) -> Record | None:
+    body = _opened(line)
+    if body is None:
+        log.warning("%s, line %d: damaged (its checksum does not fit), so this record is left out", path, number)
+        return None
     try:
-        return _adapter.validate_json(line)
+        return _adapter.validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
@@ -122,7 +147,7 @@ def _repair(file: int, path: Path) -> None:
     start = start + block.rfind(b"\n") + 1 if b"\n" in block else 0
     tail = os.pread(file, size - start, start)
     try:
-        _adapter.validate_json(tail)
+        _adapter.validate_json(_opened(tail) or b"")
     except ValidationError:
         aside = path.with_name(path.name + ".torn")
         with open(aside, "ab") as stream:

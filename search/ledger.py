@@ -5,6 +5,7 @@ directory is written from there. A process that is killed between the two leaves
 that works in this directory. Machines with directories of their own write the records of their own trials.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from .journal import append, read, repair
 from .lock import acquire
 from .records import Trial
 from .storage import writable
+from .whole import set_aside, write_atomically
 
 
 class Ledger:
@@ -29,13 +31,19 @@ class Ledger:
         self.path, self.folder = results / f"{name}.jsonl", results / "studies" / name
         writable(self.folder)
         repair(self.path)  # a killed run may have left half a line
-        mark = self.folder / "id"
         with self.locked():
-            if not mark.exists():
-                part = mark.with_suffix(".part")
-                part.write_text(secrets.token_hex(4))
-                part.replace(mark)
-            self.id = mark.read_text()
+            self.id = self._identity(self.folder / "id")
+
+    @staticmethod
+    def _identity(mark: Path) -> str:
+        """What the file `mark` says, a new one where there is none or nothing that one can be: "" would be everybody's
+        beginning, and this directory would get every machine's records."""
+        found = mark.read_text(errors="replace") if mark.exists() else ""
+        if re.fullmatch(r"[0-9a-f]{8}", found):
+            return found
+        if mark.exists():
+            set_aside(mark, "is damaged, so this directory gets a new identity")
+        return write_atomically(mark, secrets.token_hex(4).encode()).read_text()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -63,11 +71,16 @@ class Ledger:
                 written = {(r.number, r.created) for r in read(self.path) if isinstance(r, Trial)}
             count = 0
             finished = (t for t in trials if t.state.is_finished())
-            for record in recorded(t for t in finished if str(t.user_attrs.get("worker", "")).startswith(self.id)):
+            for record in recorded(t for t in finished if worked(t) == self.id):
                 if (record.number, record.created) not in written:
                     append(self.path, record)
                     count += 1
             return count
+
+
+def worked(trial: FrozenTrial) -> str:
+    """The `id` of the directory whose worker has ended a trial."""
+    return str(trial.user_attrs.get("worker", "")).partition("-")[0]
 
 
 def recorded(trials: Iterable[FrozenTrial]) -> Iterator[Trial]:

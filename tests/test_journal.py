@@ -1,8 +1,10 @@
 """Files of records: torn lines, full disks, several writers, damaged and hostile content."""
 
+import hashlib
 import json
 import logging
 import multiprocessing
+import random
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,70 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no space left"):
         append(path, trial())
     assert path.read_bytes() == before
+
+
+def test_a_line_ends_with_its_checksum(tmp_path):
+    path, record = tmp_path / "a.jsonl", trial()
+    append(path, record)
+    plain = record.model_dump_json().encode()
+    checksum = hashlib.sha256(plain).hexdigest()[:16].encode()
+    assert path.read_bytes() == plain[:-1] + b',"checksum":"' + checksum + b'"}\n'
+
+
+def test_a_line_whose_checksum_does_not_fit_is_said_and_left_out(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    for seed in (1, 2, 3):
+        append(path, trial(seeds=[seed]))
+    first, second, third = path.read_bytes().splitlines()
+    for other in (
+        second.replace(b'"seeds":[2]', b'"seeds":[5]'),
+        second.replace(b'"kind"', b'"kin'),
+        second[:-4] + b'x"}',
+        second[:-20] + third[-20:],
+        second + b" " + third,
+    ):
+        path.write_bytes(b"\n".join((first, other, third)) + b"\r\n")
+        caplog.clear()
+        assert [record.seeds for record in read(path)] == [[1], [3]]
+        assert caplog.messages == [f"{path}, line 2: damaged (its checksum does not fit), so this record is left out"]
+
+
+def test_older_lines_have_no_checksum(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    old = trial(seeds=[1])
+    path.write_bytes(old.model_dump_json().encode() + b"\n")
+    append(path, trial(seeds=[2]))
+    assert [record.seeds for record in read(path)] == [[1], [2]] and not caplog.messages
+
+
+def test_a_tail_that_is_damaged_is_moved_aside(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append(path, trial(seeds=[1]))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:-1].replace(b'"seeds":[1]', b'"seeds":[7]'))
+    repair(path)
+    assert path.read_bytes() == whole and b'"seeds":[7]' in (tmp_path / "a.jsonl.torn").read_bytes()
+    path.write_bytes(whole[:-1])
+    repair(path)
+    assert path.read_bytes() == whole, "it lacked only its line end"
+
+
+def test_no_damaged_byte_changes_a_record_unnoticed(tmp_path, caplog):
+    path, chance = tmp_path / "a.jsonl", random.Random(0)
+    for seed in (1, 2, 3):
+        append(path, trial(seeds=[seed]))
+    written, whole = read(path), path.read_bytes()
+    for _ in range(200):
+        content = bytearray(whole)
+        content[chance.randrange(len(content))] = chance.randrange(256)
+        path.write_bytes(content)
+        caplog.clear()
+        try:
+            found = read(path)
+        except UserError as error:
+            assert "line" in str(error)
+        else:
+            assert found == written or (caplog.messages and all(record in written for record in found))
 
 
 def _append_many(path: Path, seed: int) -> None:

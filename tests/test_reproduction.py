@@ -1,5 +1,7 @@
 """`wavemix reproduce`: a row trained again from its record, on a small folder with real trainings."""
 
+import re
+
 import pytest
 from test_search import RECIPE, folder  # noqa: F401
 from typer.testing import CliRunner
@@ -42,7 +44,8 @@ def test_row_is_reproduced_from_its_record_alone(results):
 
 def test_a_folder_that_was_moved_is_named(results, folder):  # noqa: F811
     path = results / "mine.jsonl"
-    path.write_text(path.read_text().replace(str(folder), "/gone/bars"))
+    unsealed = re.sub(',"checksum":"[^"]*"', "", path.read_text())
+    path.write_text(unsealed.replace(str(folder), "/gone/bars"))
     asked = ["reproduce", "mine", "--results", str(results)]
     assert "no such folder" in str(CliRunner().invoke(cli.app, asked).exception)
     assert CliRunner().invoke(cli.app, [*asked, "--data", str(folder)]).exit_code == 0
