@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import BaseModel, ValidationError
 
-from wavemix.threads import limit
-
 from .errors import UserError
+from .names import LONGEST, can_name, shortened
 from .recipe import Recipe, default_recipe
 
 if TYPE_CHECKING:
@@ -63,20 +62,6 @@ def device_of(text: str) -> str:
 
 Device = Annotated[
     str, typer.Option(callback=device_of, help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")
-]
-
-
-def threads_of(count: int | None) -> int | None:
-    if count is not None:
-        limit(count)
-    return count
-
-
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        min=1, callback=threads_of, help="CPU threads to use at most; default: as many as this process may use at once."
-    ),
 ]
 
 
@@ -162,11 +147,13 @@ def checked(target: float, family: str = "extended") -> None:
 def study_name(data: str, target: float, family: str, name: str | None = None) -> str:
     """`name` where it is one that a file can have, or without it one made of data, target and family."""
     if name is not None:
-        if not re.fullmatch(r"\w[\w.+-]*", name) or len(name.encode()) > 200:
-            raise UserError(f"--name is made of letters, digits and . + - _, at most 200, not {name[:80]!r}")
+        if not can_name(name):
+            raise UserError(
+                f"--name is made of letters, digits and . + - _, at most {LONGEST} bytes of UTF-8, not {name[:80]!r}"
+            )
         return name
     stem = os.path.basename(os.path.realpath(data)) if "/" in data or os.path.isdir(data) else data
-    return re.sub(r"[^\w.+-]", "-", f"{stem[:60]}-{target * 100:g}-{family}")
+    return shortened(re.sub(r"[^\w.+-]", "-", f"{stem[:60]}-{target * 100:g}-{family}"))
 
 
 def fresh_seeds(count: int, seed: int, offset: int = 0) -> list[int]:

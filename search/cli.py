@@ -18,7 +18,6 @@ from .arguments import (
     RecipeText,
     Results,
     Start,
-    Threads,
     Tune,
     checked,
     first_line,
@@ -32,6 +31,7 @@ from .arguments import (
 )
 from .conclusion import conclude, resumable, tabulate, wide
 from .errors import UserError
+from .names import check_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +57,7 @@ def options(
         bool, typer.Option("--version", callback=told_version, is_eager=True, help="The version, and what tells it.")
     ] = False,
 ) -> None:
-    pass
+    check_text(sys.argv)
 
 
 @app.command()
@@ -82,7 +82,6 @@ def search(
     checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     device: Device = "cpu",
-    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -187,7 +186,6 @@ def confirm(
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     device: Device = "cpu",
-    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -245,7 +243,6 @@ def train(
     target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
     device: Device = "cpu",
-    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -294,7 +291,6 @@ def reproduce(
     row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
     data: Annotated[str | None, typer.Option(help="Where a folder's images are; default: as recorded.")] = None,
     device: Device = "cpu",
-    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:

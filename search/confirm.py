@@ -32,9 +32,8 @@ from .protocol import margin
 from .recipe import Recipe, filled
 from .records import Confirmation, Record, Trial, counted, tested
 from .stopping import confidence, decide, looks
-from .storage import writable
 from .training import Epoch, Trained, check_fit, evaluate, train
-from .weights import Training
+from .weights import Training, weights_path
 
 
 @dataclass(frozen=True)
@@ -187,10 +186,9 @@ def confirm(
     not trained again (`trained_before` says which count): their weights are taken and tested with the others', and
     the record says so (`reused`).
     """
-    writable(results / "weights")
     repair(results / f"{study}.jsonl")
     training = Training(config, recipe, data.digest)
-    path = results / "weights" / f"{study}-{config.name}.safetensors"
+    path = weights_path(results, study, config)
     known = trained_before(results / f"{study}.jsonl", path, training, seeds, device)
     if known:
         say(f"trained before: seeds {', '.join(map(str, known))}")

@@ -28,7 +28,12 @@ def mask(text: str) -> str:
     return re.sub(r"(?i)(password|passwd|pwd|token|secret)=[^&\s'\"]*", r"\1=***", text)
 
 
-Masked = Annotated[str, AfterValidator(mask)]
+def encodable(text: str) -> str:
+    """`text` with what no UTF-8 stands for, as a path may have it, spelled out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+Masked = Annotated[str, AfterValidator(encodable), AfterValidator(mask)]
 
 
 class Model(BaseModel):

@@ -6,7 +6,6 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only `confirm` ever loads the test part of a data set.
 """
 
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from .errors import UserError
 from .heartbeat import Watch
 from .journal import read
 from .ledger import Ledger, recorded
+from .names import LONGEST, can_name
 from .pool import Pool
 from .protocol import STARTS, margin
 from .recipe import Recipe
@@ -389,5 +389,5 @@ def embedded(results: Path, name: str) -> str:
 
 
 def checked_name(name: str) -> None:
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise UserError(f"{name!r} cannot name a study: use letters, digits and the signs . _ + -")
+    if not can_name(name):
+        raise UserError(f"{name[:80]!r} cannot name a study: use letters, digits and . _ + -, at most {LONGEST} bytes")

@@ -19,11 +19,25 @@ from wavemix.lite import WaveMixLite
 
 from .errors import UserError
 from .lock import LOCKS, acquire
+from .names import shortened
 from .recipe import Recipe, filled
 from .tensors import Damaged, read, write
-from .whole import set_aside
+from .whole import set_aside, temporary_name
 
 State = Mapping[str, Tensor]
+
+
+def weights_path(results: Path, study: str, config: LiteConfig) -> Path:
+    """Where the weights of a study's network lie. Raises UserError where no file of that name can be written."""
+    path = results / "weights" / f"{shortened(f'{study}-{config.name}')}.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = temporary_name(path)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --results or --name") from error
+    return path
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from search import confirm as confirming
 from search.confirm import Finalist, confirm, confirm_smallest, finalists, verdict
@@ -16,6 +17,7 @@ from search.errors import UserError
 from search.journal import append, read
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Trial
+from search.tensors import read as tensors_of
 from search.training import Epoch, Trained
 from search.weights import Training, networks
 from wavemix import LiteConfig, WaveMixLite
@@ -246,6 +248,58 @@ def test_a_folder_of_weights_that_cannot_be_written_is_said_before_training(lab,
     with pytest.raises(UserError, match="weights"):
         more(tmp_path, [8])
     assert lab.trained == []
+
+
+@pytest.mark.parametrize("study", ["x" * 200, "数" * 66])
+def test_the_longest_names_have_weights_and_a_record(lab, tmp_path, study):
+    lab.accuracy = {1: [0.95] * 3}
+    record = more(tmp_path, [8], study=study)
+    assert more(tmp_path, [8], study=study).reused == [8]
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == [f"{study}.jsonl"] and record.state == "complete"
+    assert list(seeds_of(tmp_path).values()) == [[8]]
+
+
+def test_a_path_that_no_weights_can_have_is_said_before_training(lab, tmp_path):
+    room = 4060 - len(str(tmp_path))
+    deep = tmp_path.joinpath(*["x" * 99] * (room // 100), "x" * (room % 100 + 1))  # a record would fit
+    with pytest.raises(UserError, match="cannot write .*x/weights/toy.*safetensors: File name too long"):
+        more(deep, [8])
+    assert lab.trained == []
+
+
+def test_a_command_that_is_not_utf8_is_recorded(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x.py", "r\udcff"])
+    results, lab.accuracy = tmp_path / "r\udcff", {1: [0.95] * 3}
+    more(results, [8])
+    (record,) = read(results / "toy.jsonl")
+    assert "r\\udcff" in record.environment.command
+
+
+def test_damaged_weights_are_set_aside_and_trained_again(lab, tmp_path, caplog):
+    lab.accuracy = {1: [0.95] * 3}
+    more(tmp_path, [8])
+    (path,) = (tmp_path / "weights").iterdir()
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its digest does not fit"):
+        networks(path)
+    assert more(tmp_path, [8]).reused == [] and len(lab.trained) == 2
+    aside = path.with_name(f"{path.name}.damaged")
+    assert aside.read_bytes() == content and list(networks(path)) == [8]
+    assert sorted(path.parent.iterdir()) == [path, aside]
+    assert caplog.messages == [
+        f"{path} is a damaged file of weights (its digest does not fit); moved to {path.name}.damaged"
+    ]
+
+
+def test_weights_from_before_their_digest_are_read(lab, tmp_path):
+    lab.accuracy = {1: [0.95] * 3}
+    more(tmp_path, [8])
+    (path,) = (tmp_path / "weights").iterdir()
+    header, tensors = tensors_of(path)
+    save_file(tensors, path, header)
+    assert more(tmp_path, [8]).reused == [8] and len(lab.trained) == 1 and list(networks(path)) == [8]
 
 
 @pytest.mark.parametrize(
