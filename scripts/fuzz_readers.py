@@ -11,6 +11,7 @@ compiled code is seen and said too. Inputs that fail are kept in the directory f
 
 import argparse
 import base64
+import functools
 import io
 import json
 import mmap
@@ -45,12 +46,15 @@ from fuzz_samples import (
     saved,
     text,
     weights,
+    whole_checkpoints,
+    whole_weights,
 )
 from side_by_side import print_table, record
 
 from search import arguments, audit, cli, decoded, folder, formats, journal, tables, training
 from search.errors import UserError
 from search.recipe import Recipe
+from search.weights import networks
 from wavemix import LiteConfig, WaveMixLite, load_checkpoint
 from wavemix.stack import Stack
 
@@ -179,12 +183,48 @@ def read_command(data: bytes, scratch: Path) -> object:
         sys.argv = argv
 
 
-def resume(path: Path) -> None:
+def resume(path: Path) -> dict:
+    """What a training goes on from; a checkpoint that has been set aside is refused."""
     stack = Stack(CONFIG, [1, 2])
     curves: list[list] = [[], []]
     optimizer, average = training.Optimizer(stack, RECIPE), stack.flat.detach().clone()
-    training._resume(path, {"a": 1}, stack, optimizer, average, curves)
+    seconds = training._resume(path, {"a": 1}, stack, optimizer, average, curves)
+    if not path.exists():
+        raise UserError("set aside")
     assert len(curves[0]) == len(curves[1]) and optimizer.count >= 0
+    tensors = {"flat": stack.flat.detach(), "first": optimizer.first, "second": optimizer.second, "average": average}
+    return tensors | {"count": optimizer.count, "seconds": seconds, "curves": curves}
+
+
+def trained(path: Path) -> dict:
+    """Everything in a file of weights, and what it is of."""
+    return {
+        f"{seed}/{name}": value
+        for seed, network in networks(path).items()
+        for name, value in network.state_dict().items()
+    }
+
+
+def unchanged(read: Callable[[Path], dict], samples: Callable[[], list[bytes]], name: str) -> Reader:
+    """A reader whose damaged inputs are refused, or read as one of the samples: nothing else may come out."""
+
+    @functools.cache
+    def originals() -> list[dict]:
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+            return [read_file(read, name)(sample, Path(scratch)) for sample in samples()]
+
+    def checked(path: Path) -> None:
+        found = read(path)
+        assert any(same(found, original) for original in originals()), "read as something else"
+
+    return Reader(samples, read_file(checked, name), 2_000)
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key]
+        for key, value in one.items()
+    )
 
 
 OPTIONS = [b"90s", b"15m", b"0.5h", b"1e2s", b"3", b"7,8,9", b"1000003", b"my images", b"mnist", b"{}", b'{"depth": 3}',
@@ -213,6 +253,8 @@ READERS = {
     "options": Reader(lambda: OPTIONS, read_options, 15_000, text),
     "commands": Reader(lambda: OPTIONS, read_command, 1_000, lambda r, s: bytes([r.randrange(256)]) + text(r, s)),
     "checkpoint": Reader(checkpoints, read_file(resume, "c.checkpoint"), 5_000),
+    "whole-checkpoint": unchanged(resume, whole_checkpoints, "c.checkpoint"),
+    "whole-weights": unchanged(trained, whole_weights, "w.safetensors"),
     "weights": Reader(
         weights,
         read_file(lambda path: load_checkpoint(WaveMixLite(CONFIG), path), "w.safetensors"), 4_000,

@@ -21,6 +21,7 @@ from safetensors.torch import save as safetensors_bytes
 from side_by_side import ROOT
 
 from search import decoded, formats
+from search.tensors import packed as tensors_packed
 from wavemix import LiteConfig, WaveMixLite
 from wavemix.stack import Stack
 
@@ -176,6 +177,7 @@ def record_lines() -> list[bytes]:
     shorter = []
     for line in lines:
         tree = json.loads(line)
+        tree.pop("checksum", None)
         tree["curves"] = [curve[:2] for curve in tree.get("curves", [])] or tree.pop("curves", [])
         shorter.append(
             json.dumps(tree if tree["curves"] else {k: v for k, v in tree.items() if k != "curves"}).encode()
@@ -204,6 +206,32 @@ def weights() -> list[bytes]:
     state = WaveMixLite(CONFIG).state_dict()
     wrong = {name: value[..., None] for name, value in state.items()}
     return [safetensors_bytes(s) for s in (state, state, state, wrong, {"x": torch.zeros(2)}, {})]
+
+
+def whole_checkpoints() -> list[bytes]:
+    """Two of one training, after different epochs, as they are written."""
+    epoch, samples = {"epoch": 1, "train_loss": 0.5, "accuracy": None, "seconds": 1.0}, []
+    for count in (3, 6):
+        torch.manual_seed(count)
+        tensors = {
+            name: torch.randn_like(Stack(CONFIG, [1, 2]).flat) for name in ("flat", "first", "second", "average")
+        }
+        progress = {"count": count, "seconds": float(count), "curves": [[epoch] * (count // 3)] * 2}
+        samples.append(tensors_packed(tensors, {"identity": '{"a": 1}', "progress": json.dumps(progress)}))
+    return samples
+
+
+def whole_weights() -> list[bytes]:
+    """Two files of weights as they are written, of one seed and of two."""
+    header = {"config": CONFIG.model_dump_json(), "recipe": "{}", "digest": "d"}
+    samples = []
+    for seeds in ([1], [1, 2]):
+        torch.manual_seed(len(seeds))
+        states = {seed: WaveMixLite(CONFIG).state_dict() for seed in seeds}
+        tensors = {f"{seed}/{name}": value for seed, state in states.items() for name, value in state.items()}
+        names = {"seeds": json.dumps(seeds), "records": json.dumps(["2026-01-01"] * len(seeds))}
+        samples.append(tensors_packed(tensors, header | names))
+    return samples
 
 
 def saved() -> list[bytes]:

@@ -25,9 +25,14 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) 
 
     Raises OSError; then `path` is as it was.
     """
+    return write_atomically(path, packed(tensors, header))
+
+
+def packed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
+    """The content of a file of them."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {name: text for name, text in header.items() if name != "sha256"}
-    return write_atomically(path, save(tensors, header | {"sha256": digest(tensors, header)}))
+    return save(tensors, header | {"sha256": digest(tensors, header)})
 
 
 def read(path: Path | str, older: Collection[str] = ()) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -25,7 +25,7 @@ from search.journal import read  # noqa: E402
 from search.recipe import Recipe  # noqa: E402
 from wavemix.stack import Stack  # noqa: E402
 
-SHORT = {"tables": 30, "commands": 60, "audit": 40}  # slow ones
+SHORT = {"tables": 30, "commands": 60, "audit": 40, "whole-checkpoint": 60, "whole-weights": 60}  # slow ones
 
 
 @pytest.mark.parametrize("name", READERS)
