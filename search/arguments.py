@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import BaseModel, ValidationError
 
+from wavemix.threads import limit
+
 from .errors import UserError
 from .names import LONGEST, can_name, shortened
 from .recipe import Recipe, default_recipe
@@ -62,6 +64,20 @@ def device_of(text: str) -> str:
 
 Device = Annotated[
     str, typer.Option(callback=device_of, help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")
+]
+
+
+def threads_of(count: int | None) -> int | None:
+    if count is not None:
+        limit(count)
+    return count
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, callback=threads_of, help="CPU threads to use at most; default: as many as this process may use at once."
+    ),
 ]
 
 

@@ -18,6 +18,7 @@ from .arguments import (
     RecipeText,
     Results,
     Start,
+    Threads,
     Tune,
     checked,
     first_line,
@@ -82,6 +83,7 @@ def search(
     checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -186,6 +188,7 @@ def confirm(
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -243,6 +246,7 @@ def train(
     target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
     device: Device = "cpu",
+    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
@@ -291,6 +295,7 @@ def reproduce(
     row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
     data: Annotated[str | None, typer.Option(help="Where a folder's images are; default: as recorded.")] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import DataDir, Device, Results
+from .arguments import DataDir, Device, Results, Threads
 from .conclusion import resumable, wide
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def worker(
         str | None, typer.Option(help="Directory or fsspec URL of checkpoints that all machines share.")
     ] = None,
     device: Device = "cpu",
+    threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:

@@ -84,7 +84,8 @@ def _settled(function):
 
     @functools.wraps(function)
     def wrapper(*args, device: str | torch.device = "cpu", **options):
-        precision, device = torch.get_float32_matmul_precision(), torch.device(device)
+        precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+        device = torch.device(device)
         try:
             with (
                 torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
@@ -93,6 +94,7 @@ def _settled(function):
                 return function(*args, device=device, **options)
         finally:
             torch.set_float32_matmul_precision(precision)
+            torch.set_num_threads(threads)
 
     return wrapper
 
@@ -137,6 +139,8 @@ def train(
     steps = len(data.labels) // batch
     total, members = steps * recipe.epochs, len(seeds)
     horizon = max(1.0, recipe.average * total)
+    if stack.in_kernels(batch // LANES, *data.images.shape[2:]):
+        torch.set_num_threads(1)  # the rest of a step is too small for more, which would wait on the kernels' cores
     step = Step(stack, optimizer, recipe, average)
     curves: list[list[Epoch]] = [[] for _ in seeds]
     identity = {

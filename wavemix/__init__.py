@@ -4,21 +4,28 @@ A drop-in for the PyPI package `wavemix` 0.2.4 (same import name, constructors, 
 `WaveMixLite`, whose configuration knows its parameter count without building the network.
 """
 
-from .blocks import Level1Waveblock, Level2Waveblock, Level3Waveblock, Level4Waveblock, Waveblock
-from .checkpoint import load_checkpoint
-from .config import LiteConfig
-from .dwt import haar, inverse_haar
-from .lite import WaveMixLite
+import importlib
 
-__all__ = [
-    "Level1Waveblock",
-    "Level2Waveblock",
-    "Level3Waveblock",
-    "Level4Waveblock",
-    "LiteConfig",
-    "WaveMixLite",
-    "Waveblock",
-    "haar",
-    "inverse_haar",
-    "load_checkpoint",
-]
+from .threads import settle
+
+settle()  # before anything loads PyTorch, which the modules below do, and which takes seconds
+
+_HOME = {
+    "Level1Waveblock": "blocks",
+    "Level2Waveblock": "blocks",
+    "Level3Waveblock": "blocks",
+    "Level4Waveblock": "blocks",
+    "LiteConfig": "config",
+    "WaveMixLite": "lite",
+    "Waveblock": "blocks",
+    "haar": "dwt",
+    "inverse_haar": "dwt",
+    "load_checkpoint": "checkpoint",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

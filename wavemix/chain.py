@@ -3,13 +3,14 @@
 A block adds y = BatchNorm(up(z)) to its input x. Where up-sampling is interpolation, BatchNorm can come before it
 (with the statistics of what it makes of z), and since it is linear and the same in every block, the map before block d
 is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size
-map (chain.cpp); what is kept for backward is x, s and two small maps a block (three with a depthwise convolution before
-the interpolation), and s is taken apart again by subtraction.
+map (chain.cpp), and the last map, of which the classifier wants the means alone, is never made. What is kept for
+backward is x, s and two small maps a block (three with a depthwise convolution before the interpolation), and s is
+taken apart again by subtraction.
 
-Transposed convolutions differ from block to block. There z and v = up(z) are kept, and backward rebuilds x from the
-block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez et al., "The Reversible Residual
-Network", 2017, section 3; here nothing has to be split, because y is known). Rounding errors of both are those of one
-addition a block.
+Transposed convolutions differ from block to block. There z and v = up(z) are kept, and from the map before the last
+block on backward rebuilds x from the block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez
+et al., "The Reversible Residual Network", 2017, section 3; here nothing has to be split, because y is known). Rounding
+errors of both are those of one addition a block.
 """
 
 import ctypes
@@ -59,7 +60,8 @@ def offsets(parts: list[list[str]], shapes: dict[str, torch.Size]) -> ctypes.Arr
 def chain(
     x: Tensor, flat: Tensor, config: LiteConfig, where: ctypes.Array, given: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x (K, G, C, H, W, LANES) after all blocks, and the BatchNorms' mean and biased variance, each (D, K, C).
+    """x (K, G, C, H, W, LANES) after all blocks, averaged over its pixels to (K, G, C, LANES), and the BatchNorms' mean
+    and biased variance, each (D, K, C).
 
     `flat` (K, P) holds the parameters, `where` their `offsets`. `given` statistics are used instead of the batch's;
     then there is no backward pass.
@@ -82,28 +84,28 @@ class _Interpolated(torch.autograd.Function):
         ctx.sizes = (members, groups, c, config.mult * c, height, width, config.depth)
         ctx.sizes += (UPSAMPLINGS[config.interpolation],)
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
-        out, s = torch.empty_like(x), torch.empty_like(z[0])
+        pooled, s = x.new_empty(members, groups, c, x.shape[5]), torch.empty_like(z[0])
         kernels.library().chain_forward(
-            *map(pointer, (x, out, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z, y),
+            *map(pointer, (x, pooled, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z, y),
             pointer(mean), pointer(variance), *ctx.sizes, int(given),
         )  # fmt: skip
         ctx.where, ctx.depth, ctx.spent = where, config.depth, False
         if kept:
             ctx.save_for_backward(x, s, flat, mean, variance, *u, *z, *y)
         ctx.mark_non_differentiable(mean, variance)
-        return out, mean, variance
+        return pooled, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dout, _mean, _variance):
+    def backward(ctx, dpooled, _mean, _variance):
         x, s, flat, mean, variance, *maps = ctx.saved_tensors
         if ctx.spent:
             raise RuntimeError("the blocks' backward pass uses up what was kept for it: run the forward pass again")
         ctx.spent = True
-        dout, depth = dout.contiguous(), ctx.depth
+        dpooled, depth = dpooled.contiguous(), ctx.depth
         dx, ds, dflat = torch.empty_like(x), torch.empty_like(s), torch.zeros_like(flat)
         kernels.library().chain_backward(
-            *map(pointer, (x, dout, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
+            *map(pointer, (x, dpooled, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(depth, maps[:depth], maps[depth : 2 * depth], maps[2 * depth :]),
             *map(pointer, (mean, variance, dflat)), *ctx.sizes,
         )  # fmt: skip
@@ -119,25 +121,26 @@ class _Transposed(torch.autograd.Function):
         z, v = maps(f, height // 2, width // 2), maps(c, height, width)
         ctx.sizes = (members, groups, c, config.mult * c, f, height, width, config.depth)
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
-        out = torch.empty_like(x)
+        pooled = x.new_empty(members, groups, c, x.shape[5])
+        before = torch.empty_like(x) if config.depth > 1 else x  # the last block
         kernels.library().transposed_forward(
-            *map(pointer, (x, out, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, z, v),
+            *map(pointer, (x, pooled, before, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, z, v),
             pointer(mean), pointer(variance), *ctx.sizes, int(given),
         )  # fmt: skip
         ctx.where, ctx.depth = where, config.depth
         if any(ctx.needs_input_grad[:2]):
-            ctx.save_for_backward(out, flat, mean, variance, *z, *v)
+            ctx.save_for_backward(before, flat, mean, variance, *z, *v)
         ctx.mark_non_differentiable(mean, variance)
-        return out, mean, variance
+        return pooled, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dout, _mean, _variance):
-        out, flat, mean, variance, *maps = ctx.saved_tensors
-        dout, z = dout.contiguous(), maps[: ctx.depth]
-        work, dx, dz, dflat = *map(torch.empty_like, (out, out, z[0])), torch.zeros_like(flat)
+    def backward(ctx, dpooled, _mean, _variance):
+        before, flat, mean, variance, *maps = ctx.saved_tensors
+        dpooled, z = dpooled.contiguous(), maps[: ctx.depth]
+        work, dx, dz, dflat = *map(torch.empty_like, (before, before, z[0])), torch.zeros_like(flat)
         kernels.library().transposed_backward(
-            *map(pointer, (out, dout, work, dx, dz, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
+            *map(pointer, (before, dpooled, work, dx, dz, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(ctx.depth, z, maps[ctx.depth :]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
         )  # fmt: skip
         return dx, dflat, None, None, None, None

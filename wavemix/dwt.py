@@ -66,7 +66,7 @@ class _Haar(torch.autograd.Function):
         half = height // 2, width // 2
         low, details = x.new_empty(n, c, *half), x.new_empty(n, 3 * c, *half)
         ctx.sizes = tuple(map(ctypes.c_long, (n * c, height, width)))
-        transform = getattr(kernels.library(), f"haar_forward{KERNELS[x.dtype]}")
+        transform = getattr(kernels.threaded(), f"haar_forward{KERNELS[x.dtype]}")
         transform(pointer(x), pointer(low), pointer(details), *ctx.sizes)
         return low, details
 
@@ -107,7 +107,7 @@ class _InverseHaar(torch.autograd.Function):
         low, details = low.contiguous(), details.contiguous()
         n, c, height, width = low.shape
         x = low.new_empty(n, c, 2 * height, 2 * width)
-        adjoint = getattr(kernels.library(), f"haar_adjoint{KERNELS[low.dtype]}")
+        adjoint = getattr(kernels.threaded(), f"haar_adjoint{KERNELS[low.dtype]}")
         adjoint(pointer(low), pointer(details), pointer(x), *map(ctypes.c_long, (n * c, 2 * height, 2 * width)))
         return x
 

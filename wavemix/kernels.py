@@ -5,7 +5,6 @@ ctypes. Without a C++ compiler, or with WAVEMIX_KERNELS=off, there are none and 
 import ctypes
 import functools
 import hashlib
-import itertools
 import os
 import platform
 import shutil
@@ -27,7 +26,7 @@ from torch import Tensor
 LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4)
 # the strict -std=c++17 would keep GCC from fusing multiplications and additions
 FLAGS = ["-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
-FLAGS += [f"-DLANES={LANES}"]
+FLAGS += ["-pthread", f"-DLANES={LANES}"]
 USER = os.getuid() if hasattr(os, "getuid") else 0
 
 
@@ -38,31 +37,33 @@ def library() -> ctypes.CDLL | None:
     if not compilers or os.environ.get("WAVEMIX_KERNELS") == "off":
         return None
     problems = []
-    for compiler, parallel in itertools.product(compilers, (["-fopenmp"], [])):  # Apple's clang has no OpenMP
+    for compiler in compilers:
         try:
-            kernels = _built([compiler, *FLAGS, *parallel])
+            kernels = _built([compiler, *FLAGS])
         except subprocess.CalledProcessError as error:
             said = error.stderr.decode(errors="replace").splitlines()
             problems.append(next((line for line in said if "error" in line), f"{compiler} failed"))
         except OSError as error:
             problems.append(str(error))
         else:
-            if not parallel:
-                warnings.warn(f"compiled kernels on one thread only: {problems[-1]}", stacklevel=2)
             _keep_memory()
             return kernels
     warnings.warn(f"no compiled kernels, so a CPU trains several times slower: {problems[0]}", stacklevel=2)
     return None
 
 
+def threaded(count: int | None = None) -> ctypes.CDLL | None:
+    """The kernels, on `count` threads when this thread calls them; None means as many as PyTorch's."""
+    kernels = library()
+    if kernels is not None:
+        kernels.threads(torch.get_num_threads() if count is None else count)
+    return kernels
+
+
 def _built(command: list[str]) -> ctypes.CDLL:
     """The kernels as this compiler makes them: those that are kept, or built anew; from a place that nothing is left of
     where they can't be kept. Raises CalledProcessError or OSError."""
-    folder = Path(__file__).parent
-    sources, headers = [sorted(folder.glob(pattern)) for pattern in ("*.cpp", "*.h")]
-    # -march=native: a cache directory shared between machines must not mix up their processors
-    key = "|".join([*(path.read_text() for path in sources + headers), *command, platform.machine(), _processor()])
-    name, kept = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}", kernel_dir()
+    sources, name, kept = sorted(Path(__file__).parent.glob("*.cpp")), f"kernels-{digest(command)}", kernel_dir()
     if (found := _kept(kept, name)) is not None:
         return found
     with _alone(kept), tempfile.TemporaryDirectory() as place:
@@ -85,6 +86,15 @@ def _built(command: list[str]) -> ctypes.CDLL:
             part.replace(kept / f"{name}-{_digest(content)}.so")
         found = _kept(kept, name)
         return ctypes.CDLL(str(built)) if found is None else found
+
+
+def digest(command: list[str] = FLAGS) -> str:
+    """What tells these kernels, built by `command` for this processor, from others."""
+    folder = Path(__file__).parent
+    sources = [path.read_text() for pattern in ("*.cpp", "*.h") for path in sorted(folder.glob(pattern))]
+    # -march=native: a cache directory shared between machines must not mix up their processors
+    key = "|".join([*sources, *command, platform.machine(), _processor()])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _kept(folder: Path, name: str) -> ctypes.CDLL | None:

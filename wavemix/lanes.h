@@ -1,14 +1,16 @@
 // What the CPU kernels share. Every feature map is [member][group][channel][height][width][LANES]: the innermost
 // axis is LANES images of one group, as many as the processor's vectors hold floats (kernels.py says how many), so that
 // each operation is a full-width vector operation whatever the number of channels is, and one group's feature map stays
-// in the second-level cache while it is worked on. Kernels are parallel over (member, group); weight gradients go to one
-// buffer a group and are added up at the end. The functions here work on one group.
+// in the second-level cache while it is worked on. Kernels are parallel over (member, group), see threads.h; weight
+// gradients go to one buffer a group and are added up at the end. The functions here work on one group.
 #pragma once
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
-inline int thread_count = 1;  // of these kernels alone: OpenMP's own number may be PyTorch's, too
+#include "threads.h"
+
 #if defined(__AVX512F__) || defined(__aarch64__)  // what tiles of a matrix product are kept in
 constexpr bool MANY_REGISTERS = true;  // 32
 #else
@@ -182,6 +184,7 @@ struct Gradients {
   Gradients(int members, int groups, long size)
       : members(members), groups(groups), size(size), buffer((long)members * groups * size, 0.f) {}
   float *of(long group) { return buffer.data() + group * size; }
+  void clear(int member) { std::memset(of((long)member * groups), 0, groups * size * sizeof(float)); }
   void add(int member, long start, long count, float *out) const {  // one part of them, onto what is there
     for (int g = 0; g < groups; g++)
       for (long i = 0; i < count; i++) out[i] += buffer[((long)member * groups + g) * size + start + i];
@@ -191,10 +194,14 @@ struct Gradients {
     for (int m = 0; m < members; m++) add(m, 0, size, out + m * size);
   }
 };
-struct Scratch {  // aligned working memory of one thread
-  std::vector<vec> memory;
-  explicit Scratch(long vectors) : memory(vectors) {}
-  vec *get() { return memory.data(); }
+struct Scratch {  // working memory for each thread that asks for it
+  long vectors;
+  std::vector<std::unique_ptr<vec[]>> memory;
+  explicit Scratch(long vectors) : vectors(vectors), memory(workers()) {}
+  vec *of(int worker) {
+    if (!memory[worker]) memory[worker].reset(new vec[vectors]);
+    return memory[worker].get();
+  }
 };
 
 static void transpose(const float *a, int rows, int columns, float *out) {
@@ -326,18 +333,18 @@ static inline void bilinear_gram_row(const vec *a, const vec *b, const vec *c, i
   }
 }
 
-// Mean and sum of squared deviations of each group's channel, put together: Chan, Golub & LeVeque 1983.
-static inline void combine(const std::vector<double> &part, int K, int G, int C, double each, float *mean, float *variance) {
-  for (int m = 0; m < K; m++)
-    for (int c = 0; c < C; c++) {
-      double sum = 0, squares = 0;
-      for (int g = 0; g < G; g++) sum += part[(((long)m * G + g) * C + c) * 2];
-      double middle = sum / G;
-      for (int g = 0; g < G; g++) {
-        const double *a = &part[(((long)m * G + g) * C + c) * 2];
-        squares += a[1] + (a[0] - middle) * (a[0] - middle) * each;
-      }
-      mean[m * C + c] = middle;
-      variance[m * C + c] = squares / (each * G);
+// One member's means and variances from the mean and the sum of squared deviations of each group's channel, put
+// together: Chan, Golub & LeVeque 1983. part [G][C][2].
+static inline void combine(const double *part, int G, int C, double each, float *mean, float *variance) {
+  for (int c = 0; c < C; c++) {
+    double sum = 0, squares = 0;
+    for (int g = 0; g < G; g++) sum += part[((long)g * C + c) * 2];
+    double middle = sum / G;
+    for (int g = 0; g < G; g++) {
+      const double *a = part + ((long)g * C + c) * 2;
+      squares += a[1] + (a[0] - middle) * (a[0] - middle) * each;
     }
+    mean[c] = middle;
+    variance[c] = squares / (each * G);
+  }
 }

@@ -41,16 +41,13 @@ static void scatter_row(const ConvShape &z, const vec *cols, int row, vec *x) {
 
 extern "C" {
 
-void threads(int count) { thread_count = count; }
-
 // One batch: images uint8 [n][I][H][W] at `index` [T*LANES], moved by the affine map `move` [T*LANES][6] (output pixel
 // from the image's centre -> input pixel from the centre: y' = m0 y + m1 x + m2, x' = m3 y + m4 x + m5; bilinear, zero
 // or the `border`'s pixels outside), normalised as (value / 255 - mean[i]) / deviation[i] -> out [T][I][H][W][LANES]. A
 // null move copies.
 void load_batch(const unsigned char *images, const long *index, const float *move, const float *mean,
                 const float *deviation, float *out, int T, int I, int H, int W, int border) {
-#pragma omp parallel for num_threads(thread_count) schedule(dynamic)
-  for (int t = 0; t < T; t++)
+  parallel(T, [&](int t, int) {
     for (int lane = 0; lane < LANES; lane++) {
       const float *m = move ? move + ((long)t * LANES + lane) * 6 : nullptr;
       for (int i = 0; i < I; i++) {
@@ -77,6 +74,7 @@ void load_batch(const unsigned char *images, const long *index, const float *mov
           }
       }
     }
+  });
 }
 
 // Convolution: x [K|1][G][I][H][W], weight [K][O][I or 1][k][k], bias [K][O] or null -> y [K][G][O][h][w].
@@ -85,26 +83,22 @@ void conv_forward(const float *x, int shared, const float *weight, const float *
   ConvShape z{I, H, W, O, k, s, p, (H + 2 * p - k) / s + 1, (W + 2 * p - k) / s + 1, depthwise};
   long in = (long)I * H * W, out = (long)O * z.h * z.w;
   int taps = k * k, rows = I * taps;
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch cols((long)rows * z.w);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) {
-      const vec *X = (const vec *)x + (shared ? t % G : t) * in;
-      vec *Y = (vec *)y + t * out;
-      const float *b = bias ? bias + t / G * O : nullptr;
-      const float *w = weight + (long)(t / G) * O * (depthwise ? taps : rows);
-      for (int r = 0; r < z.h; r++) {
-        gather_row(z, X, r, cols.get());
-        if (depthwise)
-          for (int o = 0; o < O; o++)
-            mm(1, taps, z.w, w + o * taps, taps, cols.get() + (long)o * taps * z.w, z.w, Y + ((long)o * z.h + r) * z.w,
-               z.w, b ? b + o : nullptr, false);
-        else
-          mm(O, rows, z.w, w, rows, cols.get(), z.w, Y + (long)r * z.w, (long)z.h * z.w, b, false);
-      }
+  Scratch cols((long)rows * z.w);
+  parallel(K * G, [&](int t, int worker) {
+    const vec *X = (const vec *)x + (shared ? t % G : t) * in;
+    vec *Y = (vec *)y + t * out;
+    const float *b = bias ? bias + t / G * O : nullptr;
+    const float *w = weight + (long)(t / G) * O * (depthwise ? taps : rows);
+    for (int r = 0; r < z.h; r++) {
+      gather_row(z, X, r, cols.of(worker));
+      if (depthwise)
+        for (int o = 0; o < O; o++)
+          mm(1, taps, z.w, w + o * taps, taps, cols.of(worker) + (long)o * taps * z.w, z.w, Y + ((long)o * z.h + r) * z.w,
+             z.w, b ? b + o : nullptr, false);
+      else
+        mm(O, rows, z.w, w, rows, cols.of(worker), z.w, Y + (long)r * z.w, (long)z.h * z.w, b, false);
     }
-  }
+  });
 }
 
 // Gradients of conv_forward; dx or dweight may be null. dbias is null where there is no bias.
@@ -122,46 +116,42 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
     for (int m = 0; m < K; m++)
       for (int o = 0; o < O; o++)
         for (int r = 0; r < rows; r++) turned[m * each + (long)r * O + o] = weight[m * each + (long)o * rows + r];
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch cols(dx ? (long)rows * z.w : 0), patch(dweight ? (long)some * taps * strip * z.w : 0);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) {
-      int m = t / G;
-      const vec *D = (const vec *)dy + t * out;
-      vec *DX = dx ? (vec *)dx + t * in : nullptr;
-      if (DX) std::memset((void *)DX, 0, in * sizeof(vec));
-      long ldd = (long)z.h * z.w;
-      // several rows at once: the sums over lanes at the end of `outer` are worth many positions
-      if (dweight)
-        for (int r = 0; r < z.h; r += strip) {
-          int n = z.h - r < strip ? z.h - r : strip;
-          const vec *d = D + (long)r * z.w;
-          for (int i = 0; i < I; i += some) {
-            int channels = I - i < some ? I - i : some;
-            gather_rows(z, (const vec *)x + (shared ? t % G : t) * in + (long)i * H * W, channels, r, n, patch.get());
-            float *b = dbias && (depthwise || i == 0) ? db.of(t) : nullptr;
-            if (depthwise)
-              outer(1, taps, (long)n * z.w, d + i * ldd, ldd, patch.get(), (long)n * z.w, dw.of(t) + i * taps,
-                    taps, b ? b + i : nullptr);
-            else
-              outer(O, channels * taps, (long)n * z.w, d, ldd, patch.get(), (long)n * z.w, dw.of(t) + i * taps, rows, b);
-          }
-        }
-      for (int r = 0; dx && r < z.h; r++) {
+  Scratch cols(dx ? (long)rows * z.w : 0), patch(dweight ? (long)some * taps * strip * z.w : 0);
+  parallel(K * G, [&](int t, int worker) {
+    int m = t / G;
+    const vec *D = (const vec *)dy + t * out;
+    vec *DX = dx ? (vec *)dx + t * in : nullptr;
+    if (DX) std::memset((void *)DX, 0, in * sizeof(vec));
+    long ldd = (long)z.h * z.w;
+    // several rows at once: the sums over lanes at the end of `outer` are worth many positions
+    if (dweight)
+      for (int r = 0; r < z.h; r += strip) {
+        int n = z.h - r < strip ? z.h - r : strip;
         const vec *d = D + (long)r * z.w;
-        if (DX) {
+        for (int i = 0; i < I; i += some) {
+          int channels = I - i < some ? I - i : some;
+          gather_rows(z, (const vec *)x + (shared ? t % G : t) * in + (long)i * H * W, channels, r, n, patch.of(worker));
+          float *b = dbias && (depthwise || i == 0) ? db.of(t) : nullptr;
           if (depthwise)
-            for (int o = 0; o < O; o++)
-              mm(taps, 1, z.w, weight + m * each + o * taps, 1, d + o * ldd, ldd, cols.get() + (long)o * taps * z.w, z.w,
-                 nullptr, false);
+            outer(1, taps, (long)n * z.w, d + i * ldd, ldd, patch.of(worker), (long)n * z.w, dw.of(t) + i * taps,
+                  taps, b ? b + i : nullptr);
           else
-            mm(rows, O, z.w, turned.data() + m * each, O, d, ldd, cols.get(), z.w, nullptr, false);
-          scatter_row(z, cols.get(), r, DX);
+            outer(O, channels * taps, (long)n * z.w, d, ldd, patch.of(worker), (long)n * z.w, dw.of(t) + i * taps, rows, b);
         }
       }
+    for (int r = 0; dx && r < z.h; r++) {
+      const vec *d = D + (long)r * z.w;
+      if (DX) {
+        if (depthwise)
+          for (int o = 0; o < O; o++)
+            mm(taps, 1, z.w, weight + m * each + o * taps, 1, d + o * ldd, ldd, cols.of(worker) + (long)o * taps * z.w, z.w,
+               nullptr, false);
+        else
+          mm(rows, O, z.w, turned.data() + m * each, O, d, ldd, cols.of(worker), z.w, nullptr, false);
+        scatter_row(z, cols.of(worker), r, DX);
+      }
     }
-  }
+  });
   if (dweight) dw.into(dweight);
   if (dbias) db.into(dbias);
 }
@@ -170,23 +160,19 @@ void conv_backward(const float *x, int shared, const float *weight, const float 
 // then LH, HL, HH of the first channel, of the second, ... (upstream's order).
 void down_forward(const float *x, const float *weight, const float *bias, float **bands, int K, int G, int C, int R,
                   int H, int W, int levels) {
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch reduced((long)R * H * W);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) {
-      int m = t / G;
-      mm(R, C, (long)H * W, weight + (long)m * R * C, C, (const vec *)x + (long)t * C * H * W, (long)H * W,
-         reduced.get(), (long)H * W, bias ? bias + m * R : nullptr, false);
-      const vec *source = reduced.get();
-      int h = H, w = W;
-      for (int l = 0; l < levels; l++, h /= 2, w /= 2) {
-        vec *out = (vec *)bands[l] + (long)t * R * h * w;
-        haar(source, R, h, w, out);
-        source = out;  // its first R planes are LL
-      }
+  Scratch reduced((long)R * H * W);
+  parallel(K * G, [&](int t, int worker) {
+    int m = t / G;
+    mm(R, C, (long)H * W, weight + (long)m * R * C, C, (const vec *)x + (long)t * C * H * W, (long)H * W,
+       reduced.of(worker), (long)H * W, bias ? bias + m * R : nullptr, false);
+    const vec *source = reduced.of(worker);
+    int h = H, w = W;
+    for (int l = 0; l < levels; l++, h /= 2, w /= 2) {
+      vec *out = (vec *)bands[l] + (long)t * R * h * w;
+      haar(source, R, h, w, out);
+      source = out;  // its first R planes are LL
     }
-  }
+  });
 }
 
 void down_backward(const float *x, const float *weight, float **dbands, float *dx, float *dweight, float *dbias, int K,
@@ -194,41 +180,33 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
   Gradients dw(K, G, (long)R * C), db(K, G, R);
   std::vector<float> turned((long)K * R * C);
   for (int m = 0; m < K; m++) transpose(weight + (long)m * R * C, R, C, turned.data() + (long)m * R * C);
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch space((long)R * H * W * 2);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) {
-      int m = t / G;
-      vec *coarse = nullptr, *grad = nullptr;
-      for (int l = levels - 1; l >= 0; l--) {
-        int h = H >> l, w = W >> l;
-        grad = space.get() + (l % 2) * (long)R * H * W;
-        haar_adjoint((const vec *)dbands[l] + (long)t * R * h * w, coarse, R, h, w, grad, (long)h * w);
-        coarse = grad;
-      }
-      long P = (long)H * W;
-      mm(C, R, P, turned.data() + (long)m * C * R, R, grad, P, (vec *)dx + (long)t * C * P, P, nullptr, false);
-      outer(R, C, P, grad, P, (const vec *)x + (long)t * C * P, P, dw.of(t), C, db.of(t));
+  Scratch space((long)R * H * W * 2);
+  parallel(K * G, [&](int t, int worker) {
+    int m = t / G;
+    vec *coarse = nullptr, *grad = nullptr;
+    for (int l = levels - 1; l >= 0; l--) {
+      int h = H >> l, w = W >> l;
+      grad = space.of(worker) + (l % 2) * (long)R * H * W;
+      haar_adjoint((const vec *)dbands[l] + (long)t * R * h * w, coarse, R, h, w, grad, (long)h * w);
+      coarse = grad;
     }
-  }
+    long P = (long)H * W;
+    mm(C, R, P, turned.data() + (long)m * C * R, R, grad, P, (vec *)dx + (long)t * C * P, P, nullptr, false);
+    outer(R, C, P, grad, P, (const vec *)x + (long)t * C * P, P, dw.of(t), C, db.of(t));
+  });
   dw.into(dweight);
   if (dbias) db.into(dbias);
 }
 
 void mlp_forward(const float *u, const float *w1, const float *b1, const float *w2, const float *b2, float *z, int K,
                  int G, int C, int M, int F, long P, int kind) {
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch hidden(M * STRIP);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) {
-      int m = t / G;
-      feedforward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr, w2 + (long)m * F * M,
-                  b2 ? b2 + (long)m * F : nullptr, (const vec *)u + (long)t * C * P, (vec *)z + (long)t * F * P,
-                  hidden.get());
-    }
-  }
+  Scratch hidden(M * STRIP);
+  parallel(K * G, [&](int t, int worker) {
+    int m = t / G;
+    feedforward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr, w2 + (long)m * F * M,
+                b2 ? b2 + (long)m * F : nullptr, (const vec *)u + (long)t * C * P, (vec *)z + (long)t * F * P,
+                hidden.of(worker));
+  });
 }
 
 void mlp_backward(const float *u, const float *w1, const float *b1, const float *w2, const float *dz, float *du,
@@ -239,18 +217,14 @@ void mlp_backward(const float *u, const float *w1, const float *b1, const float 
     transpose(w1 + (long)m * M * C, M, C, t1.data() + (long)m * M * C);
     transpose(w2 + (long)m * F * M, F, M, t2.data() + (long)m * F * M);
   }
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch space(3 * M * STRIP);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++) {
-      int m = t / G;
-      feedforward_backward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr,
-                           t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, (const vec *)u + (long)t * C * P,
-                           (const vec *)dz + (long)t * F * P, (vec *)du + (long)t * C * P,
-                           g1.of(t), gb1.of(t), g2.of(t), gb2.of(t), space.get());
-    }
-  }
+  Scratch space(3 * M * STRIP);
+  parallel(K * G, [&](int t, int worker) {
+    int m = t / G;
+    feedforward_backward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr,
+                         t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, (const vec *)u + (long)t * C * P,
+                         (const vec *)dz + (long)t * F * P, (vec *)du + (long)t * C * P,
+                         g1.of(t), gb1.of(t), g2.of(t), gb2.of(t), space.of(worker));
+  });
   g1.into(dw1); g2.into(dw2);
   if (db1) gb1.into(db1);
   if (db2) gb2.into(db2);
@@ -264,49 +238,48 @@ void norm_up_forward(const float *z, const float *base, const float *gamma, cons
                      float *variance, int K, int G, int F, int h, int w, int up, float eps, int given) {
   long q = (long)h * w, full = up == NONE ? q : 4 * q, seen = up == BILINEAR ? full : q;
   std::vector<double> part((long)K * G * F * 2);
-  if (!given) {
-#pragma omp parallel num_threads(thread_count)
-    {
-      Scratch wide(up == BILINEAR ? full : 1);
-#pragma omp for schedule(dynamic)
-      for (int t = 0; t < K * G; t++)
-        for (int f = 0; f < F; f++) {
-          const vec *v = (const vec *)z + ((long)t * F + f) * q;
-          if (up == BILINEAR) { bilinear(v, h, w, wide.get()); v = wide.get(); }
-          vec s = {}, m2 = {};
-          for (long i = 0; i < seen; i++) s += v[i];
-          float middle = total(s) / (seen * LANES);
-          for (long i = 0; i < seen; i++) { vec d = v[i] - middle; m2 += d * d; }
-          part[((long)t * F + f) * 2] = middle;
-          part[((long)t * F + f) * 2 + 1] = total(m2);
-        }
-    }
-    combine(part, K, G, F, (double)seen * LANES, mean, variance);
-  }
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch wide(up == BILINEAR ? full : 1);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++)
-      for (int f = 0; f < F; f++) {
-        int at = t / G * F + f;
-        float scale = gamma[at] / std::sqrt(variance[at] + eps), shift = beta[at] - mean[at] * scale;
-        const vec *v = (const vec *)z + ((long)t * F + f) * q;
-        const vec *b = base ? (const vec *)base + ((long)t * F + f) * full : nullptr;
-        vec *o = (vec *)out + ((long)t * F + f) * full;
-        if (up == NEAREST) {
-          for (int i = 0; i < h; i++)
-            for (int j = 0; j < w; j++) {
-              vec y = v[(long)i * w + j] * scale + shift;
-              long a = (long)4 * i * w + 2 * j;
-              for (long c : {a, a + 1, a + 2 * w, a + 2 * w + 1}) o[c] = b ? b[c] + y : y;
-            }
-        } else {
-          if (up == BILINEAR) { bilinear(v, h, w, wide.get()); v = wide.get(); }
-          for (long i = 0; i < full; i++) { vec y = v[i] * scale + shift; o[i] = b ? b[i] + y : y; }
-        }
+  Scratch wide(up == BILINEAR ? full : 1);
+  auto large = [&](const vec *v, int worker) {
+    if (up != BILINEAR) return v;
+    bilinear(v, h, w, wide.of(worker));
+    return (const vec *)wide.of(worker);
+  };
+  auto item = [&](int stage, int m, int g, int worker) {
+    long t = (long)m * G + g;
+    bool measures = stage == 0 && !given;
+    for (int f = 0; f < F; f++) {
+      const vec *v = (const vec *)z + (t * F + f) * q;
+      if (measures) {
+        v = large(v, worker);
+        vec s = {}, m2 = {};
+        for (long i = 0; i < seen; i++) s += v[i];
+        float middle = total(s) / (seen * LANES);
+        for (long i = 0; i < seen; i++) { vec d = v[i] - middle; m2 += d * d; }
+        part[(t * F + f) * 2] = middle;
+        part[(t * F + f) * 2 + 1] = total(m2);
+        continue;
       }
-  }
+      int at = m * F + f;
+      float scale = gamma[at] / std::sqrt(variance[at] + eps), shift = beta[at] - mean[at] * scale;
+      const vec *b = base ? (const vec *)base + (t * F + f) * full : nullptr;
+      vec *o = (vec *)out + (t * F + f) * full;
+      if (up == NEAREST) {
+        for (int i = 0; i < h; i++)
+          for (int j = 0; j < w; j++) {
+            vec y = v[(long)i * w + j] * scale + shift;
+            long a = (long)4 * i * w + 2 * j;
+            for (long c : {a, a + 1, a + 2 * w, a + 2 * w + 1}) o[c] = b ? b[c] + y : y;
+          }
+      } else {
+        v = large(v, worker);
+        for (long i = 0; i < full; i++) { vec y = v[i] * scale + shift; o[i] = b ? b[i] + y : y; }
+      }
+    }
+  };
+  stages(K, G, given ? 1 : 2, item, [&](int stage, int m) {
+    if (stage == 0 && !given)
+      combine(&part[(long)m * G * F * 2], G, F, (double)seen * LANES, mean + m * F, variance + m * F);
+  });
 }
 
 // Gradients of norm_up_forward with measured statistics (that of base is dout itself).
@@ -314,17 +287,17 @@ void norm_up_backward(const float *z, const float *dout, const float *gamma, con
                       float *dz, float *dgamma, float *dbeta, int K, int G, int F, int h, int w, int up, float eps) {
   long q = (long)h * w, full = up == NONE ? q : 4 * q, seen = up == BILINEAR ? full : q;
   std::vector<double> part((long)K * G * F * 2);
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch wide(full);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++)
-      for (int f = 0; f < F; f++) {
-        int at = t / G * F + f;
-        float r = 1 / std::sqrt(variance[at] + eps), middle = mean[at];
-        const vec *v = (const vec *)z + ((long)t * F + f) * q, *d = (const vec *)dout + ((long)t * F + f) * full;
+  Scratch wide(full);
+  auto item = [&](int stage, int m, int g, int worker) {
+    long t = (long)m * G + g;
+    for (int f = 0; f < F; f++) {
+      int at = m * F + f;
+      float count = (float)seen * LANES * G, r = 1 / std::sqrt(variance[at] + eps), middle = mean[at];
+      const vec *v = (const vec *)z + (t * F + f) * q, *d = (const vec *)dout + (t * F + f) * full;
+      vec *o = (vec *)dz + (t * F + f) * q, *large = wide.of(worker);
+      if (up == BILINEAR) bilinear(v, h, w, large);
+      if (stage == 0) {
         if (up == NEAREST) {
-          vec *o = (vec *)dz + ((long)t * F + f) * q;
           for (int i = 0; i < h; i++)
             for (int j = 0; j < w; j++) {
               long a = (long)4 * i * w + 2 * j;
@@ -332,43 +305,34 @@ void norm_up_backward(const float *z, const float *dout, const float *gamma, con
             }
           d = o;
         }
-        if (up == BILINEAR) { bilinear(v, h, w, wide.get()); v = wide.get(); }
+        if (up == BILINEAR) v = large;
         vec s1 = {}, s2 = {};
         for (long i = 0; i < seen; i++) { s1 += d[i]; s2 += d[i] * (v[i] - middle); }
-        part[((long)t * F + f) * 2] = total(s1);
-        part[((long)t * F + f) * 2 + 1] = (double)total(s2) * r;
+        part[(t * F + f) * 2] = total(s1);
+        part[(t * F + f) * 2 + 1] = (double)total(s2) * r;
+        continue;
       }
-  }
-  for (int m = 0; m < K; m++)
-    for (int f = 0; f < F; f++) {
+      float scale = gamma[at] * r, a = dbeta[at] / count, b = dgamma[at] / count * r;
+      if (up == BILINEAR) {
+        for (long i = 0; i < full; i++) large[i] = scale * (d[i] - a - (large[i] - middle) * b);
+        bilinear_adjoint(large, h, w, o);
+      } else {
+        if (up == NEAREST) d = o;
+        for (long i = 0; i < q; i++) o[i] = scale * (d[i] - a - (v[i] - middle) * b);
+      }
+    }
+  };
+  stages(K, G, 2, item, [&](int stage, int m) {
+    for (int f = 0; stage == 0 && f < F; f++) {
       double s1 = 0, s2 = 0;
       for (int g = 0; g < G; g++) {
-        s1 += part[(((long)m * G + g) * F + f) * 2];
-        s2 += part[(((long)m * G + g) * F + f) * 2 + 1];
+        const double *sums = &part[(((long)m * G + g) * F + f) * 2];
+        s1 += sums[0];
+        s2 += sums[1];
       }
       dbeta[m * F + f] = s1;
       dgamma[m * F + f] = s2;
     }
-#pragma omp parallel num_threads(thread_count)
-  {
-    Scratch wide(full);
-#pragma omp for schedule(dynamic)
-    for (int t = 0; t < K * G; t++)
-      for (int f = 0; f < F; f++) {
-        int at = t / G * F + f;
-        float count = (float)seen * LANES * G, r = 1 / std::sqrt(variance[at] + eps);
-        float scale = gamma[at] * r, a = dbeta[at] / count, b = dgamma[at] / count * r, middle = mean[at];
-        const vec *v = (const vec *)z + ((long)t * F + f) * q, *d = (const vec *)dout + ((long)t * F + f) * full;
-        vec *o = (vec *)dz + ((long)t * F + f) * q;
-        if (up == BILINEAR) {
-          bilinear(v, h, w, wide.get());
-          for (long i = 0; i < full; i++) wide.get()[i] = scale * (d[i] - a - (wide.get()[i] - middle) * b);
-          bilinear_adjoint(wide.get(), h, w, o);
-        } else {
-          if (up == NEAREST) d = o;
-          for (long i = 0; i < q; i++) o[i] = scale * (d[i] - a - (v[i] - middle) * b);
-        }
-      }
-  }
+  });
 }
 }

@@ -10,6 +10,7 @@ level-1 blocks run on maps of half size, those that interpolate as `halved` says
 """
 
 import functools
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from .kernels import LANES
 from .lite import WaveMixLite
 from .operations import convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
 from .phases import phases
+from .speeds import kernels_win
 
 
 def to_lanes(images: Tensor) -> Tensor:
@@ -53,6 +55,7 @@ class Stack:
         self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self.keys = list(network.state_dict())
         self.threads = torch.get_num_threads()
+        self.known: dict[tuple, bool] = {}  # whether kernels are faster than PyTorch, by shape
         self.flat = torch.stack(rows).to(self.device).requires_grad_()
         self.norms = [self._norm_name(depth, 1) for depth in range(config.depth)]
         self.parts = block_parts(config, self.norms)
@@ -79,9 +82,68 @@ class Stack:
         """
         flat = self.flat if flat is None else flat
         self._check(images, flat)
-        if kernels.library() is not None:
-            kernels.library().threads(self.threads)
+        kernels.threaded(self.threads)
         weights = self.views(flat)
+        if single_level(self.config, training=given is None) and not kernels.fit(images):
+            return self._half_size(weights, images, given)
+        trains = given is None and torch.is_grad_enabled()
+        if self.device.type == "cuda" or (
+            trains and self.covered and not self.in_kernels(images.shape[1], *images.shape[3:5])
+        ):
+            return self._modules(weights, images, given)
+        return self._operations(weights, flat, images, given)
+
+    def in_kernels(self, groups: int, height: int, width: int) -> bool:
+        """Whether a CPU trains on so many groups of such images in kernels alone: where they cover the network and
+        PyTorch's own operations are not faster, which is measured where it is not known."""
+        shape = len(self.flat), groups, self.config.in_channels, height, width, LANES
+        if not self.covered:
+            return False
+        if shape not in self.known:
+            flat = self.flat.detach().clone().requires_grad_()
+            images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+            def step(route, *more) -> None:
+                logits, _ = route(self.views(flat), *more, images, None)
+                torch.autograd.grad(logits.square().mean(), flat)
+
+            steps = partial(step, self._operations, flat), partial(step, self._modules)
+            self.known[shape] = kernels_win(self.config.final_dim, f"{self.config.name} {shape}", *steps)
+        return self.known[shape]
+
+    @property
+    def covered(self) -> bool:
+        """Whether kernels can do all of a training step but its smallest operations."""
+        return kernels.fit(self.flat) and self.config.wavelet == "haar" and not self.config.dropout
+
+    def _operations(self, weights: dict[str, Tensor], flat: Tensor, images: Tensor, given: Statistics | None):
+        """The same as `__call__`, in kernels where they fit."""
+        measured, norm = self._norm(weights, given)
+        x = self._stem(weights, images, norm)
+        if fits_chain(self.config, x, training=given is None) and not (given and torch.is_grad_enabled()):
+            known = given and [torch.stack([given[name][part] for name in self.norms]) for part in (0, 1)]
+            pooled, mean, variance = chain(x, flat, self.config, self.offsets, known)
+            measured |= {name: (mean[depth], variance[depth]) for depth, name in enumerate(self.norms)}
+            return self._head(weights, pooled), measured
+        for depth in range(self.config.depth):
+            x = self._block(weights, x, depth, norm, training=given is None)
+        return self._head(weights, x.mean((3, 4))), measured
+
+    def _half_size(self, weights: dict[str, Tensor], images: Tensor, given: Statistics | None):
+        """The same as `__call__`, on maps of half size, for GPUs above all."""
+        measured, norm = self._norm(weights, given)
+        blocks = halved if self.config.interpolation else phases
+        parts = [[weights.get(name) for name in names] for names in self.parts]
+        known = [given[name] if given else None for name in self.norms]
+        # on a GPU products are of bfloat16, sums of float32; no cache, or a CUDA graph would keep it
+        narrow = self.device.type == "cuda" and torch.is_grad_enabled()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False):
+            x = self._stem(weights, images, norm)
+            pooled, statistics = blocks(x, parts, self.config, known)
+        return self._head(weights, pooled), measured | dict(zip(self.norms, statistics))
+
+    def _norm(self, weights: dict[str, Tensor], given: Statistics | None):
+        """Where BatchNorms' statistics are collected, and what applies one by its name."""
         measured: Statistics = {}
 
         def norm(name, z, base, up="none"):
@@ -90,27 +152,7 @@ class Stack:
             )
             return y
 
-        if single_level(self.config, training=given is None) and not kernels.fit(images):
-            blocks = halved if self.config.interpolation else phases
-            parts = [[weights.get(name) for name in names] for names in self.parts]
-            known = [given[name] if given else None for name in self.norms]
-            # on a GPU products are of bfloat16, sums of float32; no cache, or a CUDA graph would keep it
-            narrow = self.device.type == "cuda" and torch.is_grad_enabled()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False):
-                x = self._stem(weights, images, norm)
-                pooled, statistics = blocks(x, parts, self.config, known)
-            return self._head(weights, pooled), measured | dict(zip(self.norms, statistics))
-        if self.device.type == "cuda":
-            return self._modules(weights, images, given)
-        x = self._stem(weights, images, norm)
-        if fits_chain(self.config, x, training=given is None) and not (given and torch.is_grad_enabled()):
-            known = given and [torch.stack([given[name][part] for name in self.norms]) for part in (0, 1)]
-            x, mean, variance = chain(x, flat, self.config, self.offsets, known)
-            measured |= {name: (mean[depth], variance[depth]) for depth, name in enumerate(self.norms)}
-        else:
-            for depth in range(self.config.depth):
-                x = self._block(weights, x, depth, norm, training=given is None)
-        return self._head(weights, x.mean((3, 4))), measured
+        return measured, norm
 
     def _check(self, images: Tensor, flat: Tensor) -> None:
         """Raise ValueError for images that the networks don't take: kernels get addresses, no shapes."""

@@ -1,6 +1,6 @@
 // All residual blocks of a network with transposed convolutions at once (see lanes.h for the layout and chain.py for the
 // mathematics). One pass over a group's feature map adds the block before and computes the next one up to its BatchNorm,
-// while the map is in the cache; the threads meet once a block, for the statistics. Backward walks the same way down: it
+// while the map is in the cache; a member's groups meet once a block, for the statistics. Backward walks the same way down: it
 // rebuilds each block's input by subtracting what the block had added, so that no input is kept.
 #include "chain.h"
 
@@ -144,10 +144,11 @@ static void add(const vec *v, long count, Affine norm, float sign, const vec *so
 
 extern "C" {
 
-// x [K][G][C][H][W] -> out, the map after D blocks. Kept for the backward pass: z[d] [K][G][F][H/2][W/2] and v[d]
+// x [K][G][C][H][W] -> pooled [K][G][C], the means of the map after D blocks. Kept for the backward pass: map, the one
+// before the last block (where there is one block: untouched, it is x), z[d] [K][G][F][H/2][W/2] and v[d]
 // [K][G][C][H][W]. mean, variance [D][K][C] are measured, or read where `given`. Without a backward pass all z and all v
 // may be the same memory.
-void transposed_forward(const float *x, float *out, const float *flat, long P, const long *offsets, float **z, float **v,
+void transposed_forward(const float *x, float *pooled, float *map, const float *flat, long P, const long *offsets, float **z, float **v,
                         float *mean, float *variance, int K, int G, int C, int M, int F, int H, int W, int D, int kind,
                         float eps, int given) {
   int h = H / 2, w = W / 2, R = C / 4;
@@ -155,54 +156,58 @@ void transposed_forward(const float *x, float *out, const float *flat, long P, c
   Transposed deconv(C, F, h, w);
   std::vector<double> part((long)K * G * C * 2);
   std::vector<float> phases((long)K * 16 * C * F);
-  for (int d = 0; d <= D; d++) {
+  Scratch reduced(R * full), hidden(M * STRIP), bands(C * q), padded(deconv.narrow());
+  auto begin = [&](int d, int m) {
+    deconv.phases(Block(flat, P, m, offsets + (long)d * PARTS).part[UP], phases.data() + (long)m * 16 * C * F);
+  };
+  for (int m = 0; m < K; m++) begin(0, m);
+  auto item = [&](int d, int m, int g, int worker) {
+    long t = (long)m * G + g;
     const long *own = offsets + (long)d * PARTS;
-    if (d < D)
-      for (int m = 0; m < K; m++)
-        deconv.phases(Block(flat, P, m, own).part[UP], phases.data() + (long)m * 16 * C * F);
-#pragma omp parallel num_threads(thread_count)
-    {
-      Scratch reduced(R * full), hidden(M * STRIP), bands(C * q), padded(deconv.narrow());
-#pragma omp for schedule(dynamic)
-      for (int t = 0; t < K * G; t++) {
-        int m = t / G;
-        vec *map = (vec *)out + t * C * full;
-        const vec *source = d > 1 ? map : (const vec *)x + t * C * full;
-        if (d) {
-          Block before(flat, P, m, own - PARTS);
-          for (int c = 0; c < C; c++) {
-            long at = ((long)(d - 1) * K + m) * C + c;
-            add((const vec *)v[d - 1] + (t * C + c) * full, full, before.norm(c, mean[at], variance[at], eps), 1,
-                source + c * full, map + c * full);
-          }
-          source = map;
-        }
-        if (d == D) continue;
-        Block block(flat, P, m, own);
-        vec *Z = (vec *)z[d] + t * F * q, *V = (vec *)v[d] + t * C * full;
-        mm(R, C, full, block.part[REDUCTION], C, source, full, reduced.get(), full, block.part[REDUCTION_BIAS], false);
-        haar(reduced.get(), R, H, W, bands.get());
-        feedforward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
-                    block.part[SECOND_BIAS], bands.get(), Z, hidden.get());
-        deconv.up(Z, phases.data() + (long)m * 16 * C * F, block.part[UP_BIAS], padded.get(), V);
-        for (int c = 0; !given && c < C; c++) {
-          const vec *y = V + c * full;
-          vec sum = {}, squares = {};
-          for (long i = 0; i < full; i++) sum += y[i];
-          float middle = total(sum) / (full * LANES);
-          for (long i = 0; i < full; i++) { vec e = y[i] - middle; squares += e * e; }
-          part[((long)t * C + c) * 2] = middle;
-          part[((long)t * C + c) * 2 + 1] = total(squares);
-        }
+    vec *here = (vec *)map + t * C * full;
+    const vec *source = d > 1 ? here : (const vec *)x + t * C * full;
+    for (int c = 0; d && c < C; c++) {
+      long at = ((long)(d - 1) * K + m) * C + c;
+      Affine norm = Block(flat, P, m, own - PARTS).norm(c, mean[at], variance[at], eps);
+      const vec *y = (const vec *)v[d - 1] + (t * C + c) * full;
+      if (d < D) {
+        add(y, full, norm, 1, source + c * full, here + c * full);
+        continue;
       }
+      vec sum = {};
+      for (long i = 0; i < full; i++) sum += source[c * full + i] + (y[i] * norm.scale + norm.shift);
+      ((vec *)pooled)[t * C + c] = sum / (float)full;
     }
-    if (d < D && !given) combine(part, K, G, C, (double)full * LANES, mean + (long)d * K * C, variance + (long)d * K * C);
-  }
+    if (d == D) return;
+    if (d) source = here;
+    Block block(flat, P, m, own);
+    vec *Z = (vec *)z[d] + t * F * q, *V = (vec *)v[d] + t * C * full, *less = reduced.of(worker);
+    mm(R, C, full, block.part[REDUCTION], C, source, full, less, full, block.part[REDUCTION_BIAS], false);
+    haar(less, R, H, W, bands.of(worker));
+    feedforward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
+                block.part[SECOND_BIAS], bands.of(worker), Z, hidden.of(worker));
+    deconv.up(Z, phases.data() + (long)m * 16 * C * F, block.part[UP_BIAS], padded.of(worker), V);
+    for (int c = 0; !given && c < C; c++) {
+      const vec *y = V + c * full;
+      vec sum = {}, squares = {};
+      for (long i = 0; i < full; i++) sum += y[i];
+      float middle = total(sum) / (full * LANES);
+      for (long i = 0; i < full; i++) { vec e = y[i] - middle; squares += e * e; }
+      part[(t * C + c) * 2] = middle;
+      part[(t * C + c) * 2 + 1] = total(squares);
+    }
+  };
+  stages(K, G, D + 1, item, [&](int d, int m) {
+    long at = ((long)d * K + m) * C;
+    if (d < D && !given) combine(&part[(long)m * G * C * 2], G, C, (double)full * LANES, mean + at, variance + at);
+    if (d + 1 < D) begin(d + 1, m);
+  });
 }
 
-// Gradients of transposed_forward with measured statistics: of x into dx, of the parameters added to dflat [K][P]. `map`
-// [K][G][C][H][W] and `dz` [K][G][F][H/2][W/2] are working memory.
-void transposed_backward(const float *out, const float *dout, float *map, float *dx, float *dz, const float *flat, long P,
+// Gradients of transposed_forward with measured statistics, from that of pooled: of x into dx, of the parameters added to
+// dflat [K][P]. `before` is the map before the last block, `map` [K][G][C][H][W] and `dz` [K][G][F][H/2][W/2] are working
+// memory.
+void transposed_backward(const float *before, const float *dpooled, float *map, float *dx, float *dz, const float *flat, long P,
                          const long *offsets, float **z, float **v, const float *mean, const float *variance,
                          float *dflat, int K, int G, int C, int M, int F, int H, int W, int D, int kind, float eps) {
   int h = H / 2, w = W / 2, R = C / 4;
@@ -210,83 +215,93 @@ void transposed_backward(const float *out, const float *dout, float *map, float 
   float count = (float)full * LANES * G;
   Transposed deconv(C, F, h, w);
   std::vector<double> part((long)K * G * C * 2);
-  std::vector<float> turned((long)K * (R * C + M * C + F * M));
+  std::vector<float> turned((long)K * (R * C + M * C + F * M));  // weights, transposed
   std::vector<Sums> sums((long)K * C);
-  // sums over a group of dout and of dout * (normalised map) of block d's BatchNorm
-  auto measure = [&](int d, int t, const vec *gradient) {
+  long sizes[GAMMA] = {(long)R * C, R, (long)M * C, M, (long)F * M, F, 16l * C * F, C};
+  long starts[GAMMA] = {0}, each_block = 0;
+  for (int i = 0; i < GAMMA; i++) { starts[i] = each_block; each_block += sizes[i]; }
+  Gradients gradients(K, G, each_block);
+  Scratch reduced(R * full), space(3 * M * STRIP), bands(C * q), back(C * q), padded(deconv.wide());
+  // sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm
+  auto measure = [&](int d, long t, const vec *gradient) {
     for (int c = 0; c < C; c++) {
       long at = ((long)d * K + t / G) * C + c;
       float middle = mean[at];
       const vec *y = (const vec *)v[d] + (t * C + c) * full, *g = gradient + c * full;
       vec s1 = {}, s2 = {};
       for (long i = 0; i < full; i++) { s1 += g[i]; s2 += g[i] * (y[i] - middle); }
-      part[((long)t * C + c) * 2] = total(s1);
-      part[((long)t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
+      part[(t * C + c) * 2] = total(s1);
+      part[(t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
     }
   };
-#pragma omp parallel for num_threads(thread_count) schedule(dynamic)
-  for (int t = 0; t < K * G; t++) measure(D - 1, t, (const vec *)dout + t * C * full);
-  for (int d = D - 1; d >= 0; d--) {
-    const long *own = offsets + (long)d * PARTS;
-    for (int m = 0; m < K; m++) {
-      Block block(flat, P, m, own);
-      for (int c = 0; c < C; c++) sums[(long)m * C + c] = measured(part, m, G, C, c, own, dflat + m * P);
-      float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
-      transpose(block.part[REDUCTION], R, C, transposed);
-      transpose(block.part[FIRST], M, C, transposed + R * C);
-      transpose(block.part[SECOND], F, M, transposed + R * C + M * C);
-    }
-    long sizes[GAMMA] = {(long)R * C, R, (long)M * C, M, (long)F * M, F, 16l * C * F, C};
-    long starts[GAMMA] = {0}, each = 0;
-    for (int i = 0; i < GAMMA; i++) { starts[i] = each; each += sizes[i]; }
-    Gradients gradients(K, G, each);
-#pragma omp parallel num_threads(thread_count)
-    {
-      Scratch reduced(R * full), space(3 * M * STRIP), bands(C * q), back(C * q), padded(deconv.wide());
-#pragma omp for schedule(dynamic)
-      for (int t = 0; t < K * G; t++) {
-        int m = t / G;
-        Block block(flat, P, m, own);
-        const float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
-        float *mine = gradients.of(t);
-        vec *g = (vec *)dx + t * C * full, *x = (vec *)map + t * C * full, *DZ = (vec *)dz + t * F * q;
-        const vec *after = (d == D - 1 ? (const vec *)out : (const vec *)map) + t * C * full;
-        if (d == D - 1) std::memcpy((void *)g, (const vec *)dout + t * C * full, C * full * sizeof(vec));
-        for (int c = 0; c < C; c++) {
-          long at = ((long)d * K + m) * C + c;
-          Affine norm = block.norm(c, mean[at], variance[at], eps);
-          Sums sum = sums[(long)m * C + c];
-          float a = sum.gradient / count, b = sum.product / count / std::sqrt(variance[at] + eps), middle = mean[at];
-          const vec *y = (const vec *)v[d] + (t * C + c) * full, *dy = g + c * full;
-          vec *rows = padded.get() + (long)c * (H + 2) * (W + 2), bias = {};
-          for (int i = -1; i <= H; i++, rows += W + 2) {
-            rows[0] = rows[W + 1] = vec{};
-            for (int j = 0; j < W; j++) {
-              if (i < 0 || i == H) { rows[j + 1] = vec{}; continue; }
-              long pixel = (long)i * W + j;
-              rows[j + 1] = norm.scale * (dy[pixel] - a - (y[pixel] - middle) * b);
-              bias += rows[j + 1];
-            }
-          }
-          mine[starts[UP_BIAS] + c] += total(bias);
-          add(y, full, norm, -1, after + c * full, x + c * full);  // the map before the block
+  auto block = [&](int d, int m, int group, int worker) {
+    long t = (long)m * G + group;
+    Block block(flat, P, m, offsets + (long)d * PARTS);
+    const float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
+    float *mine = gradients.of(t);
+    vec *g = (vec *)dx + t * C * full, *rebuilt = (vec *)map + t * C * full, *DZ = (vec *)dz + t * F * q;
+    vec *less = reduced.of(worker), *DV = padded.of(worker);
+    bool last = d == D - 1;
+    const vec *kept = (const vec *)before + t * C * full, *after = d == D - 2 ? kept : rebuilt;
+    const vec *x = last ? kept : rebuilt;  // the map before the block
+    for (int c = 0; c < C; c++) {
+      long at = ((long)d * K + m) * C + c;
+      Affine norm = block.norm(c, mean[at], variance[at], eps);
+      Sums sum = sums[(long)m * C + c];
+      float a = sum.gradient / count, b = sum.product / count / std::sqrt(variance[at] + eps), middle = mean[at];
+      const vec *y = (const vec *)v[d] + (t * C + c) * full, *dy = g + c * full;
+      vec *rows = DV + (long)c * (H + 2) * (W + 2), bias = {};
+      for (int i = -1; i <= H; i++, rows += W + 2) {
+        rows[0] = rows[W + 1] = vec{};
+        for (int j = 0; j < W; j++) {
+          if (i < 0 || i == H) { rows[j + 1] = vec{}; continue; }
+          long pixel = (long)i * W + j;
+          rows[j + 1] = norm.scale * (dy[pixel] - a - (y[pixel] - middle) * b);
+          bias += rows[j + 1];
         }
-        deconv.down(padded.get(), block.part[UP], DZ);
-        deconv.weight_gradient(padded.get(), (const vec *)z[d] + t * F * q, mine + starts[UP]);
-        mm(R, C, full, block.part[REDUCTION], C, x, full, reduced.get(), full, block.part[REDUCTION_BIAS], false);
-        haar(reduced.get(), R, H, W, bands.get());
-        feedforward_backward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed + R * C,
-                             transposed + R * C + M * C, bands.get(), DZ, back.get(), mine + starts[FIRST],
-                             mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS], space.get());
-        haar_adjoint(back.get(), nullptr, R, H, W, reduced.get(), full);
-        mm(C, R, full, transposed, R, reduced.get(), full, g, full, nullptr, true);
-        outer(R, C, full, reduced.get(), full, x, full, mine + starts[REDUCTION], C, mine + starts[REDUCTION_BIAS]);
-        if (d) measure(d - 1, t, g);
       }
+      mine[starts[UP_BIAS] + c] += total(bias);
+      if (!last) add(y, full, norm, -1, after + c * full, rebuilt + c * full);
     }
-    for (int m = 0; m < K; m++)
+    deconv.down(DV, block.part[UP], DZ);
+    deconv.weight_gradient(DV, (const vec *)z[d] + t * F * q, mine + starts[UP]);
+    mm(R, C, full, block.part[REDUCTION], C, x, full, less, full, block.part[REDUCTION_BIAS], false);
+    haar(less, R, H, W, bands.of(worker));
+    feedforward_backward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed + R * C,
+                         transposed + R * C + M * C, bands.of(worker), DZ, back.of(worker), mine + starts[FIRST],
+                         mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS], space.of(worker));
+    haar_adjoint(back.of(worker), nullptr, R, H, W, less, full);
+    mm(C, R, full, transposed, R, less, full, g, full, nullptr, true);
+    outer(R, C, full, less, full, x, full, mine + starts[REDUCTION], C, mine + starts[REDUCTION_BIAS]);
+    if (d) measure(d - 1, t, g);
+  };
+  auto begin = [&](long t) {  // the gradient of the last map is the same everywhere
+    vec *g = (vec *)dx + t * C * full;
+    for (int c = 0; c < C; c++) {
+      vec each = ((const vec *)dpooled)[t * C + c] / (float)full;
+      for (long i = 0; i < full; i++) g[c * full + i] = each;
+    }
+    measure(D - 1, t, g);
+  };
+  // stage 0 begins, stages 1 to D are blocks D - 1 to 0
+  auto item = [&](int stage, int m, int g, int worker) {
+    if (stage) block(D - stage, m, g, worker);
+    else begin((long)m * G + g);
+  };
+  stages(K, G, D + 1, item, [&](int stage, int m) {
+    float *to = dflat + m * P;
+    if (const long *own = offsets + (long)(D - stage) * PARTS; stage)
       for (int i = 0; i < GAMMA; i++)
-        if (own[i] >= 0) gradients.add(m, starts[i], sizes[i], dflat + m * P + own[i]);
-  }
+        if (own[i] >= 0) gradients.add(m, starts[i], sizes[i], to + own[i]);
+    if (stage == D) return;
+    const long *own = offsets + (long)(D - 1 - stage) * PARTS;
+    Block block(flat, P, m, own);
+    for (int c = 0; c < C; c++) sums[(long)m * C + c] = measured(part, m, G, C, c, own, to);
+    float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
+    transpose(block.part[REDUCTION], R, C, transposed);
+    transpose(block.part[FIRST], M, C, transposed + R * C);
+    transpose(block.part[SECOND], F, M, transposed + R * C + M * C);
+    gradients.clear(m);
+  });
 }
 }

@@ -1,0 +1,57 @@
+"""Whether compiled kernels or PyTorch's own operations train a network faster, measured once a machine and shape.
+
+The kernels win by factors on small networks. On large ones PyTorch's libraries may be level with them, or ahead where
+they know units of a processor that the kernels don't use.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from . import kernels
+
+LARGE = 32  # channels; with fewer PyTorch is slower by factors, and measuring would be all it is good for
+CLEARLY = 0.9  # of the kernels' time: what PyTorch has to need less than, as timing errs
+ROUNDS = 3
+
+
+def kernels_win(channels: int, shape: str, ours: Callable[[], object], theirs: Callable[[], object]) -> bool:
+    """Whether a training step by `ours` is to be preferred to one by `theirs`; both are run where it is not known.
+
+    What was measured is kept beside the compiled kernels, by `shape`, PyTorch's version and the number of threads.
+    """
+    if channels < LARGE:
+        return True
+    key = f"{kernels.digest()} {torch.__version__} {torch.get_num_threads()} {shape}"
+    file = kernels.kernel_dir() / "speeds.json"
+    with suppress(OSError), FileLock(f"{file}.lock"):
+        known = _read(file)
+        if key not in known:
+            known[key] = {"kernels": _seconds(ours), "pytorch": _seconds(theirs)}
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(known, indent=1))
+            part.replace(file)
+        return known[key]["pytorch"] > CLEARLY * known[key]["kernels"]
+    return True  # nothing can be kept, and so each process would have to measure
+
+
+def _read(file: Path) -> dict[str, dict[str, float]]:
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no file, or not ours
+        found = json.loads(file.read_text()).items()
+        return {key: {name: float(times[name]) for name in ("kernels", "pytorch")} for key, times in found}
+    return {}
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    """The least of some runs' times, after one that is not counted."""
+    times = []
+    for _ in range(1 + ROUNDS):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
