@@ -157,7 +157,7 @@ def read_options(data: bytes, _: Path) -> object:
 COMMANDS = (
     ["search", "/nowhere/x", "--target", "VALUE"], ["search", "VALUE?", "--target", "0.9"],
     ["search", "/nowhere/x", "--target", "0.9", "--budget", "VALUE"], ["confirm", "/nowhere/x", "--target", "VALUE"],
-    ["train", "/nowhere/x", "--config", "VALUE"], ["train", "/nowhere/x", "--config", "{}", "--seeds", "VALUE"],
+    ["train", "/nowhere/x", "--config", "VALUE"], ["train", "/nowhere/x", "--config", "{}", "--seed-list", "VALUE"],
     ["train", "/nowhere/x", "--config", "{}", "--recipe", "VALUE"], ["tables", "--results", "/nowhere/VALUE"],
     ["reproduce", "VALUE", "--results", "EMPTY"], ["status", "--results", "/nowhere/VALUE"], ["VALUE"],
     ["confirm", "x", "--target", "0.9", "--name", "VALUE", "--results", "EMPTY"], ["data", "fetch", "?VALUE"],

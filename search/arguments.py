@@ -18,6 +18,8 @@ from .recipe import Recipe, default_recipe
 if TYPE_CHECKING:
     from wavemix.config import LiteConfig
 
+    from .datasets import Split
+
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches (1000 for each --seed, 0 to 999) lie below
 DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
 DataName = Annotated[
@@ -101,6 +103,16 @@ def network_of(text: str, option: str) -> "LiteConfig":
     return validated(LiteConfig, text, option)
 
 
+def fitted(network: "LiteConfig", data: "Split", option: str) -> "LiteConfig":
+    """A configuration given by `option` with the channels and classes of the data; UserError where it says others."""
+    own = {"in_channels": data.images.shape[1], "num_classes": len(data.classes)}
+    for knob, value in own.items():
+        said = getattr(network, knob)
+        if knob in network.model_fields_set and said != value:
+            raise UserError(f"{option}: {knob} is {said}, but {data.label} has {value}; left out, it is the data's")
+    return network.model_copy(update=own)
+
+
 def recipe_of(text: str | None, data: str, pixels: int, parameters: int, epochs: int | None = None) -> Recipe:
     """The recipe given on the command line, or the default one for the data set and networks of up to `parameters`;
     `epochs` go before its own."""
@@ -128,17 +140,15 @@ def first_line(error: ValidationError) -> str:
 
 
 def seeds_of(text: str) -> list[int]:
-    """'3' is three seeds counted up, '7,8' is these two; a single number above 64 is that seed."""
+    """'7,8' as these two seeds. Raises UserError for anything else."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"--seeds is a number of seeds or a list such as 7,8,9, not {text!r}") from error
-    if len(numbers) == 1 and 0 < numbers[0] <= 64:
-        return [FRESH + n for n in range(numbers[0])]
+        raise UserError(f"--seed-list is a list of seeds such as 7,8,9, not {text!r}") from error
     if max(numbers) >= 2**32:
-        raise UserError(f"--seeds: a seed is below {2**32}, not {max(numbers)}")
-    if numbers == [0] or min(numbers) < 0 or len(set(numbers)) != len(numbers) or not 0 < len(numbers) <= 64:
-        raise UserError(f"--seeds is a number from 1 to 64, or a list of different seeds, not {text!r}")
+        raise UserError(f"--seed-list: a seed is below {2**32}, not {max(numbers)}")
+    if min(numbers) < 0 or len(set(numbers)) != len(numbers) or len(numbers) > 64:
+        raise UserError(f"--seed-list is a list of up to 64 different seeds, not {text!r}")
     return numbers
 
 

@@ -22,6 +22,7 @@ from .arguments import (
     Tune,
     checked,
     first_line,
+    fitted,
     fresh_seeds,
     network_of,
     recipe_of,
@@ -70,7 +71,7 @@ def search(
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 10,
     max_parameters: Annotated[
         int | None,
         typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
@@ -103,6 +104,7 @@ def search(
     from .display import Display, summary
     from .journal import read_all
     from .protocol import CEILINGS, VALIDATION
+    from .stopping import ENOUGH
     from .study import Search
 
     began = time.monotonic()
@@ -121,7 +123,7 @@ def search(
             target,
             plan,
             tune=choices,
-            start=network_of(start, "--start") if start else None,
+            start=fitted(network_of(start, "--start"), split, "--start") if start else None,
             family=family,
             name=study,
             results=results,
@@ -146,11 +148,11 @@ def search(
             elif engine.path.exists():
                 display.say(f"{engine.path} has records, but the study itself is not here: a new one starts from them")
             left = None if seconds is None else seconds - (time.monotonic() - began)
-            engine.run(total=trials, seconds=left, confirmation_seeds=seeds)
+            engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, ENOUGH))
             if engine.stopped:
                 return
             finalists = [
-                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
+                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(min(seeds, ENOUGH)))
                 for t in engine.best()
             ]
             try:
@@ -192,9 +194,9 @@ def confirm(
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
-    """Confirm the smallest network a search recorded, with more seeds; after a failure the next larger one.
+    """Confirm the smallest network a search recorded, with other seeds; where that fails, the next larger one.
 
-    From 3 seeds on a clear failure ends an attempt, from 5 on a clear success; with all seeds the mean decides.
+    An attempt ends when it is confirmed, from 5 seeds on, or can't be any more, from 3 seeds on.
     """
     checked(target, family)
     seconds = seconds_of(budget) if budget else None
@@ -240,10 +242,11 @@ def train(
     config: Annotated[str, typer.Option(help="Network configuration, JSON or a file of it.")],
     recipe: RecipeText = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
-    seeds: Annotated[
-        str, typer.Option(help="How many seeds, up to 64, or which: 7,8,9. A single larger number is a seed.")
-    ] = "1",
-    target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
+    seeds: Annotated[int | None, typer.Option(min=1, max=64, help="How many seeds; default: 1.")] = None,
+    seed_list: Annotated[str | None, typer.Option(help="Which seeds, instead of how many: 7,8,9.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to judge by; without one the test is no attempt and has no row.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
     device: Device = "cpu",
     threads: Threads = None,
@@ -251,17 +254,22 @@ def train(
     results: Results = Path("results"),
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
-    checked(target)
-    study = study_name(data, target, "extended", name)
+    if target is not None:
+        checked(target)
+    study = study_name(data, 0.0, "extended", name)
     from . import datasets
     from .checkpoints import checkpoint_name
     from .confirm import confirm, verdict
-    from .records import counted
+    from .journal import read_all
+    from .records import counted, numbered
 
     network = network_of(config, "--config")
+    if seeds and seed_list:
+        raise UserError("--seeds says how many and --seed-list which: give one of them")
+    numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
     split = datasets.load(data, "train", data_dir)
+    network = fitted(network, split, "--config")
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
-    numbers = seeds_of(seeds)
     typer.echo(
         f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}"
     )
@@ -286,7 +294,7 @@ def train(
             on_epoch=on_epoch,
             checkpoint=checkpoint,
         )
-    typer.echo(verdict(record))
+    typer.echo(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
     tabulate(results)
 
 
@@ -311,7 +319,7 @@ def reproduce(
     for line in reproduction.comparison(record):
         typer.echo(line)
     tabulate(results)
-    raise typer.Exit(0 if record.confirmed else 1)
+    raise typer.Exit(0 if record.reached else 1)
 
 
 for command in (machines.worker, machines.stop, machines.status):

@@ -1,5 +1,6 @@
 """How a command ends: with its verdicts and the tables, or interrupted with the command that goes on."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,18 +31,49 @@ def resumable() -> Iterator[None]:
 
 def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, device: str = "cpu") -> None:
     """The verdicts, the command that repeats the best, and the tables."""
-    from .confirm import verdict
     from .display import train_command
     from .recipe import Recipe
 
     for record in attempts:
         typer.echo(verdict(record))
     if attempts:
-        best = next((c for c in attempts if c.confirmed), attempts[0])
+        words = ("confirmed", "reached")
+        best = next((c for word in words for c in attempts if c.verdict == word), attempts[0])
         recipe = Recipe.model_validate(best.recipe)
         command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device, results)
         typer.echo(f"reproduce it with:\n  {command}")
     tabulate(results)
+
+
+def verdict(record) -> str:
+    """A confirmation in one line."""
+    from .records import counted
+
+    if record.mean is None:
+        return f"confirmation failed: {record.reason}"
+    parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
+    if record.clipped is not None:
+        low, high = record.clipped
+        parts[-1] += f" (95 % interval {low:.2%} to {high:.2%})"
+    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}")
+    if record.target is None:
+        return f"{record.verdict}: {', '.join(parts)}"
+    missed = "" if record.reached else f" missed by {record.target - record.mean:.2%}"
+    parts.append(f"target {record.target:.4g}{missed}")
+    told = record.judgement
+    if told.confidence is not None:
+        adjusted = "says nothing" if told.adjusted is None else f"{_floor(told.adjusted)} %"
+        looks = " and looks" * (len(record.looks) > 1)
+        parts.append(
+            f"one-sided confidence {_floor(told.confidence)} %, adjusted for attempt {record.attempt or 1}{looks} "
+            f"{adjusted}"
+        )
+    return f"{told.verdict}{', not confirmed' * (told.verdict == 'reached')}: {', '.join(parts)}"
+
+
+def _floor(confidence: float) -> str:
+    """In per cent, never rounded up to what was not shown."""
+    return f"{math.floor(1000 * confidence) / 10:g}"
 
 
 def tabulate(results: Path) -> None:

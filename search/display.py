@@ -16,9 +16,8 @@ from wavemix.config import LiteConfig
 
 from .attempt import Event
 from .efficiency import deciding
-from .protocol import margin
 from .recipe import Recipe
-from .records import Audit, Confirmation, Record, Trial
+from .records import Audit, Confirmation, Record, Trial, numbered
 from .study import Search
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -151,7 +150,7 @@ def train_command(
     config: LiteConfig,
     recipe: Recipe,
     seeds: Sequence[int],
-    target: float,
+    target: float | None,
     data_dir: Path | None = None,
     device: str = "cpu",
     results: Path = Path("results"),
@@ -161,7 +160,7 @@ def train_command(
     knobs = json.dumps(config.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     steps = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
-    command += ["--seeds", ",".join(map(str, seeds)), "--target", f"{target:g}"]
+    command += ["--seed-list", ",".join(map(str, seeds))] + ([] if target is None else ["--target", f"{target:g}"])
     command += ["--device", device] * (device != "cpu") + (["--data-dir", str(data_dir)] if data_dir else [])
     command += ["--results", str(results)] * (results != Path("results"))
     return shlex.join(command)
@@ -200,27 +199,24 @@ def audits(rows: Sequence[Audit]) -> Table:
 def studies(records: Sequence[Record]) -> Table:
     """What the records hold, one row a study."""
     table = Table()
-    for column in ("study", "data", "target", "trials", "pruned", "smallest feasible", "confirmed"):
+    for column in ("study", "data", "target", "trials", "pruned", "smallest feasible", "reached", "confirmed"):
         table.add_column(column)
     groups: dict[tuple, list[Trial | Confirmation]] = {}
-    for record in records:
+    for record in numbered(records):
         if isinstance(record, (Trial, Confirmation)):
             groups.setdefault((record.study, record.dataset.label, record.target), []).append(record)
     for (name, label, target), group in groups.items():
         trials = [r for r in group if isinstance(r, Trial)]
-        reached = [
-            r.parameters
-            for r in trials
-            if r.state == "complete" and r.accuracy_validation >= target + margin(target, r.dataset.validation_count)
-        ]
-        confirmed = [r.parameters for r in deciding(r for r in group if isinstance(r, Confirmation)) if r.confirmed]
+        smallest = {"feasible": min((r.parameters for r in trials if r.feasible), default=None)}
+        tested = deciding(r for r in group if isinstance(r, Confirmation))
+        for verdict in ("reached", "confirmed"):
+            smallest[verdict] = min((r.parameters for r in tested if r.verdict == verdict), default=None)
         table.add_row(
             name,
             label,
-            f"{target:g}",
+            "-" if target is None else f"{target:g}",
             str(len(trials)),
             str(sum(r.state == "pruned" for r in trials)),
-            f"{min(reached):,}" if reached else "-",
-            f"{min(confirmed):,}" if confirmed else "-",
+            *("-" if count is None else f"{count:,}" for count in smallest.values()),
         )
     return table

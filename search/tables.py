@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from .efficiency import parameter_efficiency
+from .efficiency import parameter_efficiency, winners
 from .errors import UserError
 from .journal import read_all, repair
 from .records import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
+from .space import PUBLISHED_FAMILY
 from .typeset import NOT_RUN, frame_of, latex, markdown
 from .upstream import BENCHMARKS, SAVED, classifier_config
 from .whole import write_atomically
@@ -184,17 +185,24 @@ def _parameters(measurement: Benchmark) -> int | None:
 
 
 def reproductions(records: Iterable[Record]) -> pd.DataFrame:
-    """Confirmations that were run again, beside what was recorded first."""
+    """Confirmations that were run again, beside what was recorded first.
+
+    A row's network may be another by now: then the one that was run again is superseded.
+    """
+    records = list(records)
+    rows_now = winners(records)
     rows = [
         {
             "Row": r.row,
+            "Row's network": _standing(r, rows_now.get(r.row)),
+            "Study": r.study,
             "Configuration": r.config.name,
             "Parameters": r.parameters,
             "Target": r.target,
             "Recorded accuracy": math.fsum(r.recorded) / len(r.recorded) if r.recorded else None,
             "Accuracy": r.mean,
             "Seeds": r.n,
-            "Reached again": "yes" if r.confirmed else "no",
+            "Reached again": "yes" if r.reached else "no",
             "Device": r.environment.device,
             "torch": r.environment.torch,
         }
@@ -205,9 +213,16 @@ def reproductions(records: Iterable[Record]) -> pd.DataFrame:
 
 
 REPRODUCTIONS = (
-    "Row", "Configuration", "Parameters", "Target", "Recorded accuracy", "Accuracy", "Seeds", "Reached again", "Device",
-    "torch",
+    "Row", "Row's network", "Study", "Configuration", "Parameters", "Target", "Recorded accuracy", "Accuracy", "Seeds",
+    "Reached again", "Device", "torch",
 )  # fmt: skip
+
+
+def _standing(again: Reproduction, now: Confirmation | None) -> str:
+    """Whether the network that was run again is the one that stands in its row."""
+    if now is not None and now.created == again.reproduces:
+        return "this one"
+    return "superseded" + (f" by one of {now.parameters:,} parameters" if now else "")
 
 
 def _latest(records: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, Any]:
@@ -225,10 +240,12 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
     "parameter-efficiency": (
         parameter_efficiency,
         "Parameters at a target accuracy. Accuracy is on the test set at the last epoch, mean over seeds with a 95 % "
-        "interval (Student's t). Confidence: one-sided, that the mean over seeds reaches the target on this test set, "
-        "adjusted for the attempts before and for looking early. FLOPs: one image forward, one multiply-accumulate is "
-        "one FLOP. Activation bytes: saved for backward, one image. GPU bytes: peak of a training "
-        "step of 16 images as an ordinary module.",
+        "interval (Student's t). Verdict: confirmed where the lower one-sided 95 % bound of the mean, adjusted for "
+        "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
+        "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
+        f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
+        "from the strides. FLOPs: one image forward, one multiply-accumulate is one FLOP. Activation bytes: saved for "
+        "backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module.",
     ),
     "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),

@@ -63,6 +63,7 @@ FRACTIONS = (
     "Accuracy",
     "Recorded accuracy",
     "Confidence",
+    "Adjusted confidence",
     "95 % low",
     "95 % high",
     "Min",

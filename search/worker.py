@@ -11,7 +11,6 @@ from . import datasets
 from .environment import code, mask
 from .errors import UserError
 from .heartbeat import now
-from .protocol import margin
 from .recipe import Recipe
 from .storage import Patient, connect
 from .study import Search, checked_name
@@ -97,9 +96,8 @@ class Study:
 
     def __rich__(self) -> Group:
         identity, trials = self.identity, self.trials()
-        threshold = identity["target"] + margin(identity["target"], identity["validation"])
-        reached = [t for t in trials if t.state == TrialState.COMPLETE and t.value >= threshold]
-        best = min(reached, key=lambda t: t.user_attrs["parameters"], default=None)
+        feasible = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("feasible")]
+        best = min(feasible, key=lambda t: t.user_attrs["parameters"], default=None)
         counts: dict[str, int] = {}
         for trial in trials:
             dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried

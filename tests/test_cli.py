@@ -9,18 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from test_confirm import trial
 from typer.testing import CliRunner
 
 from search import __main__ as start
 from search import cli
-from search.arguments import FRESH, fresh_seeds, seconds_of, seeds_of, study_name, validated
+from search.arguments import fitted, fresh_seeds, network_of, seconds_of, seeds_of, study_name, validated
 from search.confirm import finalists
+from search.datasets import Split
 from search.display import Display, clock, sparkline, studies, train_command
 from search.errors import UserError
 from search.journal import append
 from search.recipe import Recipe
+from search.records import Confirmation
 from search.study import Event
 from wavemix import LiteConfig
 
@@ -40,12 +43,22 @@ def test_bad_budgets(text):
         seconds_of(text)
 
 
-def test_seeds_are_a_count_or_a_list():
-    assert seeds_of("3") == [FRESH, FRESH + 1, FRESH + 2]
-    assert seeds_of("7,8") == [7, 8] and seeds_of("1000003") == [1000003]
-    for text in ("0", "-1", "1,1", "1,-2", "a", "", "1,,2"):
-        with pytest.raises(UserError, match="--seeds is"):
+def test_a_list_of_seeds_means_those_however_many():
+    assert seeds_of("7,8") == [7, 8]
+    assert seeds_of("3") == [3] and seeds_of("64") == [64] and seeds_of("0") == [0] and seeds_of("100") == [100]
+    for text in ("-1", "1,1", "1,-2", "a", "", "1,,2", ",".join(map(str, range(65)))):
+        with pytest.raises(UserError, match="--seed-list is"):
             seeds_of(text)
+
+
+def test_channels_and_classes_are_the_datas():
+    data = Split("x", "X", "train", torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3), tuple("abc"), "folder")
+    found = fitted(network_of('{"final_dim": 8}', "--config"), data, "--config")
+    assert (found.in_channels, found.num_classes, found.final_dim, found.ff_channel) == (1, 3, 8, 8)
+    assert fitted(network_of('{"in_channels": 1, "num_classes": 3}', "--config"), data, "--config").num_classes == 3
+    for text, said in (('{"num_classes": 10}', "num_classes is 10, but X has 3"), ('{"in_channels": 3}', "has 1")):
+        with pytest.raises(UserError, match=said):
+            fitted(network_of(text, "--config"), data, "--config")
 
 
 def test_fresh_seeds_of_search_and_confirmation_never_meet():
@@ -83,7 +96,7 @@ def test_train_command_holds_all_there_is_to_know(tmp_path):
     assert command[:3] == ["wavemix", "train", "a b/images"]
     assert LiteConfig.model_validate_json(options["--config"]) == CONFIG
     assert Recipe.model_validate_json(options["--recipe"]) == recipe
-    assert seeds_of(options["--seeds"]) == [5, 6] and float(options["--target"]) == 0.875
+    assert seeds_of(options["--seed-list"]) == [5, 6] and float(options["--target"]) == 0.875
     assert options["--data-dir"] == str(tmp_path)
 
 
@@ -188,7 +201,7 @@ def test_status_counts_by_study(tmp_path):
     assert done.exit_code == 0
     (row,) = [line for line in done.output.splitlines() if "Toy" in line]
     cells = [cell.strip() for cell in row.strip("│ ").split("│")]
-    assert cells == ["toy", "Toy", "0.9", "3", "1", f"{trial(2, 0.95).parameters:,}", "-"]
+    assert cells == ["toy", "Toy", "0.9", "3", "1", f"{trial(2, 0.95).parameters:,}", "-", "-"]
 
 
 def test_data_list_names_every_data_set():
@@ -296,7 +309,26 @@ def test_sparkline_and_clock():
 def test_studies_of_one_name_and_other_targets_are_kept_apart():
     table = studies([trial(2, 0.95), trial(2, 0.95, target=0.8)])
     assert table.row_count == 2
-    assert json.dumps([len(column._cells) for column in table.columns]) == json.dumps([2] * 7)
+    assert json.dumps([len(column._cells) for column in table.columns]) == json.dumps([2] * 8)
+
+
+def test_records_without_validation_images_or_accuracy_are_shown():
+    """The schema accepts them: a trial judged on nothing, and one that is complete without a mean."""
+    plain = trial(2, 0.95, dataset=trial(2, 0.95).dataset.model_copy(update={"validation_count": 0}))
+    empty = trial(2, 0.95, accuracies=[], seeds=[], accuracy_validation=None, target=0.8)
+    feasible = [column for column in studies([plain, empty]).columns if column.header == "smallest feasible"]
+    assert list(feasible[0].cells) == [f"{plain.parameters:,}", "-"]
+
+
+def test_a_studys_smallest_reached_and_confirmed_are_told_apart():
+    def tested(depth, accuracies):
+        names = ("study", "config", "recipe", "dataset", "target", "family", "parameters", "state")
+        fields = {name: getattr(trial(depth, 0.95), name) for name in names}
+        return Confirmation.of(accuracies, **fields, seeds=list(range(len(accuracies))))
+
+    table = studies([tested(1, [0.89, 0.93]), tested(2, [0.95, 0.951, 0.952])])
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["reached"] != cells["confirmed"] and "-" not in cells["reached"] + cells["confirmed"]
 
 
 @pytest.mark.parametrize(

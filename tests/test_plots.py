@@ -14,9 +14,9 @@ from search import importance, plots
 from search.environment import Environment
 from search.errors import UserError
 from search.journal import append
+from search.protocol import margin
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Point, Trial
-from search.study import margin
 from wavemix import LiteConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,7 +88,8 @@ def campaign() -> list:
         accuracy = 0.975 + 0.004 * config.depth + 0.002 * (number >= 10) - 0.003 * (activation == "relu")
         runs.append(trial(number, accuracy, state, 2 if state == "pruned" else 5, config=config))
     runs.append(trial(20, None, "refused", reason="not below the incumbent's 900"))
-    return [*runs, confirmation([0.991, 0.9905, 0.992]), confirmation([0.988, 0.989], config=configuration(depth=1))]
+    tests = {3: [0.991, 0.9912, 0.9914], 2: [0.985, 0.99, 0.9951], 1: [0.988, 0.989]}  # by depth: each verdict
+    return [*runs, *(confirmation(accuracies, config=configuration(depth=d)) for d, accuracies in tests.items())]
 
 
 def axes_of(figure):
@@ -108,7 +109,10 @@ def test_frontier_shows_trials_confirmations_targets_and_published_counts():
     figure = plots.frontier(campaign())
     axes, said = axes_of(figure), texts(figure)
     assert axes.get_xscale() == "log"
-    assert "target 99 %" in said and "3,566" in said and "test: confirmed" in said and "test: missed" in said
+    assert "target 99 %" in said and "3,566" in said
+    assert all(f"test: {word}" in said for word in ("confirmed", "reached", "missed"))
+    fills = {bars.lines[0].get_fillstyle() for bars in axes.containers}
+    assert fills == {"full", "left"}, "what is only reached is half filled"
     stars = [line for line in axes.lines if line.get_marker() == "*"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in stars] == [(3566, 0.99)]
     points = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) > 1]
@@ -130,6 +134,12 @@ def test_a_test_of_more_seeds_takes_the_place_of_its_parts():
     figure = plots.frontier([whole, *parts, elsewhere])
     means = [bars.lines[0].get_ydata()[0] for bars in axes_of(figure).containers]
     assert means == [elsewhere.mean, whole.mean]
+
+
+def test_a_test_without_a_target_is_drawn_as_one():
+    runs = [confirmation([0.985, 0.988], target=None), trial(1, 0.98)]
+    assert "test: tested" in texts(plots.frontier(runs)) and plots.anytime(runs) is None
+    assert list(plots.figures(runs)) == ["frontier-MNIST", "curves-s"]
 
 
 def test_families_differ_in_colour_and_shape():

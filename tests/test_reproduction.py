@@ -72,7 +72,7 @@ def test_other_data_are_refused(results, folder, monkeypatch):  # noqa: F811
 def test_unknown_rows_list_the_known_ones(results, tmp_path):
     with pytest.raises(UserError, match="there is no row 'mnist'.*bars-folder-30-published"):
         row_of("mnist", read_all(results))
-    with pytest.raises(UserError, match="none: nothing has been confirmed yet"):
+    with pytest.raises(UserError, match="none: nothing has been tested yet"):
         row_of("mnist-99-extended", [])
 
 
@@ -96,7 +96,7 @@ def test_comparison_of_a_training_that_broke(results):
     row, original = row_of("mine", read_all(results))
     record = reproduce(row, original, results=results, say=lambda line: None)
     broken = Reproduction.of(
-        [], **record.model_dump(exclude={"accuracies", "mean", "interval", "min", "max", "n", "confirmed", "state",
+        [], **record.model_dump(exclude={"accuracies", "mean", "interval", "min", "max", "n", "reached", "state",
         "reason"}), state="failed", reason="nan: the loss",
     )  # fmt: skip
     assert comparison(broken)[-1] == "not reproduced: nan: the loss"
