@@ -32,7 +32,7 @@ from .recipe import Recipe, filled
 from .records import Confirmation, Record, Trial, counted, numbered, tested
 from .stopping import ENOUGH, enough, hopeless, looks
 from .training import Epoch, Trained, check_fit, evaluate, train
-from .weights import Training, weights_path
+from .weights import Inputs, Training, weights_path
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def confirm(
     taken and tested with the others', and the record says so (`reused`).
     """
     repair(results / f"{study}.jsonl")
-    training = Training(config, recipe, data.digest)
+    training = Training(config, recipe, data.digest, Inputs.of(data))
     path = weights_path(results, study, config)
     known = trained_before(results / f"{study}.jsonl", path, training, seeds, device)
     if known:

@@ -14,12 +14,13 @@ from search.confirm import Finalist, confirm, confirm_smallest, finalists, verdi
 from search.datasets import Split
 from search.environment import environment
 from search.errors import UserError
+from search.images import Images
 from search.journal import append, read
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Trial, numbered
 from search.tensors import read as tensors_of
 from search.training import Epoch, Trained
-from search.weights import Training, networks
+from search.weights import Inputs, Training, inputs, networks
 from wavemix import LiteConfig, WaveMixLite
 
 RECIPE = Recipe(epochs=4)
@@ -238,7 +239,7 @@ def test_weights_of_other_images_and_recipes_are_kept_and_never_taken(lab, tmp_p
 
 
 def test_seeds_saved_at_once_by_two_are_both_kept(tmp_path):
-    training, path = Training(config(1), RECIPE, "d"), tmp_path / "w.safetensors"
+    training, path = Training(config(1), RECIPE, "d", Inputs.of(DATA)), tmp_path / "w.safetensors"
     state = WaveMixLite(config(1)).state_dict()
     now = datetime.now(UTC)
     with ThreadPoolExecutor(8) as pool:
@@ -346,12 +347,22 @@ def test_trained_networks_come_by_seed(lab, tmp_path):
     torch.manual_seed(9)
     plain, images = WaveMixLite(config(1)).eval(), torch.rand(2, 1, 16, 16)
     assert list(found) == [8, 9]
+    given = inputs(path)
+    assert (given.data, given.shape, given.classes) == ("Toy", (1, 16, 16), tuple("abcd"))
+    as_trained = Images(DATA, torch.device("cpu"))
+    assert (*given.mean, *given.deviation) == (*as_trained.mean.tolist(), *as_trained.deviation.tolist())
+    expected = (DATA.images.float() / 255 - as_trained.mean) / as_trained.deviation  # of one channel
+    torch.testing.assert_close(given.prepared(DATA.images), expected)
+    with pytest.raises(UserError, match=r"uint8 images \(N, 1, 16, 16\)"):
+        given.prepared(DATA.images[:, :, :8])
     torch.testing.assert_close(found[9](images), plain(images))
     for content in (b"", b"no weights", path.read_bytes()[:500]):
         (tmp_path / "other").write_bytes(content)
         with pytest.raises(UserError, match="other is no file of weights that wavemix trained") as said:
             networks(tmp_path / "other")
         assert "\n" not in str(said.value)
+        with pytest.raises(UserError, match="other does not say what images its networks take"):
+            inputs(tmp_path / "other")
 
 
 def test_half_a_line_of_a_killed_run_is_no_obstacle(lab, tmp_path):
