@@ -25,7 +25,9 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
-Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
+Family = Annotated[
+    str, typer.Option(help="'extended', or 'published': upstream's knobs, parameter-free up-sampling, unequal strides.")
+]
 Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
 Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
 RecipeText = Annotated[

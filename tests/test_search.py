@@ -311,8 +311,8 @@ def test_batches_of_seeds_give_what_all_at_once_give_also_after_an_interruption(
     options = {"study": "s", "family": "published"}
     whole = confirm(config, RECIPE, data, 0.5, seeds, results=tmp_path / "whole", **options)
     batches = [7, 8, 9], [10, 11]
-    # undecided after three, whatever they reach
-    monkeypatch.setattr("search.confirm.decide", lambda accuracies, *_: None if len(accuracies) < 5 else True)
+    # not enough after three, whatever they reach
+    monkeypatch.setattr("search.confirm.enough", lambda accuracies, *_: len(accuracies) == 5)
     trained = []
 
     def stop(epoch, latest):
