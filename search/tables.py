@@ -147,7 +147,7 @@ def measurements(records: Iterable[Record]) -> pd.DataFrame:
             "Unit": r.unit,
             "Better": r.better,
             "Ours": r.ours,
-            "Peer": peer,
+            "Peer": _peer(r, peer),
             "Peer's": value,
             "Ratio": r.ratios.get(peer) if peer else None,
             "Repetitions": r.repetitions,
@@ -177,6 +177,15 @@ def _title(measurement: Benchmark) -> str:
     """Its name, and the seed where it is a run of one: another seed's is another measurement."""
     seed = measurement.details.get("seed")
     return measurement.name if seed is None else f"{measurement.name}, seed {seed}"
+
+
+def _peer(measurement: Benchmark, peer: str) -> str:
+    """Its name; that its maps are of another size than ours is said where it is so, as in older records."""
+    config = measurement.details.get("config")
+    if "peer_parameters" in measurement.details and isinstance(config, dict):
+        if config.get("stride", [1, 1]) != measurement.details.get("peer_stride", [1, 1]):
+            return f"{peer}, maps of another size"
+    return peer
 
 
 def _parameters(measurement: Benchmark) -> int | None:

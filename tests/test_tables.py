@@ -289,6 +289,10 @@ def test_measurements_have_a_line_a_peer():
     assert [row["Parameters"] for row in rows(measurements(networks))] == [None, None, 9, 9, 10, 10]
     seeds = [record.model_copy(update={"details": {"seed": seed}, "peers": {"a": 1.0}}) for seed in (0, 1, 0)]
     assert [row["Measurement"] for row in rows(measurements(seeds))] == ["haar, seed 0", "haar, seed 1"]
+    for theirs, said in (({}, "a, maps of another size"), ({"peer_stride": [2, 1]}, "a")):
+        details = {"config": {"stride": [2, 1]}, "peer_parameters": 5} | theirs
+        unlike = record.model_copy(update={"details": details, "peers": {"a": 1.0}})
+        assert rows(measurements([unlike]))[0]["Peer"] == said
 
 
 # ---------------------------------------------------------------------------------------------- files and checking
