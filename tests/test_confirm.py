@@ -303,7 +303,10 @@ def test_weights_from_before_their_digest_are_read(lab, tmp_path):
     more(tmp_path, [8])
     (path,) = (tmp_path / "weights").iterdir()
     header, tensors = tensors_of(path)
+    del header["inputs"]  # nor had they these
     save_file(tensors, path, header)
+    with pytest.raises(UserError, match="does not say what images its networks take"):
+        inputs(path)
     assert more(tmp_path, [8]).reused == [8] and len(lab.trained) == 1 and list(networks(path)) == [8]
 
 
