@@ -175,15 +175,25 @@ strings = st.one_of(
 KNOWN = {row.label for row in PUBLISHED}  # a data set of this name has rows of its own in the table
 
 
-@given(strings.filter(lambda said: plots.plain(said).strip() not in KNOWN))
-@settings(max_examples=150)
-def test_strings_of_records_cannot_become_markup(said):
-    """The page of hostile strings has, element by element, the structure of the page of a harmless one."""
-    with pytest.MonkeyPatch.context() as patch:  # pictures, which take their time, have their own test below
+def without_pictures(said: str) -> Page:
+    """The page of `hostile` runs; pictures, which take their time, have their own test below."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "_picture", lambda *_: "")
         for name in plots.KINDS:
             patch.setattr(plots, name, lambda _: None)
-        page, harmless = Page(report.page(hostile(said))), Page(report.page(hostile("harmless")))
+        return Page(report.page(hostile(said)))
+
+
+@pytest.fixture(scope="module")
+def harmless() -> Page:
+    return without_pictures("harmless")
+
+
+@given(said=strings.filter(lambda said: plots.plain(said).strip() not in KNOWN))
+@settings(max_examples=150)
+def test_strings_of_records_cannot_become_markup(harmless, said):
+    """The page of hostile strings has, element by element, the structure of the page of a harmless one."""
+    page = without_pictures(said)
     assert_sealed(page)
     # an empty fact's row and its absence are the only difference there may be
     drop = ("dt", "dd") if not plots.plain(said).strip() else ()

@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import optuna
+import processes
 import pytest
 import torch
 from PIL import Image
+from processes import COMMAND
 from test_training import bars
 
 from search import datasets, tables
@@ -183,17 +185,11 @@ def test_confirmed_weights_reload_to_the_recorded_accuracy(folder, tmp_path):
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-def process(*arguments) -> subprocess.CompletedProcess:
-    """The command as users start it."""
-    command = [sys.executable, "-m", "search", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
-
-
 SMALL = ["--epochs", 3, "--max-parameters", 1500, "--results"]
 
 
 def test_main_job(folder, tmp_path, wavemix):
-    done = process("search", folder, "--target", 0.5, "--trials", 3, *SMALL, tmp_path)
+    done = processes.done(COMMAND, "search", folder, "--target", 0.5, "--trials", 3, *SMALL, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "confirmed" in done.stdout and "one-sided confidence" in done.stdout
     assert "wavemix train" in done.stdout and "Traceback" not in done.stderr
@@ -215,22 +211,16 @@ def test_main_job(folder, tmp_path, wavemix):
     row = wavemix("reproduce", "bars-folder-50-extended", "--results", tmp_path)
     assert "target 0.5 reached again" in row.out
     assert tables.check(tmp_path) == []
-    unknown = process("reproduce", "mnist-99-extended", "--results", tmp_path)
+    # as users start it
+    command = [sys.executable, "-m", "search", "reproduce", "mnist-99-extended", "--results", tmp_path]
+    unknown = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert unknown.returncode == 2 and "bars-folder-50-extended" in unknown.stderr
     assert unknown.stderr.count("\n") == 1, "and no traceback"
 
 
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):
     arguments = ["search", folder, "--target", 0.99, "--trials", 2, "--epochs", 3000, "--results", tmp_path]
-    command = [sys.executable, "-m", "search", *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell that started the tests in the background may have switched it off for all its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = processes.Process(COMMAND, *arguments)
     for line in process.stdout:
         if "trial 0" in line:
             break
