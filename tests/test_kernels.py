@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavemix import kernels
+from wavemix import kernels, operations
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 from wavemix.stack import Stack, to_lanes
@@ -133,6 +133,18 @@ def test_nobody_else_can_plant_a_library(compilers, tmp_path, monkeypatch):
     assert again() == first
     monkeypatch.setenv("WAVEMIX_CACHE", "~nobody-of-this-name/cache")
     assert kernels.cache_dir() == fresh
+
+
+def test_what_torch_compiles_is_not_planted_either(compilers, tmp_path, monkeypatch):
+    monkeypatch.setattr(operations.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(operations.shutil, "which", lambda name: name)
+    monkeypatch.setattr(operations.sysconfig, "get_paths", lambda: {"include": tmp_path})
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "named")
+    assert operations._compiled.__wrapped__(print) == "named"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    assert operations._compiled.__wrapped__(print) == str(tmp_path / "cache" / "inductor")
 
 
 def test_a_link_in_the_place_of_the_directory_is_not_followed(compilers, tmp_path):
