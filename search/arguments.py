@@ -119,7 +119,7 @@ def recipe_of(text: str | None, data: str, pixels: int, parameters: int, epochs:
     """The recipe given on the command line, or the default one for the data set and networks of up to `parameters`;
     `epochs` go before its own."""
     recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels, None, parameters)
-    return recipe.model_copy(update={"epochs": epochs}) if epochs else recipe
+    return Recipe.model_validate(recipe.model_dump() | {"epochs": epochs}) if epochs else recipe
 
 
 def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +31,10 @@ from .arguments import (
     study_name,
     tune_of,
 )
-from .conclusion import conclude, resumable, tabulate, wide
-from .errors import UserError
+from .conclusion import conclude, resumable, tabulate
+from .errors import Unheard, UserError
 from .names import check_text
+from .terminal import show, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,7 +50,7 @@ def told_version(wanted: bool) -> None:
     if wanted:
         from .environment import code
 
-        typer.echo(f"wavemix {code()}")
+        tell(f"wavemix {code()}")
         raise typer.Exit
 
 
@@ -174,9 +175,9 @@ def search(
             except Unfinished as reason:
                 display.say(str(reason))
                 return
-        wide(summary(engine))
+        show(summary(engine))
     if not attempts:
-        typer.echo("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
+        tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
     conclude(attempts, data, results, data_dir, device)
 
 
@@ -231,7 +232,7 @@ def confirm(
             data_dir=data_dir,
             device=device,
             seconds=seconds,
-            say=typer.echo,
+            say=tell,
         )
     conclude(attempts, data, results, data_dir, device)
 
@@ -270,13 +271,13 @@ def train(
     split = datasets.load(data, "train", data_dir)
     network = fitted(network, split, "--config")
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
-    typer.echo(
+    tell(
         f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}"
     )
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)
-        typer.echo(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
+        tell(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
 
     checkpoint = results / "studies" / f"train-{checkpoint_name(network, plan, numbers, split.digest)}"
     with resumable():
@@ -294,7 +295,7 @@ def train(
             on_epoch=on_epoch,
             checkpoint=checkpoint,
         )
-    typer.echo(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
+    tell(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
     tabulate(results)
 
 
@@ -314,10 +315,10 @@ def reproduce(
     name, original = reproduction.row_of(row, read_all(results))
     with resumable():
         record = reproduction.reproduce(
-            name, original, source=data, results=results, data_dir=data_dir, device=device, say=typer.echo
+            name, original, source=data, results=results, data_dir=data_dir, device=device, say=tell
         )
     for line in reproduction.comparison(record):
-        typer.echo(line)
+        tell(line)
     tabulate(results)
     raise typer.Exit(0 if record.reached else 1)
 
@@ -334,7 +335,7 @@ def data_list() -> None:
     from . import datasets
 
     for name in datasets.names():
-        typer.echo(name)
+        tell(name)
 
 
 @data_app.command("fetch")
@@ -342,7 +343,7 @@ def data_fetch(name: Annotated[str, typer.Argument()], data_dir: DataDir = None)
     """Find a data set on this machine or download it; every file's digest is checked."""
     from .fetch import fetch
 
-    typer.echo(f"{name} is in {fetch(name, data_dir)}")
+    tell(f"{name} is in {fetch(name, data_dir)}")
 
 
 # what Typer raises for arguments of the wrong form; where the class lies depends on Typer's version
@@ -364,6 +365,8 @@ def main() -> None:
         if code == 130:  # what Typer makes of an interruption
             raise KeyboardInterrupt
         sys.exit(code)
+    except Unheard:
+        sys.exit(141)  # as a program that the signal ends
     except UserError as error:
         fail(str(error))
     except MALFORMED as error:
@@ -378,5 +381,6 @@ def main() -> None:
 
 
 def fail(reason: str) -> None:
-    typer.echo(f"wavemix: {reason}", err=True)
+    with suppress(UserError):  # nobody reads that either
+        tell(f"wavemix: {reason}", err=True)
     sys.exit(2)

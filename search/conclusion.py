@@ -6,14 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
-
-
-def wide(table) -> None:
-    """Print a table; one that is piped is not cut to 80 columns."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+from .terminal import tell
 
 
 @contextmanager
@@ -25,7 +18,7 @@ def resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = "the same command goes on from here, but for what was trained since the last checkpoint"
-        typer.echo(f"interrupted; {again}: {command_line(sys.argv)}", err=True)
+        tell(f"interrupted; {again}: {command_line(sys.argv)}", err=True, kept="\n")
         sys.exit(130)
 
 
@@ -35,13 +28,14 @@ def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, de
     from .recipe import Recipe
 
     for record in attempts:
-        typer.echo(verdict(record))
+        tell(verdict(record))
     if attempts:
         words = ("confirmed", "reached")
         best = next((c for word in words for c in attempts if c.verdict == word), attempts[0])
         recipe = Recipe.model_validate(best.recipe)
+        tell("reproduce it with:")
         command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device, results)
-        typer.echo(f"reproduce it with:\n  {command}")
+        tell(f"  {command}", kept="\n")
     tabulate(results)
 
 
@@ -81,4 +75,4 @@ def tabulate(results: Path) -> None:
     from . import tables
 
     for path in tables.write(results):
-        typer.echo(f"wrote {path}")
+        tell(f"wrote {path}")

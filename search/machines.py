@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .arguments import DataDir, Device, Results, Threads
-from .conclusion import resumable, wide
+from .conclusion import resumable
+from .terminal import show, tell
 
 if TYPE_CHECKING:
     from .worker import Study
@@ -54,7 +55,7 @@ def stop(study: Name, storage: Storage = None, results: Results = Path("results"
     Their trials are put back with their checkpoints. `wavemix search` with the study's options opens it again.
     """
     found_study(study, storage, results).stop()
-    typer.echo(f"the workers of study {study} end after the epoch they are in")
+    tell(f"the workers of study {study} end after the epoch they are in")
 
 
 def status(
@@ -66,13 +67,13 @@ def status(
     from .errors import UserError
 
     if study:
-        return wide(found_study(study, storage, results))
+        return show(found_study(study, storage, results))
     if storage:
         raise UserError("--storage goes with the --study in it")
     from .display import studies
     from .journal import read_all
 
-    wide(studies(read_all(results)))
+    show(studies(read_all(results)))
 
 
 def found_study(name: str, storage: str | None, results: Path) -> "Study":

@@ -27,6 +27,7 @@ from .errors import UserError
 from .importance import importances
 from .journal import read_all
 from .records import Confirmation, Record, Trial, label, numbered
+from .safe import line
 from .style import style, styled
 from .upstream import PUBLISHED, Published
 from .whole import write_atomically
@@ -146,10 +147,10 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     longest = max(points[-1][0] for *_, points in shown)
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
     figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
-    styles = ("-", "--", "-.", ":")
+    styles, handles = ("-", "--", "-.", ":"), []
     for index, (best, name, family, points) in enumerate(shown):
         times, counts = zip(*points)
-        axes.step(
+        handles += axes.step(
             np.array(times) / seconds, counts, where="post", color=COLOURS[family], ls=styles[index % 4], lw=1.5,
             marker=MARKERS[family], ms=4, markevery=range(len(points) - 1),
             mfc=COLOURS[family] if index < 4 else "white", label=f"{short(name, 40)}: {best:,}",
@@ -166,7 +167,8 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     axes.set_ylabel("parameters (log scale)")
     count_axis(axes, "y")
     more = f"the best 8 of {len(found)} studies" if len(found) > len(shown) else None
-    figure.legend(loc="outside lower center", ncols=1, title=more, title_fontsize=8)
+    # handles named, since matplotlib would leave out a study whose name begins with an underscore
+    figure.legend(handles=handles, loc="outside lower center", ncols=1, title=more, title_fontsize=8)
     return figure
 
 
@@ -180,7 +182,7 @@ def importance(records: Iterable[Record]) -> Figure | None:
     found = {name: value for name, value in importances(runs).items() if value >= 0.005}
     if not found:
         return None
-    names = [plain(name, 30) for name in list(found)[:12]][::-1]
+    names = [line(name, 30) for name in list(found)[:12]][::-1]
     figure, axes = _figure("What decides beyond size", label(runs[0].dataset))
     bars = axes.barh(
         names, [100 * value for value in list(found.values())[:12]][::-1], color=COLOURS["published"], height=0.65
@@ -255,17 +257,10 @@ def _curve(trial: Trial) -> NDArray:
 # ------------------------------------------------------------------------------------------------------ drawing
 
 
-def plain(text: str, most: int = 60) -> str:
-    """A record's text in one line of printable characters, cut to `most`: what a picture or a page can hold."""
-    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in str(text)).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
 def short(name: str, most: int) -> str:
     """A name cut to `most` characters in its middle: names often differ at their end."""
-    line = plain(name, len(name) + 1)
-    end = (most - 1) // 2
-    return line if len(line) <= most else f"{line[: most - 1 - end]}…{line[len(line) - end :]}"
+    whole, end = line(name), (most - 1) // 2
+    return whole if len(whole) <= most else f"{whole[: most - 1 - end]}…{whole[len(whole) - end :]}"
 
 
 def _figure(what: str, name: str) -> tuple[Figure, Axes]:

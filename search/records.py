@@ -29,7 +29,7 @@ from wavemix.config import LiteConfig
 from .cost import Cost
 from .environment import Environment, Masked, Model, environment
 from .protocol import threshold
-from .recipe import filled
+from .recipe import MOST_EPOCHS, filled
 from .stopping import Judgement, judge, mean_of
 
 SCHEMA_VERSION = 1
@@ -47,17 +47,28 @@ def _finite(value: Any) -> Any:
 
 Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Seed = Count  # what every generator of random numbers takes
 Family = Literal["published", "extended"]
 Target = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _utc(time: datetime) -> datetime:
+    """`time` in UTC. Near the ends of the calendar no sum or difference of times can be made."""
+    moved = time.astimezone(UTC) if 1 < time.year < 9999 else time
+    if not 2000 <= moved.year < 3000:
+        raise ValueError(f"the year {moved.year} is none of a run")
+    return moved
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
 class _Record(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
-    created: Annotated[AwareDatetime, AfterValidator(lambda t: t.astimezone(UTC))] = Field(
-        default_factory=lambda: datetime.now(UTC)
-    )
+    created: Moment = Field(default_factory=lambda: datetime.now(UTC))
     environment: Environment = Field(default_factory=environment)
 
 
@@ -70,7 +81,7 @@ class Data(Model):
     digest: str
     train_count: Count
     validation_count: Count = 0
-    split_seed: int | None = None
+    split_seed: Seed | None = None
     test_digest: str | None = None
     test_count: Count | None = None
 
@@ -103,7 +114,7 @@ class Point(Model):
     """One epoch of one seed's curve."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-    epoch: int
+    epoch: Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
     train_loss: Annotated[float | None, BeforeValidator(_finite)] = None
     accuracy: Accuracy | None = None
     seconds: Seconds | None = None
@@ -116,7 +127,7 @@ class _Run(_Record):
     dataset: Data
     target: Target
     family: Family
-    seeds: list[int]
+    seeds: list[Seed]
     parameters: Count  # closed form
     parameters_counted: Count | None = None  # None: never built
     curves: list[list[Annotated[Point, BeforeValidator(_plain)]]] = Field([])  # one per seed
@@ -149,9 +160,9 @@ class Trial(_Run):
     """One candidate of a search, trained on the training part and judged (`accuracies`) on validation images."""
 
     kind: Literal["trial"] = "trial"
-    number: int | None = None  # in its study
+    number: Count | None = None  # in its study
     accuracy_validation: Accuracy | None = None  # mean over seeds
-    parent: int | None = None  # the trial this one goes on from
+    parent: Count | None = None  # the trial this one goes on from
 
     @property
     def feasible(self) -> bool:
@@ -222,9 +233,9 @@ class Confirmation(_Tested):
 
     kind: Literal["confirmation"] = "confirmation"
     target: Target | None  # None: trained and tested without one
-    looks: list[Annotated[int, Field(ge=1)]] = Field([])  # numbers of seeds it could end after; empty: all at once
-    attempt: int | None = Field(None, ge=1)  # its number at its threshold, as known to the run; see `numbered`
-    reused: list[int] = Field([])  # seeds that an earlier record's run had trained; this one's environment isn't theirs
+    looks: list[Positive] = Field([])  # numbers of seeds it could end after; empty: all at once
+    attempt: Positive | None = None  # its number at its threshold, as known to the run; see `numbered`
+    reused: list[Seed] = Field([])  # seeds that an earlier record's run had trained; this environment isn't theirs
 
     @property
     def network(self) -> tuple:
@@ -284,7 +295,7 @@ class Reproduction(_Tested):
 
     kind: Literal["reproduction"] = "reproduction"
     row: str  # of the parameter-efficiency table
-    reproduces: AwareDatetime  # `created` of the confirmation
+    reproduces: Moment  # `created` of the confirmation
     recorded: list[Accuracy]  # its accuracies
 
 
@@ -317,7 +328,7 @@ class Audit(_Record):
     buffers: Count | None = None  # numbers kept beside the parameters (BatchNorm's statistics)
     agree: bool
     upsampling: list[str] = Field([])  # kinds of up-sampling that reproduce the published count
-    upsampling_counts: dict[str, int] = Field({})
+    upsampling_counts: dict[str, Count] = Field({})
     configuration: dict[str, JsonValue] | None = None
     cost: Cost | None = None
     note: str = ""
@@ -343,7 +354,7 @@ class Benchmark(_Record):
     peers: dict[str, Finite] = Field({})
     ratios: dict[str, Finite] = Field({})
     better: Literal["higher", "lower"] = "higher"
-    repetitions: int = Field(ge=1)
+    repetitions: Positive
     machine: str
     details: dict[str, JsonValue] = Field({})
 

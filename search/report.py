@@ -5,7 +5,6 @@ the page forbids both). Like tables and pictures it holds nothing but what the r
 give the same bytes. Whatever comes out of a record is escaped.
 """
 
-import html
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,8 @@ from . import plots, tables, typeset
 from .efficiency import parameter_efficiency, smallest
 from .errors import UserError
 from .journal import read_all
-from .plots import plain
 from .records import Confirmation, Record, Trial, counted, label, numbered
+from .safe import html, line
 from .whole import write_atomically
 
 NAME = "report.html"
@@ -115,7 +114,7 @@ def page(records: Sequence[Record]) -> str:
     body = "\n".join(part for part in parts if part)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{html(POLICY)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>WaveMix search: report</title>\n<style>\n{CSS}\n</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
@@ -123,13 +122,12 @@ def page(records: Sequence[Record]) -> str:
 
 def text(value: object, most: int = 400) -> str:
     """`value` as escaped text for an element or a quoted attribute: one line, printable, cut to `most` characters."""
-    return html.escape(plain(str(value), most)).replace(" %", "&nbsp;%")
+    return html(line(value, most)).replace(" %", "&nbsp;%")
 
 
 def code(value: str) -> str:
     """A command as an element that can be copied from: blanks and line ends stay as they are."""
-    shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in value)
-    return f"<pre>{html.escape(shown)}</pre>"
+    return f"<pre>{html(value, kept=chr(10))}</pre>"
 
 
 # ------------------------------------------------------------------------------------------------------ studies
@@ -213,7 +211,7 @@ def _study(number: int, runs: list[Trial | Confirmation]) -> str:
     pictures = [_picture(figure, f"s{number}-{kind}", title) for kind, (title, figure) in enumerate(drawn) if figure]
     return "\n".join(
         [
-            _section(f"Study {plain(first.study, 200)}", f"study-{number}"),
+            _section(f"Study {line(first.study, 200)}", f"study-{number}"),
             f"<p>{text(asked)}</p>",
             f'<p class="verdict {state}">{text(sentence)}</p>',
             _facts(runs),
@@ -381,5 +379,5 @@ def inline(figure: Figure, name: str, title: str) -> str:
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     root.set("role", "img")
-    root.set("aria-label", plain(title))
+    root.set("aria-label", line(title, 60))
     return ElementTree.tostring(root, encoding="unicode")

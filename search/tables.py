@@ -17,7 +17,7 @@ from .errors import UserError
 from .journal import read_all, repair
 from .records import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
 from .space import PUBLISHED_FAMILY
-from .typeset import NOT_RUN, frame_of, latex, markdown
+from .typeset import NOT_RUN, csv, frame_of, latex, markdown
 from .upstream import BENCHMARKS, SAVED, classifier_config
 from .whole import write_atomically
 
@@ -273,7 +273,7 @@ def rendered(records: Sequence[Record]) -> dict[str, str]:
         frame = make(records)
         if len(frame) or name in ALWAYS:
             files[f"{name}.md"] = markdown(frame, caption)
-            files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n")
+            files[f"{name}.csv"] = csv(frame)
             files[f"{name}.tex"] = latex(frame, caption)
     return files
 
@@ -306,7 +306,7 @@ def check(results_dir: Path | str) -> list[str]:
     different = []
     for name, content in files.items():
         try:
-            same = (folder / name).read_bytes() == content.encode()
+            same = (folder / name).is_file() and (folder / name).read_bytes() == content.encode()
         except OSError:
             same = False
         if not same:

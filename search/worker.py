@@ -5,12 +5,12 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Group
-from rich.table import Table
 
 from . import datasets
 from .environment import code, mask
 from .errors import UserError
 from .heartbeat import now
+from .listing import Block, Listing
 from .recipe import Recipe
 from .storage import Patient, connect
 from .study import Search, checked_name
@@ -103,20 +103,22 @@ class Study:
             dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried
             state = "dropped" if dropped else trial.state.name.lower()
             counts[state] = counts.get(state, 0) + 1
-        facts = Table.grid(padding=(0, 2))
-        facts.add_row(
-            "study", f"{self.name}, {self.source}, target {identity['target']:g}, {identity['family']} family"
-        )
-        facts.add_row("state", f"stopped at {self.stopped[:16]}" if self.stopped else "open")
-        facts.add_row("trials", ", ".join(f"{count} {state}" for state, count in counts.items()) or "none")
-        smallest = (
-            f"{best.user_attrs['parameters']:,} parameters, {best.value:.2%}, trial {best.number}" if best else "-"
-        )
-        facts.add_row("smallest feasible", smallest)
-        return Group(facts, self._workers(trials))
+        facts = {
+            "data": self.source,
+            "target": f"{identity['target']:g}",
+            "family": identity["family"],
+            "state": f"stopped at {self.stopped[:16]}" if self.stopped else "open",
+            "trials": ", ".join(f"{count} {state}" for state, count in counts.items()) or "none",
+            "smallest feasible": "none yet",
+        }
+        if best:
+            facts["smallest feasible"] = (
+                f"{best.user_attrs['parameters']:,} parameters, {best.value:.2%}, trial {best.number}"
+            )
+        return Group(Block(self.name, facts), self._workers(trials))
 
-    def _workers(self, trials: list[FrozenTrial]) -> Table:
-        table = Table("worker", "running trial", "finished trials", "last sign of life")
+    def _workers(self, trials: list[FrozenTrial]) -> Listing:
+        table = Listing("worker", "running trial", "finished trials", "last sign of life")
         groups: dict[str, list[FrozenTrial]] = {}
         for trial in trials:
             if "worker" in trial.user_attrs:

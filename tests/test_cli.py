@@ -1,7 +1,7 @@
 """The command line's own parts; whole runs of the command are in test_search."""
 
+import csv
 import io
-import json
 import re
 import shlex
 import subprocess
@@ -24,6 +24,7 @@ from search.errors import UserError
 from search.journal import append
 from search.recipe import Recipe
 from search.records import Confirmation
+from search.safe import latex, line, markdown
 from search.study import Event
 from wavemix import LiteConfig
 
@@ -200,7 +201,7 @@ def test_status_counts_by_study(tmp_path):
     done = CliRunner().invoke(cli.app, ["status", "--results", str(tmp_path)], env={"COLUMNS": "200"})
     assert done.exit_code == 0
     (row,) = [line for line in done.output.splitlines() if "Toy" in line]
-    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
+    cells = re.split("  +", row.strip())
     assert cells == ["toy", "Toy", "0.9", "3", "1", f"{trial(2, 0.95).parameters:,}", "-", "-"]
 
 
@@ -242,6 +243,20 @@ def test_tables_check_tells_a_changed_table(tmp_path, wavemix):
     table = next(path for path in Path(tmp_path).rglob("*.md"))
     table.write_text(table.read_text() + "edited\n")
     assert table.name in wavemix("tables", "--results", tmp_path, "--check", code=1).err
+
+
+@pytest.mark.parametrize("said", ["[/]", "[bold]x[/bold]", "a\x1b[2Jb\rc", "=1+1", "@SUM(A1)", "\x9b31m", "_a|b&c\n"])
+def test_what_records_say_is_shown_as_text_everywhere(tmp_path, wavemix, said):
+    dataset = trial(2, 0.95).dataset.model_copy(update={"label": said})
+    append(tmp_path / "toy.jsonl", trial(2, 0.95, study=said, reason=said, dataset=dataset))
+    shown = line(said)
+    assert wavemix("status", "--results", tmp_path).out.count(shown) == 2
+    wavemix("tables", "--results", tmp_path)
+    written = {path.suffix: path.read_text() for path in tmp_path.glob("trials.*")}
+    assert markdown(said) in written[".md"] and latex(said) in written[".tex"]
+    (row,) = csv.DictReader(io.StringIO(written[".csv"], newline=""))
+    assert line(row["Study"].removeprefix("'")) == shown and row["Study"].startswith("'") == (said[0] in "=@")
+    assert not any(c for text in written.values() for c in text if not (c.isprintable() or c == "\n"))
 
 
 # --- the display ---------------------------------------------------------------------------------------------------
@@ -308,16 +323,14 @@ def test_sparkline_and_clock():
 
 def test_studies_of_one_name_and_other_targets_are_kept_apart():
     table = studies([trial(2, 0.95), trial(2, 0.95, target=0.8)])
-    assert table.row_count == 2
-    assert json.dumps([len(column._cells) for column in table.columns]) == json.dumps([2] * 8)
+    assert sorted(table["target"]) == ["0.8", "0.9"] and len(table.columns) == 8
 
 
 def test_records_without_validation_images_or_accuracy_are_shown():
     """The schema accepts them: a trial judged on nothing, and one that is complete without a mean."""
     plain = trial(2, 0.95, dataset=trial(2, 0.95).dataset.model_copy(update={"validation_count": 0}))
     empty = trial(2, 0.95, accuracies=[], seeds=[], accuracy_validation=None, target=0.8)
-    feasible = [column for column in studies([plain, empty]).columns if column.header == "smallest feasible"]
-    assert list(feasible[0].cells) == [f"{plain.parameters:,}", "-"]
+    assert studies([plain, empty])["smallest feasible"] == [f"{plain.parameters:,}", "-"]
 
 
 def test_a_studys_smallest_reached_and_confirmed_are_told_apart():
@@ -327,8 +340,7 @@ def test_a_studys_smallest_reached_and_confirmed_are_told_apart():
         return Confirmation.of(accuracies, **fields, seeds=list(range(len(accuracies))))
 
     table = studies([tested(1, [0.89, 0.93]), tested(2, [0.95, 0.951, 0.952])])
-    cells = {column.header: list(column.cells) for column in table.columns}
-    assert cells["reached"] != cells["confirmed"] and "-" not in cells["reached"] + cells["confirmed"]
+    assert table["reached"] != table["confirmed"] and "-" not in table["reached"] + table["confirmed"]
 
 
 @pytest.mark.parametrize(

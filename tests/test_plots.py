@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search import importance, plots
+from search import importance, plots, safe
 from search.environment import Environment
 from search.errors import UserError
 from search.journal import append
@@ -291,6 +291,13 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path):
         plots.write(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["_mine", "[/]", "$x$"])
+def test_the_legend_names_every_study(name):
+    figure = plots.anytime([trial(1, 0.995, study=name)])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"{name}: {configuration().parameters():,}"]
+
+
 @given(st.text(max_size=120))
 def test_slugs_are_file_names(name):
     made = plots.slug(name)
@@ -305,15 +312,8 @@ def test_different_names_have_different_files():
 
 
 @given(st.text(max_size=200), st.integers(1, 80))
-def test_plain_text_is_one_printable_line(value, most):
-    line = plots.plain(value, most)
-    assert len(line) <= most and line.isprintable() and "\n" not in line
-    assert not value.isascii() or not value.isalnum() or len(value) > most or line == value
-
-
-@given(st.text(max_size=200), st.integers(1, 80))
 def test_short_names_keep_both_ends(value, most):
-    line, whole = plots.short(value, most), plots.plain(value, 1000)
+    line, whole = plots.short(value, most), safe.line(value)
     assert len(line) <= most
     start, _, end = line.rpartition("…") if len(whole) > most else (line, "", "")
     assert whole.startswith(start) and whole.endswith(end) and len(start) - len(end) in (0, 1, len(line))
@@ -330,7 +330,7 @@ def test_any_name_can_be_drawn(name):
             figure = plots.curves([trial(1, 0.98, study=study, dataset=data)])
             root = ElementTree.fromstring(plots.rendered(figure, "f", "svg"))
         drawn = " ".join(" ".join(root.itertext()).split())
-        assert plots.plain(study, 60)[:12] in drawn
+        assert safe.line(study, 60)[:12] in drawn
 
 
 def test_many_trials_stay_a_small_file():

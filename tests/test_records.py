@@ -173,6 +173,30 @@ def test_attempts_are_numbered_by_one_rule():
     assert records.numbered(found) == found and [run.attempt for run in runs[:-1]] == [None] * 9
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"seeds": [2**63]}, {"seeds": [-1]}, {"number": 2**63}, {"number": -1}, {"parent": 10**400}]
+    + [{"wall_seconds": 1e300}]
+    + [{"curves": [[{"epoch": epoch}]]} for epoch in (-1, 10**7, 10**400)]
+    + [{"created": f"{year:04}-{day}T{hour}"} for year in (1, 1998, 9999) for day, hour in
+       (("01-01", "00:00:00+05:00"), ("12-31", "23:59:59-05:00"))],
+)  # fmt: skip
+def test_numbers_and_dates_that_no_run_can_have_are_refused(change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        trial(**change)
+
+
+def test_the_largest_seed_and_every_offset_of_a_date_are_kept():
+    assert trial(seeds=[2**63 - 1]).seeds == [2**63 - 1]
+    for date in ("2026-01-01T00:00:00+05:00", "2026-12-31T23:59:59-12:00", "2000-01-01T00:00:00-12:00"):
+        assert trial(created=date).created.utcoffset().total_seconds() == 0
+    with pytest.raises(ValidationError, match="epochs"):
+        Recipe(epochs=10**7)
+    for change in ({"split_seed": 2**63}, {"test_count": 2**63}):
+        with pytest.raises(ValidationError):
+            data(**change)
+
+
 def test_an_extended_configuration_is_no_result_of_the_published_family():
     config = SMALL.model_copy(update={"shared": 1})
     assert trial(config=config).family == "extended"

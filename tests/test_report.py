@@ -18,6 +18,7 @@ from search import plots, report
 from search.cli import app
 from search.errors import UserError
 from search.journal import append
+from search.safe import line
 from search.upstream import PUBLISHED
 from wavemix import LiteConfig
 
@@ -189,17 +190,17 @@ def harmless() -> Page:
     return without_pictures("harmless")
 
 
-@given(said=strings.filter(lambda said: plots.plain(said).strip() not in KNOWN))
+@given(said=strings.filter(lambda said: line(said).strip() not in KNOWN))
 @settings(max_examples=150)
 def test_strings_of_records_cannot_become_markup(harmless, said):
     """The page of hostile strings has, element by element, the structure of the page of a harmless one."""
     page = without_pictures(said)
     assert_sealed(page)
     # an empty fact's row and its absence are the only difference there may be
-    drop = ("dt", "dd") if not plots.plain(said).strip() else ()
+    drop = ("dt", "dd") if not line(said).strip() else ()
     structure = [element for element in page.elements if element[0] not in drop]
     assert structure == [element for element in harmless.elements if element[0] not in drop]
-    assert plots.plain(said, 200) in page.text
+    assert line(said, 200) in page.text
 
 
 @pytest.mark.parametrize("said", PAYLOADS)

@@ -15,7 +15,7 @@ from search.journal import append
 from search.recipe import Recipe
 from search.records import Audit, Benchmark, Reproduction
 from search.tables import audit, benchmark, check, measurements, rendered, reproductions, study, write
-from search.typeset import escape, latex, markdown
+from search.typeset import latex, markdown
 from search.upstream import PUBLISHED, SAVED, classifier_config, closed_form
 from wavemix import LiteConfig
 
@@ -353,15 +353,6 @@ def test_csv_holds_plain_values():
 def test_tables_hold_no_date(tmp_path):
     files = rendered([confirmation([0.991]), trial(), audited(SAVED[0])])
     assert not any(re.search(r"20\d\d-\d\d-\d\d", content) for content in files.values())
-
-
-@given(st.text(max_size=30))
-def test_latex_is_escaped(text):
-    escaped = escape(text)
-    bare = re.sub(
-        r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}|\\[&%$#_{}]", "", escaped
-    )
-    assert not set(bare) & set("\\&%$#_{}~^<>|\n")
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=30))
