@@ -2,39 +2,46 @@
 
 import signal
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
 from . import machines, outputs
 from .arguments import (
+    Checkpoints,
     DataDir,
     DataName,
     Device,
     Family,
     RecipeText,
+    Resize,
     Results,
+    SkipUnreadable,
     Start,
+    TestSplit,
     Threads,
     Tune,
     checked,
     first_line,
-    fitted,
     fresh_seeds,
     network_of,
     recipe_of,
     seconds_of,
     seeds_of,
+    source_of,
     study_name,
     tune_of,
 )
-from .conclusion import conclude, resumable, tabulate
-from .errors import Unheard, UserError
+from .conclusion import conclude, resumable, tabulate, wide
+from .errors import UserError
 from .names import check_text
-from .terminal import show, tell
+
+if TYPE_CHECKING:
+    from .datasets import Split
+    from .source import Source
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +57,7 @@ def told_version(wanted: bool) -> None:
     if wanted:
         from .environment import code
 
-        tell(f"wavemix {code()}")
+        typer.echo(f"wavemix {code()}")
         raise typer.Exit
 
 
@@ -63,6 +70,16 @@ def options(
     check_text(sys.argv)
 
 
+def loaded(source: "Source", data_dir: Path | None) -> "Split":
+    """The training part of the data, when it is said what there is and all that testing would refuse is refused."""
+    from . import datasets
+
+    split = datasets.load(source, "train", data_dir)
+    for line in datasets.check_test(split, data_dir):
+        typer.echo(line)
+    return split
+
+
 @app.command()
 def search(
     data: DataName,
@@ -72,7 +89,7 @@ def search(
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
     max_parameters: Annotated[
         int | None,
         typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
@@ -82,8 +99,11 @@ def search(
     tune: Tune = None,
     start: Start = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
-    checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
+    checkpoints: Checkpoints = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -99,21 +119,19 @@ def search(
 
     from rich.console import Console
 
-    from . import datasets
     from .attempt import Unfinished
     from .confirm import Finalist, confirm_smallest
     from .display import Display, summary
     from .journal import read_all
     from .protocol import CEILINGS, VALIDATION
-    from .stopping import ENOUGH
     from .study import Search
 
     began = time.monotonic()
-    split = datasets.load(data, "train", data_dir)
-    datasets.check_test(data)
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = loaded(source, data_dir)
+    study = study_name(data, target, family, name)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
     plan = recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs)
-    study = study_name(data, target, family, name)
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
@@ -124,7 +142,7 @@ def search(
             target,
             plan,
             tune=choices,
-            start=fitted(network_of(start, "--start"), split, "--start") if start else None,
+            start=network_of(start, "--start") if start else None,
             family=family,
             name=study,
             results=results,
@@ -132,7 +150,7 @@ def search(
             seed=seed,
             members=members,
             ceiling=ceiling,
-            validation_count=VALIDATION.get(split.name, max(1, len(split) // 10)),
+            validation_count=split.validation or VALIDATION.get(split.name, max(1, len(split) // 10)),
             source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
             checkpoints=checkpoints,
             device=device,
@@ -149,11 +167,11 @@ def search(
             elif engine.path.exists():
                 display.say(f"{engine.path} has records, but the study itself is not here: a new one starts from them")
             left = None if seconds is None else seconds - (time.monotonic() - began)
-            engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, ENOUGH))
+            engine.run(total=trials, seconds=left, confirmation_seeds=seeds)
             if engine.stopped:
                 return
             finalists = [
-                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(min(seeds, ENOUGH)))
+                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
                 for t in engine.best()
             ]
             try:
@@ -175,10 +193,10 @@ def search(
             except Unfinished as reason:
                 display.say(str(reason))
                 return
-        show(summary(engine))
+        wide(summary(engine))
     if not attempts:
-        tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
-    conclude(attempts, data, results, data_dir, device)
+        typer.echo("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
+    conclude(attempts, source, results, data_dir, device)
 
 
 @app.command()
@@ -190,18 +208,20 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
-    """Confirm the smallest network a search recorded, with other seeds; where that fails, the next larger one.
+    """Confirm the smallest network a search recorded, with more seeds; after a failure the next larger one.
 
-    An attempt ends when it is confirmed, from 5 seeds on, or can't be any more, from 3 seeds on.
+    From 3 seeds on a clear failure ends an attempt, from 5 on a clear success; with all seeds the mean decides.
     """
     checked(target, family)
     seconds = seconds_of(budget) if budget else None
-    from . import datasets
     from .confirm import confirm_smallest, finalists
     from .journal import read_all, repair
     from .records import Trial
@@ -211,7 +231,8 @@ def confirm(
     if not path.is_file():
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
     repair(path)
-    split = datasets.load(data, "train", data_dir)
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = loaded(source, data_dir)
     records = read_all(results)
     found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target, seeds)
     if not found:
@@ -232,9 +253,9 @@ def confirm(
             data_dir=data_dir,
             device=device,
             seconds=seconds,
-            say=tell,
+            say=typer.echo,
         )
-    conclude(attempts, data, results, data_dir, device)
+    conclude(attempts, source, results, data_dir, device)
 
 
 @app.command()
@@ -243,41 +264,37 @@ def train(
     config: Annotated[str, typer.Option(help="Network configuration, JSON or a file of it.")],
     recipe: RecipeText = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, max=64, help="How many seeds; default: 1.")] = None,
-    seed_list: Annotated[str | None, typer.Option(help="Which seeds, instead of how many: 7,8,9.")] = None,
-    target: Annotated[
-        float | None, typer.Option(help="Accuracy to judge by; without one the test is no attempt and has no row.")
-    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="How many seeds, up to 64, or which: 7,8,9. A single larger number is a seed.")
+    ] = "1",
+    target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
-    if target is not None:
-        checked(target)
-    study = study_name(data, 0.0, "extended", name)
-    from . import datasets
+    checked(target)
+    study = study_name(data, target, "extended", name)
     from .checkpoints import checkpoint_name
     from .confirm import confirm, verdict
-    from .journal import read_all
-    from .records import counted, numbered
+    from .records import counted
 
     network = network_of(config, "--config")
-    if seeds and seed_list:
-        raise UserError("--seeds says how many and --seed-list which: give one of them")
-    numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
-    split = datasets.load(data, "train", data_dir)
-    network = fitted(network, split, "--config")
+    split = loaded(source_of(data, resize, test_split, skip_unreadable), data_dir)
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
-    tell(
+    numbers = seeds_of(seeds)
+    typer.echo(
         f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}"
     )
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)
-        tell(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
+        typer.echo(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
 
     checkpoint = results / "studies" / f"train-{checkpoint_name(network, plan, numbers, split.digest)}"
     with resumable():
@@ -295,7 +312,7 @@ def train(
             on_epoch=on_epoch,
             checkpoint=checkpoint,
         )
-    tell(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
+    typer.echo(verdict(record))
     tabulate(results)
 
 
@@ -315,12 +332,12 @@ def reproduce(
     name, original = reproduction.row_of(row, read_all(results))
     with resumable():
         record = reproduction.reproduce(
-            name, original, source=data, results=results, data_dir=data_dir, device=device, say=tell
+            name, original, source=data, results=results, data_dir=data_dir, device=device, say=typer.echo
         )
     for line in reproduction.comparison(record):
-        tell(line)
+        typer.echo(line)
     tabulate(results)
-    raise typer.Exit(0 if record.reached else 1)
+    raise typer.Exit(0 if record.confirmed else 1)
 
 
 for command in (machines.worker, machines.stop, machines.status):
@@ -335,7 +352,7 @@ def data_list() -> None:
     from . import datasets
 
     for name in datasets.names():
-        tell(name)
+        typer.echo(name)
 
 
 @data_app.command("fetch")
@@ -343,7 +360,7 @@ def data_fetch(name: Annotated[str, typer.Argument()], data_dir: DataDir = None)
     """Find a data set on this machine or download it; every file's digest is checked."""
     from .fetch import fetch
 
-    tell(f"{name} is in {fetch(name, data_dir)}")
+    typer.echo(f"{name} is in {fetch(name, data_dir)}")
 
 
 # what Typer raises for arguments of the wrong form; where the class lies depends on Typer's version
@@ -365,8 +382,6 @@ def main() -> None:
         if code == 130:  # what Typer makes of an interruption
             raise KeyboardInterrupt
         sys.exit(code)
-    except Unheard:
-        sys.exit(141)  # as a program that the signal ends
     except UserError as error:
         fail(str(error))
     except MALFORMED as error:
@@ -381,6 +396,5 @@ def main() -> None:
 
 
 def fail(reason: str) -> None:
-    with suppress(UserError):  # nobody reads that either
-        tell(f"wavemix: {reason}", err=True)
+    typer.echo(f"wavemix: {reason}", err=True)
     sys.exit(2)

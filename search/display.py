@@ -16,12 +16,11 @@ from wavemix.config import LiteConfig
 
 from .attempt import Event
 from .efficiency import deciding
-from .listing import Listing
+from .protocol import margin
 from .recipe import Recipe
-from .records import Audit, Confirmation, Record, Trial, numbered
-from .safe import line
+from .records import Audit, Confirmation, Record, Trial
+from .source import Source
 from .study import Search
-from .terminal import tell
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -78,9 +77,9 @@ class Display:
     def say(self, text: str) -> None:
         """One line that stays."""
         if self.live:
-            self.last = [*self.last[-5:], line(text)]
+            self.last = [*self.last[-5:], text]
         else:
-            tell(f"[{clock(time.monotonic() - self.start)}] {text}")
+            print(f"[{clock(time.monotonic() - self.start)}] {text}", flush=True)
 
     def __call__(self, event: Event) -> None:
         if event.kind == "note":
@@ -119,26 +118,25 @@ class Display:
         )
         table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
         if self.now:
-            name = line(named(self.now.config, self.now.text))
+            name = named(self.now.config, self.now.text)
             progress = f"trial {self.now.number}  {self.now.config.parameters():,} parameters  {name}"
-            table.add_row("running", Text(progress))
+            table.add_row("running", progress)
             if self.now.curve:
-                curve = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
-                table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}")
+                line = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
+                table.add_row("curve", f"{line}  epoch {self.now.epoch}/{self.now.epochs}")
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none"
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
-        lines = Text("\n".join(self.last), style="dim")
-        title = Text(line(f"{self.title}: {self.target:.4g} accuracy"))
-        return Panel(Group(table, lines), title=title, expand=True)
+        lines = Text("\n".join(self.last), style="dim", overflow="ellipsis", no_wrap=True)
+        return Panel(Group(table, lines), title=f"{self.title}: {self.target:.4g} accuracy", expand=True)
 
 
-def summary(search: Search) -> Listing:
+def summary(search: Search) -> Table:
     """The ten smallest trials that reach the target and the ten misses that came nearest to it."""
-    table = Listing(title=f"{search.data.label}, target {search.target:.4g}, {search.family} family")
+    table = Table(title=f"{search.data.label}, target {search.target:.4g}, {search.family} family")
     for column in ("trial", "configuration", "parameters", "validation", "verdict"):
         right = column in ("trial", "parameters", "validation")
-        table.add_column(column, justify="right" if right else "left")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
     done = [t for t in search.study.get_trials(deepcopy=False) if t.value is not None and "feasible" in t.user_attrs]
     misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -t.value)
     for trial in sorted(search.feasible()[:10] + misses[:10], key=lambda t: t.user_attrs["parameters"]):
@@ -150,11 +148,11 @@ def summary(search: Search) -> Listing:
 
 
 def train_command(
-    data: str,
+    source: Source,
     config: LiteConfig,
     recipe: Recipe,
     seeds: Sequence[int],
-    target: float | None,
+    target: float,
     data_dir: Path | None = None,
     device: str = "cpu",
     results: Path = Path("results"),
@@ -163,19 +161,19 @@ def train_command(
     # defaults are left out so that a person can read it
     knobs = json.dumps(config.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     steps = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
-    command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
-    command += ["--seed-list", ",".join(map(str, seeds))] + ([] if target is None else ["--target", f"{target:g}"])
+    command = ["wavemix", "train", *source.words(), "--config", knobs, "--recipe", steps]
+    command += ["--seeds", ",".join(map(str, seeds)), "--target", f"{target:g}"]
     command += ["--device", device] * (device != "cpu") + (["--data-dir", str(data_dir)] if data_dir else [])
     command += ["--results", str(results)] * (results != Path("results"))
     return shlex.join(command)
 
 
-def audits(rows: Sequence[Audit]) -> Listing:
+def audits(rows: Sequence[Audit]) -> Table:
     """Published parameter counts beside ours, with the cost of each network."""
-    table = Listing(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
+    table = Table(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
     for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by", "FLOPs"):
         words = column in ("row", "agree", "reproduced by")
-        table.add_column(column, justify="left" if words else "right")
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
     table.add_column("activations", justify="right")
     table.add_column("GPU memory", justify="right")
 
@@ -200,27 +198,30 @@ def audits(rows: Sequence[Audit]) -> Listing:
     return table
 
 
-def studies(records: Sequence[Record]) -> Listing:
+def studies(records: Sequence[Record]) -> Table:
     """What the records hold, one row a study."""
-    table = Listing("study", "data")
-    for column in ("target", "trials", "pruned", "smallest feasible", "reached", "confirmed"):
-        table.add_column(column, justify="right")
+    table = Table()
+    for column in ("study", "data", "target", "trials", "pruned", "smallest feasible", "confirmed"):
+        table.add_column(column)
     groups: dict[tuple, list[Trial | Confirmation]] = {}
-    for record in numbered(records):
+    for record in records:
         if isinstance(record, (Trial, Confirmation)):
             groups.setdefault((record.study, record.dataset.label, record.target), []).append(record)
     for (name, label, target), group in groups.items():
         trials = [r for r in group if isinstance(r, Trial)]
-        smallest = {"feasible": min((r.parameters for r in trials if r.feasible), default=None)}
-        tested = deciding(r for r in group if isinstance(r, Confirmation))
-        for verdict in ("reached", "confirmed"):
-            smallest[verdict] = min((r.parameters for r in tested if r.verdict == verdict), default=None)
+        reached = [
+            r.parameters
+            for r in trials
+            if r.state == "complete" and r.accuracy_validation >= target + margin(target, r.dataset.validation_count)
+        ]
+        confirmed = [r.parameters for r in deciding(r for r in group if isinstance(r, Confirmation)) if r.confirmed]
         table.add_row(
             name,
             label,
-            "-" if target is None else f"{target:g}",
+            f"{target:g}",
             str(len(trials)),
             str(sum(r.state == "pruned" for r in trials)),
-            *("-" if count is None else f"{count:,}" for count in smallest.values()),
+            f"{min(reached):,}" if reached else "-",
+            f"{min(confirmed):,}" if confirmed else "-",
         )
     return table
