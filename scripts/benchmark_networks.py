@@ -3,10 +3,10 @@
     python scripts/benchmark_networks.py [--rows ROW ...] [--upstream DIR] [--output FILE]
 
 The peer of a row is the published network of its threshold, built from upstream's wheel 0.2.4 (see
-benchmark_training.py) with the strides of upstream's defaults. Measured are training steps and classification of a
-batch, ours as a `Stack`, and the latency of a single image, ours as the plain `WaveMixLite`; each contender in a
-process of its own, alternating. A row's accuracy is in parameter-efficiency.md. On a GPU memory is the allocator's
-peak, and a training step of ours is a captured graph, as in a search.
+benchmark_training.py) with the row's own strides, so that both have maps of one size. Measured are training steps and
+classification of a batch, ours as a `Stack`, and the latency of a single image, ours as the plain `WaveMixLite`; each
+contender in a process of its own, alternating. A row's accuracy is in parameter-efficiency.md. On a GPU memory is the
+allocator's peak, and a training step of ours is a captured graph, as in a search.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def published_of(run: Confirmation) -> Published | None:
 def measure(
     row: str, run: Confirmation, peer: Published, options: argparse.Namespace, device: str, package: Path
 ) -> None:
-    networks, lines = {UPSTREAM: peer.config, OURS: run.config}, []
+    theirs = peer.config.model_copy(update={"stride": run.config.stride})
+    networks, lines = {UPSTREAM: theirs, OURS: run.config}, []
     for name, what, batch, unit in [
         ("training throughput", "training", options.batch, "images/s"),
         ("inference throughput", "inference", INFERENCE, "images/s"),
@@ -60,7 +61,7 @@ def measure(
             timed = kind != "bytes"
             details = {
                 "row": row, "config": run.config.model_dump(mode="json"), "batch": batch, "peer": peer.model,
-                "parameters": run.parameters, "peer_parameters": peer.parameters,
+                "parameters": run.parameters, "peer_parameters": peer.parameters, "peer_stride": list(theirs.stride),
             }  # fmt: skip
             details |= {"spread_seconds": spread(samples)} if timed else {}
             record(

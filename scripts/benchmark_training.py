@@ -67,8 +67,9 @@ def upstream_network(config: dict) -> nn.Module:
     class Lite(nn.Module):
         def __init__(self):
             super().__init__()
+            first, second = config.get("stride", (1, 1))
             self.conv = nn.Sequential(
-                nn.Conv2d(config.get("in_channels", 3), c // 2, 3, 1, 1), nn.Conv2d(c // 2, c, 3, 1, 1)
+                nn.Conv2d(config.get("in_channels", 3), c // 2, 3, first, 1), nn.Conv2d(c // 2, c, 3, second, 1)
             )
             self.layers = nn.ModuleList(block() for _ in range(config["depth"]))
             self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 10))

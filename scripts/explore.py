@@ -19,7 +19,7 @@ import torch
 from course import Course
 from side_by_side import ROOT, ended, positive
 
-from search.arguments import checked, device_of, network_of, study_name, validated
+from search.arguments import checked, device_of, fitted, network_of, study_name, validated
 from search.errors import UserError
 from search.protocol import CEILINGS, VALIDATION
 from search.recipe import Recipe, default_recipe
@@ -59,6 +59,7 @@ def main() -> None:
     device = device_of(options.device)
     results = options.results or ROOT / "results" / ("few" if options.images else "")
     course = Course(study, options.data, target, options.data_dir, results, device, options.images)
+    configs = [fitted(config, course.training, "CONFIGURATION") for config in configs]
     pixels = course.training.images.shape[-1]
     plans = [(c, recipe_of(options.recipe, options.data, pixels, options.epochs, c.parameters())) for c in configs]
     for config in configs:

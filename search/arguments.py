@@ -1,9 +1,7 @@
 """What the command line's options mean: times, seeds, models given as JSON, names of studies."""
 
-import json
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,27 +14,20 @@ from wavemix.threads import limit
 from .errors import UserError
 from .names import LONGEST, can_name, shortened
 from .recipe import Recipe, default_recipe
-from .source import Reading, Source
 
 if TYPE_CHECKING:
     from wavemix.config import LiteConfig
 
+    from .datasets import Split
+
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches (1000 for each --seed, 0 to 999) lie below
-
-
-def at_home(path):
-    """A path, or a URL, with the home directory in place of a leading ~, which no shell replaces in --option=~/x."""
-    return path if path is None else type(path)(os.path.expanduser(path))
-
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="WAVEMIX_DATA", callback=at_home, help="Where data files lie."),
-]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
-Family = Annotated[str, typer.Option(help="'extended' or 'published' (upstream's knobs only).")]
+Family = Annotated[
+    str, typer.Option(help="'extended', or 'published': upstream's knobs, parameter-free up-sampling, unequal strides.")
+]
 Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
 Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
 RecipeText = Annotated[
@@ -45,35 +36,7 @@ RecipeText = Annotated[
         "--recipe", help="Training recipe, JSON or a file of it, plain where it says nothing; default: the data set's."
     ),
 ]
-Results = Annotated[Path, typer.Option("--results", callback=at_home, help="Directory of records, tables and weights.")]
-Checkpoints = Annotated[
-    str | None,
-    typer.Option("--checkpoints", callback=at_home, help="Directory or fsspec URL of checkpoints, for all machines."),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option("--resize", help="Height and width that a folder's images are stretched to, antialiased: 32,32."),
-]
-TestSplit = Annotated[
-    float | None,
-    typer.Option("--test-split", help="Share of each class that is split off as the test part of a folder: 0.2."),
-]
-SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave out of a folder what can't be read as an image.")
-]
-
-
-def source_of(data: str, resize: str | None, test_split: float | None, skip_unreadable: bool) -> Source:
-    """The data named on the command line and how to read them. Raises UserError for values that mean nothing."""
-    try:
-        size = tuple(int(edge) for edge in resize.split(",")) if resize is not None else None
-        return Source(data, Reading(resize=size, test_split=test_split, skip_unreadable=skip_unreadable))
-    except ValidationError as error:
-        if error.errors()[0]["loc"][0] == "test_split":
-            raise UserError(f"--test-split is a share between 0 and 1 such as 0.2, not {test_split:g}") from error
-        raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
-    except ValueError as error:
-        raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
+Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
 
 
 def seconds_of(budget: str) -> float:
@@ -126,8 +89,7 @@ def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
     """A model from JSON given on the command line, or from the file of that name."""
     if not text.lstrip().startswith("{"):
         try:
-            content = Path(os.path.expanduser(text)).read_bytes()
-            text = content.decode(json.detect_encoding(content))  # which a byte order mark says
+            text = Path(text).read_text()
         except (OSError, ValueError) as error:  # not a path, or not text
             raise UserError(f"{option} takes JSON or a file with JSON; {text!r} can't be read") from error
     try:
@@ -143,11 +105,21 @@ def network_of(text: str, option: str) -> "LiteConfig":
     return validated(LiteConfig, text, option)
 
 
+def fitted(network: "LiteConfig", data: "Split", option: str) -> "LiteConfig":
+    """A configuration given by `option` with the channels and classes of the data; UserError where it says others."""
+    own = {"in_channels": data.images.shape[1], "num_classes": len(data.classes)}
+    for knob, value in own.items():
+        said = getattr(network, knob)
+        if knob in network.model_fields_set and said != value:
+            raise UserError(f"{option}: {knob} is {said}, but {data.label} has {value}; left out, it is the data's")
+    return network.model_copy(update=own)
+
+
 def recipe_of(text: str | None, data: str, pixels: int, parameters: int, epochs: int | None = None) -> Recipe:
     """The recipe given on the command line, or the default one for the data set and networks of up to `parameters`;
     `epochs` go before its own."""
     recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels, None, parameters)
-    return recipe.model_copy(update={"epochs": epochs}) if epochs else recipe
+    return Recipe.model_validate(recipe.model_dump() | {"epochs": epochs}) if epochs else recipe
 
 
 def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:
@@ -170,17 +142,15 @@ def first_line(error: ValidationError) -> str:
 
 
 def seeds_of(text: str) -> list[int]:
-    """'3' is three seeds counted up, '7,8' is these two; a single number above 64 is that seed."""
+    """'7,8' as these two seeds. Raises UserError for anything else."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"--seeds is a number of seeds or a list such as 7,8,9, not {text!r}") from error
-    if len(numbers) == 1 and 0 < numbers[0] <= 64:
-        return [FRESH + n for n in range(numbers[0])]
+        raise UserError(f"--seed-list is a list of seeds such as 7,8,9, not {text!r}") from error
     if max(numbers) >= 2**32:
-        raise UserError(f"--seeds: a seed is below {2**32}, not {max(numbers)}")
-    if numbers == [0] or min(numbers) < 0 or len(set(numbers)) != len(numbers) or not 0 < len(numbers) <= 64:
-        raise UserError(f"--seeds is a number from 1 to 64, or a list of different seeds, not {text!r}")
+        raise UserError(f"--seed-list: a seed is below {2**32}, not {max(numbers)}")
+    if min(numbers) < 0 or len(set(numbers)) != len(numbers) or len(numbers) > 64:
+        raise UserError(f"--seed-list is a list of up to 64 different seeds, not {text!r}")
     return numbers
 
 
@@ -210,12 +180,8 @@ def study_name(data: str, target: float, family: str, name: str | None = None) -
                 f"--name is made of letters, digits and . + - _, at most {LONGEST} bytes of UTF-8, not {name[:80]!r}"
             )
         return name
-    place = os.path.expanduser(data)
-    stem = os.path.basename(os.path.realpath(place)) if "/" in place or os.path.isdir(place) else data
-    plain = re.sub(r"[^\w.+-]", "-", unicodedata.normalize("NFC", stem[:60])).lstrip("-.+")
-    if not plain:
-        raise UserError(f"the study can't be named after {data!r}: name it by --name")
-    return shortened(f"{plain}-{target * 100:g}-{family}")
+    stem = os.path.basename(os.path.realpath(data)) if "/" in data or os.path.isdir(data) else data
+    return shortened(re.sub(r"[^\w.+-]", "-", f"{stem[:60]}-{target * 100:g}-{family}"))
 
 
 def fresh_seeds(count: int, seed: int, offset: int = 0) -> list[int]:

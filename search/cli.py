@@ -2,46 +2,39 @@
 
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from . import machines, outputs
 from .arguments import (
-    Checkpoints,
     DataDir,
     DataName,
     Device,
     Family,
     RecipeText,
-    Resize,
     Results,
-    SkipUnreadable,
     Start,
-    TestSplit,
     Threads,
     Tune,
     checked,
     first_line,
+    fitted,
     fresh_seeds,
     network_of,
     recipe_of,
     seconds_of,
     seeds_of,
-    source_of,
     study_name,
     tune_of,
 )
-from .conclusion import conclude, resumable, tabulate, wide
-from .errors import UserError
+from .conclusion import conclude, resumable, tabulate
+from .errors import Unheard, UserError
 from .names import check_text
-
-if TYPE_CHECKING:
-    from .datasets import Split
-    from .source import Source
+from .terminal import show, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +50,7 @@ def told_version(wanted: bool) -> None:
     if wanted:
         from .environment import code
 
-        typer.echo(f"wavemix {code()}")
+        tell(f"wavemix {code()}")
         raise typer.Exit
 
 
@@ -70,16 +63,6 @@ def options(
     check_text(sys.argv)
 
 
-def loaded(source: "Source", data_dir: Path | None) -> "Split":
-    """The training part of the data, when it is said what there is and all that testing would refuse is refused."""
-    from . import datasets
-
-    split = datasets.load(source, "train", data_dir)
-    for line in datasets.check_test(split, data_dir):
-        typer.echo(line)
-    return split
-
-
 @app.command()
 def search(
     data: DataName,
@@ -89,7 +72,7 @@ def search(
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
     members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
-    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 10,
     max_parameters: Annotated[
         int | None,
         typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
@@ -99,11 +82,8 @@ def search(
     tune: Tune = None,
     start: Start = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
-    checkpoints: Checkpoints = None,
+    checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
-    resize: Resize = None,
-    test_split: TestSplit = None,
-    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -119,19 +99,21 @@ def search(
 
     from rich.console import Console
 
+    from . import datasets
     from .attempt import Unfinished
     from .confirm import Finalist, confirm_smallest
     from .display import Display, summary
     from .journal import read_all
     from .protocol import CEILINGS, VALIDATION
+    from .stopping import ENOUGH
     from .study import Search
 
     began = time.monotonic()
-    source = source_of(data, resize, test_split, skip_unreadable)
-    split = loaded(source, data_dir)
-    study = study_name(data, target, family, name)
+    split = datasets.load(data, "train", data_dir)
+    datasets.check_test(data)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
     plan = recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs)
+    study = study_name(data, target, family, name)
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
@@ -142,7 +124,7 @@ def search(
             target,
             plan,
             tune=choices,
-            start=network_of(start, "--start") if start else None,
+            start=fitted(network_of(start, "--start"), split, "--start") if start else None,
             family=family,
             name=study,
             results=results,
@@ -150,7 +132,7 @@ def search(
             seed=seed,
             members=members,
             ceiling=ceiling,
-            validation_count=split.validation or VALIDATION.get(split.name, max(1, len(split) // 10)),
+            validation_count=VALIDATION.get(split.name, max(1, len(split) // 10)),
             source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
             checkpoints=checkpoints,
             device=device,
@@ -167,11 +149,11 @@ def search(
             elif engine.path.exists():
                 display.say(f"{engine.path} has records, but the study itself is not here: a new one starts from them")
             left = None if seconds is None else seconds - (time.monotonic() - began)
-            engine.run(total=trials, seconds=left, confirmation_seeds=seeds)
+            engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, ENOUGH))
             if engine.stopped:
                 return
             finalists = [
-                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(seeds))
+                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(min(seeds, ENOUGH)))
                 for t in engine.best()
             ]
             try:
@@ -193,10 +175,10 @@ def search(
             except Unfinished as reason:
                 display.say(str(reason))
                 return
-        wide(summary(engine))
+        show(summary(engine))
     if not attempts:
-        typer.echo("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
-    conclude(attempts, source, results, data_dir, device)
+        tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
+    conclude(attempts, data, results, data_dir, device)
 
 
 @app.command()
@@ -208,20 +190,18 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
-    resize: Resize = None,
-    test_split: TestSplit = None,
-    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
-    """Confirm the smallest network a search recorded, with more seeds; after a failure the next larger one.
+    """Confirm the smallest network a search recorded, with other seeds; where that fails, the next larger one.
 
-    From 3 seeds on a clear failure ends an attempt, from 5 on a clear success; with all seeds the mean decides.
+    An attempt ends when it is confirmed, from 5 seeds on, or can't be any more, from 3 seeds on.
     """
     checked(target, family)
     seconds = seconds_of(budget) if budget else None
+    from . import datasets
     from .confirm import confirm_smallest, finalists
     from .journal import read_all, repair
     from .records import Trial
@@ -231,8 +211,7 @@ def confirm(
     if not path.is_file():
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
     repair(path)
-    source = source_of(data, resize, test_split, skip_unreadable)
-    split = loaded(source, data_dir)
+    split = datasets.load(data, "train", data_dir)
     records = read_all(results)
     found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target, seeds)
     if not found:
@@ -253,9 +232,9 @@ def confirm(
             data_dir=data_dir,
             device=device,
             seconds=seconds,
-            say=typer.echo,
+            say=tell,
         )
-    conclude(attempts, source, results, data_dir, device)
+    conclude(attempts, data, results, data_dir, device)
 
 
 @app.command()
@@ -264,37 +243,41 @@ def train(
     config: Annotated[str, typer.Option(help="Network configuration, JSON or a file of it.")],
     recipe: RecipeText = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
-    seeds: Annotated[
-        str, typer.Option(help="How many seeds, up to 64, or which: 7,8,9. A single larger number is a seed.")
-    ] = "1",
-    target: Annotated[float, typer.Option(help="Accuracy the record is judged by.")] = 0.99,
+    seeds: Annotated[int | None, typer.Option(min=1, max=64, help="How many seeds; default: 1.")] = None,
+    seed_list: Annotated[str | None, typer.Option(help="Which seeds, instead of how many: 7,8,9.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to judge by; without one the test is no attempt and has no row.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
-    resize: Resize = None,
-    test_split: TestSplit = None,
-    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: Results = Path("results"),
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
-    checked(target)
-    study = study_name(data, target, "extended", name)
+    if target is not None:
+        checked(target)
+    study = study_name(data, 0.0, "extended", name)
+    from . import datasets
     from .checkpoints import checkpoint_name
     from .confirm import confirm, verdict
-    from .records import counted
+    from .journal import read_all
+    from .records import counted, numbered
 
     network = network_of(config, "--config")
-    split = loaded(source_of(data, resize, test_split, skip_unreadable), data_dir)
+    if seeds and seed_list:
+        raise UserError("--seeds says how many and --seed-list which: give one of them")
+    numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
+    split = datasets.load(data, "train", data_dir)
+    network = fitted(network, split, "--config")
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
-    numbers = seeds_of(seeds)
-    typer.echo(
+    tell(
         f"{network.name}: {network.parameters():,} parameters, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}"
     )
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)
-        typer.echo(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
+        tell(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
 
     checkpoint = results / "studies" / f"train-{checkpoint_name(network, plan, numbers, split.digest)}"
     with resumable():
@@ -312,7 +295,7 @@ def train(
             on_epoch=on_epoch,
             checkpoint=checkpoint,
         )
-    typer.echo(verdict(record))
+    tell(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
     tabulate(results)
 
 
@@ -332,12 +315,12 @@ def reproduce(
     name, original = reproduction.row_of(row, read_all(results))
     with resumable():
         record = reproduction.reproduce(
-            name, original, source=data, results=results, data_dir=data_dir, device=device, say=typer.echo
+            name, original, source=data, results=results, data_dir=data_dir, device=device, say=tell
         )
     for line in reproduction.comparison(record):
-        typer.echo(line)
+        tell(line)
     tabulate(results)
-    raise typer.Exit(0 if record.confirmed else 1)
+    raise typer.Exit(0 if record.reached else 1)
 
 
 for command in (machines.worker, machines.stop, machines.status):
@@ -352,7 +335,7 @@ def data_list() -> None:
     from . import datasets
 
     for name in datasets.names():
-        typer.echo(name)
+        tell(name)
 
 
 @data_app.command("fetch")
@@ -360,7 +343,7 @@ def data_fetch(name: Annotated[str, typer.Argument()], data_dir: DataDir = None)
     """Find a data set on this machine or download it; every file's digest is checked."""
     from .fetch import fetch
 
-    typer.echo(f"{name} is in {fetch(name, data_dir)}")
+    tell(f"{name} is in {fetch(name, data_dir)}")
 
 
 # what Typer raises for arguments of the wrong form; where the class lies depends on Typer's version
@@ -382,6 +365,8 @@ def main() -> None:
         if code == 130:  # what Typer makes of an interruption
             raise KeyboardInterrupt
         sys.exit(code)
+    except Unheard:
+        sys.exit(141)  # as a program that the signal ends
     except UserError as error:
         fail(str(error))
     except MALFORMED as error:
@@ -396,5 +381,6 @@ def main() -> None:
 
 
 def fail(reason: str) -> None:
-    typer.echo(f"wavemix: {reason}", err=True)
+    with suppress(UserError):  # nobody reads that either
+        tell(f"wavemix: {reason}", err=True)
     sys.exit(2)

@@ -1,22 +1,12 @@
 """How a command ends: with its verdicts and the tables, or interrupted with the command that goes on."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import typer
-
-if TYPE_CHECKING:
-    from .source import Source
-
-
-def wide(table) -> None:
-    """Print a table; one that is piped is not cut to 80 columns."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+from .terminal import tell
 
 
 @contextmanager
@@ -28,24 +18,56 @@ def resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = "the same command goes on from here, but for what was trained since the last checkpoint"
-        typer.echo(f"interrupted; {again}: {command_line(sys.argv)}", err=True)
+        tell(f"interrupted; {again}: {command_line(sys.argv)}", err=True, kept="\n")
         sys.exit(130)
 
 
-def conclude(attempts: list, source: "Source", results: Path, data_dir: Path | None, device: str = "cpu") -> None:
+def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, device: str = "cpu") -> None:
     """The verdicts, the command that repeats the best, and the tables."""
-    from .confirm import verdict
     from .display import train_command
     from .recipe import Recipe
 
     for record in attempts:
-        typer.echo(verdict(record))
+        tell(verdict(record))
     if attempts:
-        best = next((c for c in attempts if c.confirmed), attempts[0])
+        words = ("confirmed", "reached")
+        best = next((c for word in words for c in attempts if c.verdict == word), attempts[0])
         recipe = Recipe.model_validate(best.recipe)
-        command = train_command(source, best.config, recipe, best.seeds, best.target, data_dir, device, results)
-        typer.echo(f"reproduce it with:\n  {command}")
+        tell("reproduce it with:")
+        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device, results)
+        tell(f"  {command}", kept="\n")
     tabulate(results)
+
+
+def verdict(record) -> str:
+    """A confirmation in one line."""
+    from .records import counted
+
+    if record.mean is None:
+        return f"confirmation failed: {record.reason}"
+    parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
+    if record.clipped is not None:
+        low, high = record.clipped
+        parts[-1] += f" (95 % interval {low:.2%} to {high:.2%})"
+    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}")
+    if record.target is None:
+        return f"{record.verdict}: {', '.join(parts)}"
+    missed = "" if record.reached else f" missed by {record.target - record.mean:.2%}"
+    parts.append(f"target {record.target:.4g}{missed}")
+    told = record.judgement
+    if told.confidence is not None:
+        adjusted = "says nothing" if told.adjusted is None else f"{_floor(told.adjusted)} %"
+        looks = " and looks" * (len(record.looks) > 1)
+        parts.append(
+            f"one-sided confidence {_floor(told.confidence)} %, adjusted for attempt {record.attempt or 1}{looks} "
+            f"{adjusted}"
+        )
+    return f"{told.verdict}{', not confirmed' * (told.verdict == 'reached')}: {', '.join(parts)}"
+
+
+def _floor(confidence: float) -> str:
+    """In per cent, never rounded up to what was not shown."""
+    return f"{math.floor(1000 * confidence) / 10:g}"
 
 
 def tabulate(results: Path) -> None:
@@ -53,4 +75,4 @@ def tabulate(results: Path) -> None:
     from . import tables
 
     for path in tables.write(results):
-        typer.echo(f"wrote {path}")
+        tell(f"wrote {path}")

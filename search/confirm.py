@@ -1,14 +1,13 @@
 """Confirmation: retrain a candidate on the whole training set with fresh seeds and test it once, at the last epoch.
 
 This is the only module that loads the test part of a data set. What is confirmed was chosen on validation images
-before; every attempt is recorded, failed ones too, and nothing is chosen by what the test set says except to go on to
-the next larger candidate after a failure (each further attempt is a further chance to pass by luck: `search.stopping`
-adjusts the confidence for it, and the table says how many attempts a row took).
+before; every attempt is recorded, misses too, and nothing is chosen by what the test set says except to go on to the
+next larger candidate where one is not confirmed (each further attempt is a further chance to pass by luck:
+`search.stopping` adjusts the bound for it, and the table says which attempt a row's test was).
 """
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,22 +22,22 @@ from wavemix.lite import WaveMixLite
 from . import datasets
 from .attempt import dataset_of
 from .checkpoints import checkpoint_name
+from .conclusion import verdict
 from .cost import cost
 from .datasets import Split
 from .environment import environment
 from .errors import UserError
 from .journal import append, read, repair
-from .protocol import margin
 from .recipe import Recipe, filled
-from .records import Confirmation, Record, Trial, counted, tested
-from .stopping import confidence, decide, looks
+from .records import Confirmation, Record, Trial, counted, numbered, tested
+from .stopping import ENOUGH, enough, hopeless, looks
 from .training import Epoch, Trained, check_fit, evaluate, train
-from .weights import Training, weights_path
+from .weights import Inputs, Training, weights_path
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """What a search hands to confirmation; `seconds` is what its confirmation is expected to take."""
+    """What a search hands to confirmation; `seconds` is what its first ENOUGH seeds are expected to take."""
 
     config: LiteConfig
     recipe: Recipe
@@ -46,10 +45,11 @@ class Finalist:
 
 
 def finalists(records: Sequence[Record], label: str, target: float, seeds: int) -> list[Finalist]:
-    """Trials on the data set `label` that reached `target` plus the margin, fewest parameters first.
+    """Feasible trials on the data set `label`, fewest parameters first.
 
-    Where none did, the complete one nearest to the target. Of trials of one configuration and recipe the last counts.
-    What a trial took says how long confirming with `seeds` seeds, on all training images, will.
+    Where there are none, the complete one nearest to the target. Of trials of one configuration and recipe the last
+    counts. What a trial took says how long training `seeds` seeds, or ENOUGH where that is less, on all training images
+    will.
     """
     complete: dict[tuple, Trial] = {}
     for record in records:
@@ -57,16 +57,13 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
             if record.dataset.label == label and record.target == target:
                 complete[record.config, json.dumps(filled(record.recipe), sort_keys=True)] = record
     trials = sorted(complete.values(), key=lambda t: t.parameters)
-    reached = [
-        t for t in trials if t.accuracy_validation >= target + margin(target, max(1, t.dataset.validation_count))
-    ]
-    chosen = reached or sorted(trials, key=lambda t: -t.accuracy_validation)[:1]
+    chosen = [t for t in trials if t.feasible] or sorted(trials, key=lambda t: -t.accuracy_validation)[:1]
     return [
         Finalist(
             t.config,
             Recipe.model_validate(t.recipe),
             max(t.wall_seconds, t.device_seconds)
-            * seeds
+            * min(seeds, ENOUGH)
             / len(t.seeds)
             * (1 + (t.dataset.validation_count or 0) / t.dataset.train_count),
         )
@@ -90,38 +87,36 @@ def confirm_smallest(
     say: Callable[[str], None] = print,
     obey: Callable[[], None] = lambda: None,
 ) -> list[Confirmation]:
-    """Confirm the first finalist; after a failure the next, while `seconds` are left (the first is tried whatever).
+    """Test the first finalist; while it is not confirmed and `seconds` are left, the next.
 
-    An attempt takes as many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how
-    many attempts the threshold has taken, and one that this study holds with the same seeds is not repeated, since its
-    result would be the same. `obey` is called after each epoch and may raise, to end it for now.
+    The first is tried whatever the time, with ENOUGH seeds; more are trained while there is time. An attempt takes as
+    many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how many attempts the
+    threshold has taken. One that this study holds with the same seeds is not repeated, since its result would be the
+    same, and one that ended for lack of time is gone on with. `obey` is called after each epoch and may raise, to end
+    it for now.
     """
-    start, attempts, planned = time.monotonic(), [], looks(len(seeds))
-    past = [r for r in records if isinstance(r, Confirmation)]
+    attempts, planned = [], looks(len(seeds))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    past = [r for r in numbered(records) if isinstance(r, Confirmation) and r.target == target]
     of = dataset_of(data, None, None).population
-    alike = [r for r in past if (r.dataset.population, r.target, r.family) == (of, target, family)]
-    before = len({r.training for r in alike})
+    last = max((r.attempt for r in past if (r.dataset.population, r.family) == (of, family)), default=0)
     for finalist in finalists:
         config, recipe = finalist.config, finalist.recipe
-        earlier = [
-            r
-            for r in past
-            if (r.study, r.target) == (study, target)
-            and r.network == tested(config, recipe.model_dump(mode="json"), data.digest)
-            and r.seeds == list(seeds[: len(r.seeds)])
-            and (r.looks == planned or len(r.seeds) == len(seeds))
-        ]
-        if earlier:
-            record = earlier[-1]
-            say(f"{config.name} has been tested with these seeds already")
-        elif attempts and seconds is not None and time.monotonic() - start + finalist.seconds > seconds:
+        network = tested(config, recipe.model_dump(mode="json"), data.digest)
+        here = [r for r in past if r.study == study and r.network == network]
+        earlier = next((r for r in reversed(here) if _stands_for(r, seeds, planned)), None)
+        late = deadline is not None and time.monotonic() + finalist.seconds > deadline
+        if earlier and (late or _ended(earlier, planned)):
+            record = earlier
+            say(f"{config.name} has been tested with {'these' if _ended(earlier, planned) else 'some of these'} seeds")
+        elif attempts and late:
             say(f"no time left to confirm {config.name}: the same command with a larger --budget goes on with it")
             break
         else:
-            most = "up to " * (len(planned) > 1)
-            count = most + counted(len(seeds), "fresh seed")
+            count = "up to " * (len(planned) > 1) + counted(len(seeds), "fresh seed")
             say(f"confirming {config.name}, {config.parameters():,} parameters: {count}, all training data")
-            before += 1
+            attempt = earlier.attempt if earlier else last + 1
+            last = max(last, attempt)
             name = checkpoint_name(config, recipe, list(seeds), data.digest)
             record = confirm(
                 config,
@@ -137,14 +132,30 @@ def confirm_smallest(
                 on_epoch=quarterly(recipe.epochs, say, obey),
                 checkpoint=results / "studies" / study / f"confirm-{name}",
                 planned=planned,
-                attempt=before,
+                attempt=attempt,
+                deadline=deadline,
                 say=say,
             )
         attempts.append(record)
         say(verdict(record))
-        if record.confirmed:
+        if record.verdict == "confirmed":
             break
     return attempts
+
+
+def _stands_for(record: Confirmation, seeds: Sequence[int], planned: Sequence[int]) -> bool:
+    """Whether a test of the same network is one with these seeds: under the same plan, with all of them, or enough."""
+    count = len(record.seeds)
+    same = record.looks == list(planned) or count == len(seeds) or record.verdict == "confirmed"
+    return same and record.seeds == list(seeds[:count])
+
+
+def _ended(record: Confirmation, planned: Sequence[int]) -> bool:
+    """Whether more seeds of the plan would change nothing."""
+    images, attempt = record.dataset.test_count, record.attempt or 1
+    return record.verdict in ("confirmed", "failed") or enough(
+        record.accuracies, record.target, planned, attempt, images
+    )
 
 
 def quarterly(
@@ -165,7 +176,7 @@ def confirm(
     config: LiteConfig,
     recipe: Recipe,
     data: Split,
-    target: float,
+    target: float | None,
     seeds: Sequence[int],
     *,
     study: str,
@@ -177,17 +188,17 @@ def confirm(
     checkpoint: Path | None = None,
     planned: Sequence[int] = (),
     attempt: int | None = None,
+    deadline: float | None = None,
     say: Callable[[str], None] = print,
 ) -> Confirmation:
     """Train one network a seed on all of `data`, test them, append the record and keep the weights.
 
-    Confirmed when the mean test accuracy reaches `target`. `planned` are the numbers of seeds after which
-    `stopping.decide` may end it; without, all seeds are trained at once. Seeds that the study has trained before are
-    not trained again (`trained_before` says which count): their weights are taken and tested with the others', and
-    the record says so (`reused`).
+    `planned` are the numbers of seeds after which `stopping.enough` may end it; without, all seeds are trained at once.
+    Seeds that the study has trained before are not trained again (`trained_before` says which count): their weights are
+    taken and tested with the others', and the record says so (`reused`).
     """
     repair(results / f"{study}.jsonl")
-    training = Training(config, recipe, data.digest)
+    training = Training(config, recipe, data.digest, Inputs.of(data))
     path = weights_path(results, study, config)
     known = trained_before(results / f"{study}.jsonl", path, training, seeds, device)
     if known:
@@ -200,6 +211,7 @@ def confirm(
         seeds,
         planned=planned or [len(seeds)],
         attempt=attempt or 1,
+        deadline=deadline,
         data_dir=data_dir,
         device=device,
         on_epoch=on_epoch,
@@ -260,11 +272,12 @@ def retrain(
     config: LiteConfig,
     recipe: Recipe,
     data: Split,
-    target: float,
+    target: float | None,
     seeds: Sequence[int],
     *,
     planned: Sequence[int],
     attempt: int = 1,
+    deadline: float | None = None,
     data_dir: Path | None = None,
     device: str = "cpu",
     on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
@@ -273,28 +286,42 @@ def retrain(
     known: Mapping[int, Trained] | None = None,
     test_digest: str | None = None,
 ) -> Retrained:
-    """Train the seeds up to each of the looks `planned` and test them, until it is decided whether `target` is reached.
+    """Train the seeds up to each of the looks `planned` and test them, until they are enough (`search.stopping`).
 
-    Seeds that are `known` are not trained, and a batch that was trained before an interruption is taken from its
-    checkpoint. Raises UserError where the configuration does not fit the images, or the test part is missing, of other
+    After ENOUGH seeds it also ends where the next ones would take until after `deadline` (`time.monotonic`). Seeds that
+    are `known` are not trained, and a batch that was trained before an interruption is taken from its checkpoint.
+
+    Raises UserError where the configuration does not fit the images, or the test part is missing, of other
     images or not the one of `test_digest`, before anything is trained, and where the training breaks (a full disk, no
     memory).
     """
     start, known = time.monotonic(), known or {}
+    datasets.check_test(data.name)
     check_fit(config, data)
     trained: list[Trained] = []
     accuracies: list[float] = []
     checkpoints: list[Path] = []
     seconds, stopped = 0.0, None
-    test = datasets.load(data.source, "test", data_dir)
+    test = datasets.load(data.name, "test", data_dir)
     if test_digest not in (None, test.digest):
         raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
-    datasets.compare(data, test)
+    if test.digest == data.digest:
+        raise UserError(f"the test images of {data.label} are its training images: put others into test/")
+    if test.images.shape[1:] != data.images.shape[1:]:
+        one, other = ("x".join(map(str, part.images.shape[1:])) for part in (test, data))
+        raise UserError(
+            f"the test images of {data.label} are {one} (channels, height, width), those to train on {other}"
+        )
     # before the training, so that whatever its measurement lacks does not show after hours
     network = WaveMixLite(config)
     with _breakage(f"the cost of {config.name} could not be measured"):
         costs = cost(network, tuple(data.images.shape[1:]), device=device)
     for first, last in pairwise([0, *planned]):
+        if deadline is not None and first >= ENOUGH:
+            if time.monotonic() + seconds / first * (last - first) > deadline:
+                left = counted(planned[-1] - first, "other seed")
+                say(f"  no time for {left}: the same command with a larger --budget goes on with them")
+                break
         fresh = [seed for seed in seeds[first:last] if seed not in known]
         path = None
         if checkpoint and fresh:
@@ -316,8 +343,10 @@ def retrain(
         if stopped is not None:
             break
         accuracies += evaluate(config, [t.state for t in members], data, test)
-        decided = decide(accuracies, target, planned, attempt, len(test))
-        if decided is not None:
+        if enough(accuracies, target, planned, attempt, len(test)):
+            if hopeless(accuracies, target, planned, attempt, len(test)):
+                left = counted(planned[-1] - last, "other seed")
+                say(f"  after {last} seeds: the bound can no longer be reached, {left} would not confirm it")
             break
         say(f"  after {last} seeds: not decided yet")  # without the mean: who saw it and stopped would leave no record
     fields = {
@@ -346,22 +375,3 @@ def _breakage(what: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, MemoryError) as error:
         raise UserError(f"{what}: {' '.join(str(error).split())[:300] or type(error).__name__}") from error
-
-
-def verdict(record: Confirmation) -> str:
-    """A confirmation in one line."""
-    if record.mean is None:
-        return f"confirmation failed: {record.reason}"
-    parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
-    if record.clipped is not None:
-        low, high = record.clipped
-        parts[-1] += f" (95 % interval {low:.2%} to {high:.2%})"
-    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}")
-    parts.append(
-        f"target {record.target:.4g}" + ("" if record.confirmed else f" missed by {record.target - record.mean:.2%}")
-    )
-    if record.attempt:  # a test outside of a search may be the how manieth it likes
-        sure = confidence(record.accuracies, record.target, record.looks, record.attempt, record.dataset.test_count)
-        if sure is not None:
-            parts.append(f"one-sided confidence {math.floor(1000 * sure) / 10:g} % as attempt {record.attempt}")
-    return f"{'confirmed' if record.confirmed else 'not confirmed'}: {', '.join(parts)}"

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from .environment import Model, device_name
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 T = TypeVar("T")
 BATCH = 16  # images of the activation measurement: enough for the per-batch statistics not to show
 
@@ -38,11 +38,11 @@ class Cost(Model):
 
     parameters: Count
     input_shape: list[int]  # channels, height, width of one image
-    flops: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # by operator, one image
+    flops: dict[str, Annotated[float, Field(ge=0, lt=2**63)]]  # by operator, one image
     unsupported: dict[str, int] = Field({})  # operators without a count, and how often they ran
     flops_torch: Count | None = None
     activation_bytes: Count  # saved for backward, whole batch
-    activation_batch: int = Field(ge=1)
+    activation_batch: int = Field(ge=1, lt=2**63)
     peak_gpu_bytes: Count | None = None  # of a training step; None: no GPU, never guessed
     peak_gpu_batch: int | None = None
     latency_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # one image, median

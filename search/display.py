@@ -16,11 +16,12 @@ from wavemix.config import LiteConfig
 
 from .attempt import Event
 from .efficiency import deciding
-from .protocol import margin
+from .listing import Listing
 from .recipe import Recipe
-from .records import Audit, Confirmation, Record, Trial
-from .source import Source
+from .records import Audit, Confirmation, Record, Trial, numbered
+from .safe import line
 from .study import Search
+from .terminal import tell
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -77,9 +78,9 @@ class Display:
     def say(self, text: str) -> None:
         """One line that stays."""
         if self.live:
-            self.last = [*self.last[-5:], text]
+            self.last = [*self.last[-5:], line(text)]
         else:
-            print(f"[{clock(time.monotonic() - self.start)}] {text}", flush=True)
+            tell(f"[{clock(time.monotonic() - self.start)}] {text}")
 
     def __call__(self, event: Event) -> None:
         if event.kind == "note":
@@ -118,25 +119,26 @@ class Display:
         )
         table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
         if self.now:
-            name = named(self.now.config, self.now.text)
+            name = line(named(self.now.config, self.now.text))
             progress = f"trial {self.now.number}  {self.now.config.parameters():,} parameters  {name}"
-            table.add_row("running", progress)
+            table.add_row("running", Text(progress))
             if self.now.curve:
-                line = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
-                table.add_row("curve", f"{line}  epoch {self.now.epoch}/{self.now.epochs}")
+                curve = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
+                table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}")
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none"
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
-        lines = Text("\n".join(self.last), style="dim", overflow="ellipsis", no_wrap=True)
-        return Panel(Group(table, lines), title=f"{self.title}: {self.target:.4g} accuracy", expand=True)
+        lines = Text("\n".join(self.last), style="dim")
+        title = Text(line(f"{self.title}: {self.target:.4g} accuracy"))
+        return Panel(Group(table, lines), title=title, expand=True)
 
 
-def summary(search: Search) -> Table:
+def summary(search: Search) -> Listing:
     """The ten smallest trials that reach the target and the ten misses that came nearest to it."""
-    table = Table(title=f"{search.data.label}, target {search.target:.4g}, {search.family} family")
+    table = Listing(title=f"{search.data.label}, target {search.target:.4g}, {search.family} family")
     for column in ("trial", "configuration", "parameters", "validation", "verdict"):
         right = column in ("trial", "parameters", "validation")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if right else "left")
     done = [t for t in search.study.get_trials(deepcopy=False) if t.value is not None and "feasible" in t.user_attrs]
     misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -t.value)
     for trial in sorted(search.feasible()[:10] + misses[:10], key=lambda t: t.user_attrs["parameters"]):
@@ -148,11 +150,11 @@ def summary(search: Search) -> Table:
 
 
 def train_command(
-    source: Source,
+    data: str,
     config: LiteConfig,
     recipe: Recipe,
     seeds: Sequence[int],
-    target: float,
+    target: float | None,
     data_dir: Path | None = None,
     device: str = "cpu",
     results: Path = Path("results"),
@@ -161,19 +163,19 @@ def train_command(
     # defaults are left out so that a person can read it
     knobs = json.dumps(config.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     steps = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
-    command = ["wavemix", "train", *source.words(), "--config", knobs, "--recipe", steps]
-    command += ["--seeds", ",".join(map(str, seeds)), "--target", f"{target:g}"]
+    command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
+    command += ["--seed-list", ",".join(map(str, seeds))] + ([] if target is None else ["--target", f"{target:g}"])
     command += ["--device", device] * (device != "cpu") + (["--data-dir", str(data_dir)] if data_dir else [])
     command += ["--results", str(results)] * (results != Path("results"))
     return shlex.join(command)
 
 
-def audits(rows: Sequence[Audit]) -> Table:
+def audits(rows: Sequence[Audit]) -> Listing:
     """Published parameter counts beside ours, with the cost of each network."""
-    table = Table(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
+    table = Listing(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
     for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by", "FLOPs"):
         words = column in ("row", "agree", "reproduced by")
-        table.add_column(column, justify="left" if words else "right", overflow="fold")
+        table.add_column(column, justify="left" if words else "right")
     table.add_column("activations", justify="right")
     table.add_column("GPU memory", justify="right")
 
@@ -198,30 +200,27 @@ def audits(rows: Sequence[Audit]) -> Table:
     return table
 
 
-def studies(records: Sequence[Record]) -> Table:
+def studies(records: Sequence[Record]) -> Listing:
     """What the records hold, one row a study."""
-    table = Table()
-    for column in ("study", "data", "target", "trials", "pruned", "smallest feasible", "confirmed"):
-        table.add_column(column)
+    table = Listing("study", "data")
+    for column in ("target", "trials", "pruned", "smallest feasible", "reached", "confirmed"):
+        table.add_column(column, justify="right")
     groups: dict[tuple, list[Trial | Confirmation]] = {}
-    for record in records:
+    for record in numbered(records):
         if isinstance(record, (Trial, Confirmation)):
             groups.setdefault((record.study, record.dataset.label, record.target), []).append(record)
     for (name, label, target), group in groups.items():
         trials = [r for r in group if isinstance(r, Trial)]
-        reached = [
-            r.parameters
-            for r in trials
-            if r.state == "complete" and r.accuracy_validation >= target + margin(target, r.dataset.validation_count)
-        ]
-        confirmed = [r.parameters for r in deciding(r for r in group if isinstance(r, Confirmation)) if r.confirmed]
+        smallest = {"feasible": min((r.parameters for r in trials if r.feasible), default=None)}
+        tested = deciding(r for r in group if isinstance(r, Confirmation))
+        for verdict in ("reached", "confirmed"):
+            smallest[verdict] = min((r.parameters for r in tested if r.verdict == verdict), default=None)
         table.add_row(
             name,
             label,
-            f"{target:g}",
+            "-" if target is None else f"{target:g}",
             str(len(trials)),
             str(sum(r.state == "pruned" for r in trials)),
-            f"{min(reached):,}" if reached else "-",
-            f"{min(confirmed):,}" if confirmed else "-",
+            *("-" if count is None else f"{count:,}" for count in smallest.values()),
         )
     return table

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from .records import Confirmation, Record, base_label, label
-from .stopping import confidence
+from wavemix.config import LiteConfig
+
+from .recipe import filled
+from .records import Confirmation, Record, base_label, label, numbered
 from .typeset import NOT_RUN, frame_of
 from .upstream import PUBLISHED, Published
 
@@ -17,12 +19,12 @@ FAMILIES = ("published", "extended")
 
 
 def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
-    """Fewest parameters at each accuracy: for every threshold the published network as reproduced here, and the
-    smallest confirmed network of each family.
+    """Fewest parameters at each accuracy: for every threshold the published network as reproduced here, and of each
+    family the smallest confirmed network and, in a row of its own, a smaller one that only reached the target.
 
-    Where nothing was confirmed the attempt nearest to the target stands there, "Confirmed" no. "Attempts" is the number
-    of confirmations the row was chosen from; "Confidence" is adjusted for them (see `search.stopping`). Thresholds
-    upstream does not publish follow the published ones.
+    Where nothing was confirmed the smallest that reached it stands there, where nothing did the nearest. "Attempt" is
+    the number of the test among those of its data, target and family (`numbered`), for which "Adjusted confidence" is
+    adjusted (see `search.stopping`). Thresholds upstream does not publish follow the published ones.
     """
     return frame_of([row for row, _ in _efficiency(records)], EFFICIENCY)
 
@@ -36,7 +38,7 @@ Row = tuple[dict[str, Any], Confirmation | None]
 
 
 def _efficiency(records: Iterable[Record]) -> list[Row]:
-    runs = [r for r in records if isinstance(r, Confirmation)]
+    runs = [r for r in numbered(records) if isinstance(r, Confirmation) and r.target is not None]
     groups: dict[tuple[str, float], list[Confirmation]] = {}
     names = _names(runs)
     for run in runs:
@@ -66,9 +68,9 @@ def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
 
 
 EFFICIENCY = (
-    "Row", "Task", "Model", "Family", "Parameters", "Published parameters", "Ratio", "Accuracy", "95 % low",
-    "95 % high", "Min", "Max", "Seeds", "Confirmed", "Confidence", "Attempts", "FLOPs", "Activation bytes", "GPU bytes",
-    "Data set", "Study",
+    "Row", "Task", "Model", "Family", "Verdict", "Parameters", "Published parameters", "Ratio", "Maps", "Epochs",
+    "Accuracy", "95 % low", "95 % high", "Min", "Max", "Seeds", "Confidence", "Adjusted confidence", "Attempt", "FLOPs",
+    "Activation bytes", "GPU bytes", "Data set", "Study",
 )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
         best = max(whole, key=lambda run: run.mean or 0, default=None)
         same = [run for run in whole if run.config == best.config]
         last = max(same, key=lambda run: (_planned(run), run.created), default=None)
-        result = _result(last, again, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
+        result = _result(last, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
         if last:  # the count says nothing about strides, nor which interpolation it was
             stated["Model"] += f": {last.config.name}"
         rows.append(({**stated, **result}, last))
@@ -124,39 +126,56 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
                 rows.append(({**cells, "Model": NOT_RUN}, None))
             continue
         best = smallest(tried)
-        rows.append(({**cells, "Model": best.config.name, **_result(best, tried, row)}, best))
+        rows.append(({**cells, "Model": best.config.name, **_result(best, row)}, best))
+        reached = [run for run in deciding(tried) if run.verdict == "reached" and run.parameters < best.parameters]
+        if best.verdict == "confirmed" and reached:
+            less = smallest(reached)
+            cells["Row"] += "-reached"
+            rows.append(({**cells, "Model": less.config.name, **_result(less, row)}, less))
     return rows
 
 
 def smallest(tried: Sequence[Confirmation]) -> Confirmation:
-    """The smallest network that is confirmed by the run that decides; where there is none, the one with the best mean.
+    """The smallest network that the run that decides has confirmed; where there is none, the smallest that reached the
+    target; where there is none either, the one with the best mean.
 
     `tried` is not empty; trainings that broke count only where there is nothing else.
     """
     runs = deciding(tried) or tried
-    confirmed = [run for run in runs if run.confirmed]
-    if confirmed:
-        return min(confirmed, key=lambda run: (run.parameters, run.created))
+    for verdict in ("confirmed", "reached"):
+        if found := [run for run in runs if run.verdict == verdict]:
+            return min(found, key=lambda run: (run.parameters, run.created))
     return max(runs, key=lambda run: (run.mean or 0, -run.parameters))
 
 
-def _result(run: Confirmation, tried: list[Confirmation], row: Published | None) -> dict[str, Any]:
+def maps(config: LiteConfig) -> str:
+    """The size of the maps in the blocks, relative to the image's: 'full', 'half', 'quarter', ..."""
+    factor = config.patch_size if config.initial_conv == "patchify" else math.prod(config.stride)
+    return {1: "full", 2: "half", 4: "quarter"}.get(factor, f"1/{factor}")
+
+
+def _result(run: Confirmation, row: Published | None) -> dict[str, Any]:
     low, high = run.clipped or (None, None)
-    # the how manieth attempt it was: what came after it was no chance for this one to pass by luck
-    attempt = max(run.attempt or 1, len({other.training for other in tried if other.created <= run.created}))
-    sure = confidence(run.accuracies, run.target, run.looks, attempt, run.dataset.test_count)
+    told = run.judgement
+
+    def floor(sure: float | None) -> float | None:  # never rounded up to 1
+        return None if sure is None else math.floor(1e4 * sure) / 1e4
+
     return {
+        "Verdict": run.verdict,
         "Parameters": run.parameters,
         "Ratio": run.parameters / row.parameters if row else None,
+        "Maps": maps(run.config),
+        "Epochs": filled(run.recipe)["epochs"],
         "Accuracy": run.mean,
         "95 % low": low,
         "95 % high": high,
         "Min": run.min,
         "Max": run.max,
         "Seeds": run.n,
-        "Confirmed": "yes" if run.confirmed else "no",
-        "Confidence": None if sure is None else math.floor(1e4 * sure) / 1e4,  # never rounded up to 1
-        "Attempts": len({other.training for other in tried}),
+        "Confidence": floor(told.confidence),
+        "Adjusted confidence": floor(told.adjusted),
+        "Attempt": run.attempt,
         "FLOPs": run.cost and run.cost.flops_total,
         "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
         "GPU bytes": run.cost and run.cost.peak_gpu_bytes,

@@ -19,6 +19,7 @@ from search.download import Mirror, Source, Wheel
 from search.errors import UserError
 from search.formats import MAX_BYTES, unzip_idx
 from search.lock import acquire
+from search.safe import line
 from wavemix.kernels import cache_dir
 
 Part = Literal["train", "test"]
@@ -358,7 +359,8 @@ def _lock(folder: Path, console: Console) -> Iterator[None]:
     with stream:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             if not acquire(stream, wait=False):
-                console.print(f"waiting for another process which fetches into {folder}", soft_wrap=True)
+                waiting = f"waiting for another process which fetches into {line(folder)}"
+                console.print(waiting, markup=False, highlight=False, soft_wrap=True)
                 acquire(stream)
         yield
 

@@ -21,9 +21,7 @@ class Images:
         self.images, self.labels = split.images.contiguous().to(device), split.labels.to(device)
         self.scale = 1.0
         if like is None:
-            sample = split.images[spread(len(split), 10000)].float() / 255
-            self.mean = sample.mean((0, 2, 3)).to(device)
-            self.deviation = sample.std((0, 2, 3)).clamp_min(1e-3).to(device)
+            self.mean, self.deviation = (measure.to(device) for measure in normalisation(split.images))
         else:
             self.mean, self.deviation = like.mean, like.deviation
             self.scale = self.images.shape[2] / like.images.shape[2]
@@ -43,6 +41,12 @@ class Images:
             x = affine(x, move.flatten(0, 1), outside)
         x = (x - self.mean[:, None, None]) / self.deviation[:, None, None]
         return to_lanes(x.unflatten(0, (members, count)))
+
+
+def normalisation(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 images (N, I, H, W) divided by 255, over up to 10,000."""
+    sample = images[spread(len(images), 10000)].float() / 255
+    return sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
 
 
 def spread(total: int, most: int) -> Tensor:

@@ -10,12 +10,14 @@ import hashlib
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from . import safe
 from .errors import UserError
 from .lock import acquire
 from .records import SCHEMA_VERSION, Record
@@ -126,9 +128,14 @@ def _parse(line: bytes, path: Path, number: int) -> Record | None:
 
 @contextmanager
 def _locked(path: Path, flags: int) -> Iterator[int]:
-    """`path` opened and locked: shared for reading, exclusive otherwise, so that no reader sees half a line."""
-    file = os.open(path, flags, 0o644)
+    """`path` opened and locked: shared for reading, exclusive otherwise, so that no reader sees half a line.
+
+    Raises OSError for what is no regular file: a pipe would keep a reader waiting for ever.
+    """
+    file = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError("it is no regular file")
         acquire(file, shared=flags & os.O_ACCMODE == os.O_RDONLY)
         yield file
     finally:
@@ -155,6 +162,6 @@ def _repair(file: int, path: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.ftruncate(file, start)
-        log.warning("%s: its last record had been cut off; moved aside to %s", path, aside.name)
+        log.warning("%s: its last record had been cut off; moved aside to %s", safe.line(path), safe.line(aside.name))
     else:
         os.write(file, b"\n")  # whole but for its line end

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import Checkpoints, DataDir, Device, Results, Threads
-from .conclusion import resumable, wide
+from .arguments import DataDir, Device, Results, Threads
+from .conclusion import resumable
+from .terminal import show, tell
 
 if TYPE_CHECKING:
     from .worker import Study
@@ -21,7 +22,9 @@ def worker(
     study: Name,
     storage: Storage = None,
     trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials.")] = None,
-    checkpoints: Checkpoints = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(help="Directory or fsspec URL of checkpoints that all machines share.")
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -42,8 +45,6 @@ def worker(
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     with resumable(), found.join(data_dir, results, checkpoints, device=device, listen=display) as search, display:
         display.resume(search)
-        for line in search.data.told:
-            display.say(line)
         display.say(f"worker {search.worker} of study {study}: {len(found.trials())} trials so far")
         search.run(trials=trials)
 
@@ -54,7 +55,7 @@ def stop(study: Name, storage: Storage = None, results: Results = Path("results"
     Their trials are put back with their checkpoints. `wavemix search` with the study's options opens it again.
     """
     found_study(study, storage, results).stop()
-    typer.echo(f"the workers of study {study} end after the epoch they are in")
+    tell(f"the workers of study {study} end after the epoch they are in")
 
 
 def status(
@@ -66,13 +67,13 @@ def status(
     from .errors import UserError
 
     if study:
-        return wide(found_study(study, storage, results))
+        return show(found_study(study, storage, results))
     if storage:
         raise UserError("--storage goes with the --study in it")
     from .display import studies
     from .journal import read_all
 
-    wide(studies(read_all(results)))
+    show(studies(read_all(results)))
 
 
 def found_study(name: str, storage: str | None, results: Path) -> "Study":

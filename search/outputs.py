@@ -5,21 +5,20 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Results, at_home, shape_of
-from .conclusion import tabulate, wide
+from .arguments import Results, shape_of
+from .conclusion import tabulate
 from .errors import UserError
+from .terminal import show, tell
 
 
 def audit(
     saved_models: Annotated[
         bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
     ] = False,
-    checkpoint: Annotated[Path | None, typer.Option(callback=at_home, help="Count a checkpoint instead.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Count a checkpoint instead.")] = None,
     factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
     input: Annotated[str | None, typer.Option(help="Its input: channels,height,width; default: 3,224,224.")] = None,
-    record: Annotated[
-        Path | None, typer.Option(callback=at_home, help="Append the audit's records to this file.")
-    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
 ) -> None:
     """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
     from . import audit as auditing
@@ -37,13 +36,13 @@ def audit(
     else:
         rows = auditing.published()
         if saved_models:
-            rows += auditing.saved_models(progress=lambda row: typer.echo(f"  {row}", err=True))
-    wide(audits(rows))
+            rows += auditing.saved_models(progress=lambda row: tell(f"  {row}", err=True))
+    show(audits(rows))
     for row in rows:
         if record:
             append(record, row)
     if not all(row.agree for row in rows):
-        typer.echo("the counts of at least one row differ", err=True)
+        tell("the counts of at least one row differ", err=True)
         raise typer.Exit(1)
 
 
@@ -59,7 +58,7 @@ def tables(
     if check:
         different = writing.check(results)
         for path in different:
-            typer.echo(f"{path} differs from what the records say: run `wavemix tables`", err=True)
+            tell(f"{path} differs from what the records say: run `wavemix tables`", err=True)
         raise typer.Exit(1 if different else 0)
     tabulate(results)
 
@@ -70,16 +69,16 @@ def plots(results: Results = Path("results")) -> None:
 
     written = drawing.write(results)
     for path in written:
-        typer.echo(f"wrote {path}")
+        tell(f"wrote {path}")
     if not written:
-        typer.echo("nothing to draw: the records hold no completed trial and no confirmation")
+        tell("nothing to draw: the records hold no completed trial and no confirmation")
 
 
 def report(results: Results = Path("results")) -> None:
     """Write report.html: all that the records say, in one file that a browser opens without a network."""
     from . import report as writing
 
-    typer.echo(f"wrote {writing.write(results)}")
+    tell(f"wrote {writing.write(results)}")
 
 
 def dashboard(
@@ -93,10 +92,10 @@ def dashboard(
     from . import dashboard as showing
 
     server, address = showing.server(*showing.location(name, storage, results), host, port)
-    typer.echo(f"{address} (Ctrl-C ends it)")
+    tell(f"{address} (Ctrl-C ends it)")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
+        tell("stopped", err=True)
     finally:
         server.server_close()

@@ -26,8 +26,8 @@ from .efficiency import deciding
 from .errors import UserError
 from .importance import importances
 from .journal import read_all
-from .records import Confirmation, Record, Trial, label
-from .study import margin
+from .records import Confirmation, Record, Trial, label, numbered
+from .safe import line
 from .style import style, styled
 from .upstream import PUBLISHED, Published
 from .whole import write_atomically
@@ -35,6 +35,7 @@ from .whole import write_atomically
 # Okabe & Ito's colours, told apart under every common colour blindness; the shapes differ too
 COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
 MARKERS = {"published": "s", "extended": "o"}
+FILLS = {"confirmed": "full", "reached": "left", "missed": "none", "tested": "none"}  # of a verdict's marker
 UPSTREAM, PRUNED, FAINT = "#000000", "#8C8C8C", "#5F5F5F"
 KINDS = ("frontier", "anytime", "importance", "curves")
 SIZE = (4.8, 3.9)  # inches: read without zooming where a phone shrinks it to its width
@@ -57,7 +58,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     runs = _runs(records)
     trials = [r for r in runs if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation is not None]
     tests = [r for r in runs if isinstance(r, Confirmation) and r.mean is not None]
-    targets = sorted({r.target for r in tests})
+    targets = sorted({r.target for r in tests}, key=lambda target: target or 1)
     tested = [r for target in targets for r in deciding(r for r in tests if r.target == target)]
     if not trials and not tested:
         return None
@@ -74,7 +75,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
             )  # fmt: skip
             steps = _staircase(counts, values)
             axes.step(*zip(*steps), where="post", color=colour, lw=0.9, alpha=0.8)
-            handles.append(_marker(MARKERS[family], colour, f"{family} family, validation", hollow=True))
+            handles.append(_marker(MARKERS[family], colour, f"{family} family, validation", "none"))
         mine = [r for r in tested if r.family == family]
         for run in mine:
             low, high = run.interval or (run.mean, run.mean)
@@ -82,12 +83,12 @@ def frontier(records: Iterable[Record]) -> Figure | None:
             errors = [[mean - min(mean, capped(low))], [max(mean, capped(high)) - mean]]
             axes.errorbar(
                 run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
-                mec=colour, mfc=colour if run.confirmed else "white", zorder=4,
+                **_filled(colour, FILLS[run.verdict]), zorder=4,
             )  # fmt: skip
-        for confirmed in (True, False):
-            if any(r.confirmed is confirmed for r in mine):
-                said = f"{family} family, test: {'confirmed' if confirmed else 'missed'}"
-                handles.append(_marker(MARKERS[family], colour, said, hollow=not confirmed, size=6.5))
+        for verdict in FILLS:
+            if any(r.verdict == verdict for r in mine):
+                said = f"{family} family, test: {verdict}"
+                handles.append(_marker(MARKERS[family], colour, said, FILLS[verdict], size=6.5))
     for row in rows:
         axes.plot(row.parameters, row.target, "*", color=UPSTREAM, ms=10, zorder=5)
         axes.annotate(
@@ -96,7 +97,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         )  # fmt: skip
     if rows:
         handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
-    target_lines(axes, sorted({r.target for r in runs} | {row.target for row in rows}))
+    target_lines(axes, sorted({r.target for r in runs if r.target} | {row.target for row in rows}))
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.set_xlim(low * (low / high) ** 0.17, high)  # room for what the target lines are called
@@ -120,14 +121,6 @@ def _staircase(counts: Sequence[int], values: Sequence[float]) -> list[tuple[int
 # ------------------------------------------------------------------------------------------------------ anytime
 
 
-def feasible(trial: Trial) -> bool:
-    """Whether a trial reached what its search asked for: the target and the margin over it."""
-    if trial.state != "complete" or trial.accuracy_validation is None:
-        return False
-    count = trial.dataset.validation_count
-    return trial.accuracy_validation >= trial.target + (margin(trial.target, count) if count else 0)
-
-
 @styled
 def anytime(records: Iterable[Record]) -> Figure | None:
     """Fewest parameters of a feasible trial so far against the training time spent, a line a study.
@@ -135,13 +128,13 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     For the studies of one data set and one target. The time is the sum of the trials' device seconds in the order in
     which they ended, pruned and failed ones included: it is compute, whatever the number of workers.
     """
-    runs = _runs(records)
+    runs = [r for r in _runs(records) if isinstance(r, Trial)]
     found = []
-    for name, trials in _by_study([r for r in runs if isinstance(r, Trial)]).items():
+    for name, trials in _by_study(runs).items():
         total, best, points = 0.0, math.inf, []
         for trial in sorted(trials, key=lambda r: r.created):
             total += trial.device_seconds
-            if feasible(trial) and trial.parameters < best:
+            if trial.feasible and trial.parameters < best:
                 best = trial.parameters
                 points.append((total, best))
         if points:
@@ -154,10 +147,10 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     longest = max(points[-1][0] for *_, points in shown)
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
     figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
-    styles = ("-", "--", "-.", ":")
+    styles, handles = ("-", "--", "-.", ":"), []
     for index, (best, name, family, points) in enumerate(shown):
         times, counts = zip(*points)
-        axes.step(
+        handles += axes.step(
             np.array(times) / seconds, counts, where="post", color=COLOURS[family], ls=styles[index % 4], lw=1.5,
             marker=MARKERS[family], ms=4, markevery=range(len(points) - 1),
             mfc=COLOURS[family] if index < 4 else "white", label=f"{short(name, 40)}: {best:,}",
@@ -174,7 +167,8 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     axes.set_ylabel("parameters (log scale)")
     count_axis(axes, "y")
     more = f"the best 8 of {len(found)} studies" if len(found) > len(shown) else None
-    figure.legend(loc="outside lower center", ncols=1, title=more, title_fontsize=8)
+    # handles named, since matplotlib would leave out a study whose name begins with an underscore
+    figure.legend(handles=handles, loc="outside lower center", ncols=1, title=more, title_fontsize=8)
     return figure
 
 
@@ -188,7 +182,7 @@ def importance(records: Iterable[Record]) -> Figure | None:
     found = {name: value for name, value in importances(runs).items() if value >= 0.005}
     if not found:
         return None
-    names = [plain(name, 30) for name in list(found)[:12]][::-1]
+    names = [line(name, 30) for name in list(found)[:12]][::-1]
     figure, axes = _figure("What decides beyond size", label(runs[0].dataset))
     bars = axes.barh(
         names, [100 * value for value in list(found.values())[:12]][::-1], color=COLOURS["published"], height=0.65
@@ -217,8 +211,8 @@ def curves(records: Iterable[Record]) -> Figure | None:
     kinds = (
         ("pruned", PRUNED, 0.7, [d for d in drawn if d[0].state == "pruned"]),
         ("failed", FAINT, 0.7, [d for d in drawn if d[0].state == "failed"]),
-        ("complete, misses", "#56B4E9", 0.9, [d for d in drawn if d[0].state == "complete" and not feasible(d[0])]),
-        ("complete, reaches the target", COLOURS["extended"], 1.3, [d for d in drawn if feasible(d[0])]),
+        ("complete, misses", "#56B4E9", 0.9, [d for d in drawn if d[0].state == "complete" and not d[0].feasible]),
+        ("complete, reaches the target", COLOURS["extended"], 1.3, [d for d in drawn if d[0].feasible]),
     )
     handles = []
     for order, (name, colour, width, mine) in enumerate(kinds, 2):
@@ -263,17 +257,10 @@ def _curve(trial: Trial) -> NDArray:
 # ------------------------------------------------------------------------------------------------------ drawing
 
 
-def plain(text: str, most: int = 60) -> str:
-    """A record's text in one line of printable characters, cut to `most`: what a picture or a page can hold."""
-    line = " ".join("".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in str(text)).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
 def short(name: str, most: int) -> str:
     """A name cut to `most` characters in its middle: names often differ at their end."""
-    line = plain(name, len(name) + 1)
-    end = (most - 1) // 2
-    return line if len(line) <= most else f"{line[: most - 1 - end]}…{line[len(line) - end :]}"
+    whole, end = line(name), (most - 1) // 2
+    return whole if len(whole) <= most else f"{whole[: most - 1 - end]}…{whole[len(whole) - end :]}"
 
 
 def _figure(what: str, name: str) -> tuple[Figure, Axes]:
@@ -287,9 +274,14 @@ def _figure(what: str, name: str) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _marker(shape: str, colour: str, text: str, hollow: bool = False, size: float = 5) -> Line2D:
-    inside = "white" if hollow else colour
-    return Line2D([], [], ls="", marker=shape, color=colour, mfc=inside, mec=colour, ms=size, label=text)
+def _marker(shape: str, colour: str, text: str, fill: str = "full", size: float = 5) -> Line2D:
+    return Line2D([], [], ls="", **_filled(colour, fill), marker=shape, color=colour, ms=size, label=text)
+
+
+def _filled(colour: str, fill: str) -> dict:
+    """How a marker is drawn: 'full', its 'left' half, or 'none', white inside."""
+    inside, style = ("white", "full") if fill == "none" else (colour, fill)
+    return {"mec": colour, "mfc": inside, "mfcalt": "white", "fillstyle": style}
 
 
 # ------------------------------------------------------------------------------------------------------ writing
@@ -321,12 +313,13 @@ def slug(text: str) -> str:
 
 def figures(records: Iterable[Record]) -> dict[str, Figure]:
     """Name -> figure of all that the records give: per data set, per data set and target, and per study."""
-    runs = _runs(records)
+    runs = _runs(numbered(records))
     sets: dict[str, list] = {}
     goals: dict[tuple[str, str], list] = {}
     for run in runs:
         sets.setdefault(label(run.dataset), []).append(run)
-        goals.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
+        if run.target is not None:
+            goals.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
     found: dict[str, Figure | None] = {}
     for name, mine in sets.items():
         found[f"frontier-{slug(name)}"] = frontier(mine)

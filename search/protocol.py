@@ -15,3 +15,8 @@ def margin(target: float, validation_count: int) -> float:
     many images, less where that leaves nothing below 1. The smallest of several candidates that pass is picked, so
     passing by luck is likelier than it looks; against that, a confirmation trains on the validation images too."""
     return min(0.25 * math.sqrt(target * (1 - target) / validation_count), 0.5 * (1 - target))
+
+
+def threshold(target: float, validation_count: int) -> float:
+    """The validation mean from which a trial is feasible; where the number of images is not known (0), the target."""
+    return target + (margin(target, validation_count) if validation_count else 0.0)

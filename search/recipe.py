@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_EPOCHS = 1_000_000
 MULTIPLE = 16  # of images a batch has: what the widest vectors hold
 
 
@@ -20,7 +21,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: int = Field(20, ge=1, description="passes over the training images")
+    epochs: int = Field(20, ge=1, le=MOST_EPOCHS, description="passes over the training images")
     batch_size: int = Field(128, ge=MULTIPLE, multiple_of=MULTIPLE, description="images a step and member")
     optimizer: Literal["adamw", "muon", "sgd"] = Field("adamw", description="sgd: with Nesterov's momentum, beta1")
     lr: float = Field(0.02, gt=0)

@@ -5,13 +5,15 @@ They are checked when they are made and when they are read; `search.journal` kee
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -26,8 +28,9 @@ from wavemix.config import LiteConfig
 
 from .cost import Cost
 from .environment import Environment, Masked, Model, environment
-from .recipe import filled
-from .source import Reading
+from .protocol import threshold
+from .recipe import MOST_EPOCHS, filled
+from .stopping import Judgement, judge, mean_of
 
 SCHEMA_VERSION = 1
 
@@ -44,25 +47,33 @@ def _finite(value: Any) -> Any:
 
 Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Seed = Count  # what every generator of random numbers takes
 Family = Literal["published", "extended"]
+Target = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _utc(time: datetime) -> datetime:
+    """`time` in UTC. Near the ends of the calendar no sum or difference of times can be made."""
+    moved = time.astimezone(UTC) if 1 < time.year < 9999 else time
+    if not 2000 <= moved.year < 3000:
+        raise ValueError(f"the year {moved.year} is none of a run")
+    return moved
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
 class _Record(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
-    created: Annotated[AwareDatetime, AfterValidator(lambda t: t.astimezone(UTC))] = Field(
-        default_factory=lambda: datetime.now(UTC)
-    )
+    created: Moment = Field(default_factory=lambda: datetime.now(UTC))
     environment: Environment = Field(default_factory=environment)
 
 
 class Data(Model):
-    """The data set of a run. `digest` is of the images and labels trained on, `test_digest` of those tested on.
-
-    `reading` says how the files of a folder were read, where not plainly; `skipped` of them could not be. Validation
-    images without a `split_seed` are a part of the data's own.
-    """
+    """The data set of a run. `digest` is of the images and labels trained on, `test_digest` of those tested on."""
 
     name: str
     label: str  # what tables print
@@ -70,11 +81,9 @@ class Data(Model):
     digest: str
     train_count: Count
     validation_count: Count = 0
-    split_seed: int | None = None
+    split_seed: Seed | None = None
     test_digest: str | None = None
     test_count: Count | None = None
-    reading: Reading | None = None
-    skipped: Count = 0
 
     @property
     def population(self) -> tuple[str, ...]:
@@ -105,7 +114,7 @@ class Point(Model):
     """One epoch of one seed's curve."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-    epoch: int
+    epoch: Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
     train_loss: Annotated[float | None, BeforeValidator(_finite)] = None
     accuracy: Accuracy | None = None
     seconds: Seconds | None = None
@@ -116,9 +125,9 @@ class _Run(_Record):
     config: LiteConfig
     recipe: Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
     dataset: Data
-    target: Annotated[float, Field(gt=0, lt=1)]
+    target: Target
     family: Family
-    seeds: list[int]
+    seeds: list[Seed]
     parameters: Count  # closed form
     parameters_counted: Count | None = None  # None: never built
     curves: list[list[Annotated[Point, BeforeValidator(_plain)]]] = Field([])  # one per seed
@@ -151,9 +160,19 @@ class Trial(_Run):
     """One candidate of a search, trained on the training part and judged (`accuracies`) on validation images."""
 
     kind: Literal["trial"] = "trial"
-    number: int | None = None  # in its study
+    number: Count | None = None  # in its study
     accuracy_validation: Accuracy | None = None  # mean over seeds
-    parent: int | None = None  # the trial this one goes on from
+    parent: Count | None = None  # the trial this one goes on from
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it reached what its search asked for: the target and the margin over it."""
+        mean = self.accuracy_validation
+        return (
+            self.state == "complete"
+            and mean is not None
+            and mean >= threshold(self.target, self.dataset.validation_count)
+        )
 
     @model_validator(mode="after")
     def _mean(self) -> Self:
@@ -178,17 +197,17 @@ class _Tested(_Run):
     min: Accuracy | None
     max: Accuracy | None
     n: Count
-    confirmed: bool
+    # that the mean reaches the target; older records call it confirmed
+    reached: bool = Field(validation_alias=AliasChoices("reached", "confirmed"))
     cost: Cost | None = None
 
     @classmethod
-    def of(cls, accuracies: Sequence[float], confirmed: bool | None = None, **fields: Any) -> Self:
-        """A record with its statistics computed; confirmed where the mean reaches the target, unless said."""
-        statistics = summary(accuracies)
-        if confirmed is None:
-            finished = fields.get("state") == "complete" and statistics["n"] > 0
-            confirmed = finished and statistics["mean"] >= fields["target"]
-        return cls(accuracies=list(accuracies), confirmed=confirmed, **statistics, **fields)
+    def of(cls, accuracies: Sequence[float], **fields: Any) -> Self:
+        """A record with its statistics computed."""
+        statistics, target = summary(accuracies), fields["target"]
+        finished = fields.get("state") == "complete" and statistics["n"] > 0 and target is not None
+        reached = finished and statistics["mean"] >= target
+        return cls(accuracies=list(accuracies), reached=reached, **statistics, **fields)
 
     @property
     def clipped(self) -> tuple[float, float] | None:
@@ -201,8 +220,9 @@ class _Tested(_Run):
             stated = getattr(self, name)
             if (stated is None) != (value is None) or not (value is None or np.allclose(stated, value, 0, 1e-9)):
                 raise ValueError(f"{name} does not agree with accuracies")
-        if self.confirmed and (self.state != "complete" or self.mean is None or self.mean < self.target):
-            raise ValueError("confirmed, but the mean is below the target or a seed was not finished")
+        finished = self.state == "complete" and None not in (self.mean, self.target)
+        if self.reached and not (finished and self.mean >= self.target):
+            raise ValueError("reached, but the mean is below the target or a seed was not finished")
         if self.cost is not None and self.cost.parameters != self.parameters:
             raise ValueError("the cost is that of a network with another number of parameters")
         return self
@@ -212,9 +232,10 @@ class Confirmation(_Tested):
     """A candidate's test with fresh seeds; `search.stopping` says after how many seeds it ends, and how sure it is."""
 
     kind: Literal["confirmation"] = "confirmation"
-    looks: list[Annotated[int, Field(ge=1)]] = Field([])  # numbers of seeds it could end after; empty: all at once
-    attempt: int | None = Field(None, ge=1)  # the how manieth at its threshold, as known to the run
-    reused: list[int] = Field([])  # seeds that an earlier record's run had trained; this one's environment isn't theirs
+    target: Target | None  # None: trained and tested without one
+    looks: list[Positive] = Field([])  # numbers of seeds it could end after; empty: all at once
+    attempt: Positive | None = None  # its number at its threshold, as known to the run; see `numbered`
+    reused: list[Seed] = Field([])  # seeds that an earlier record's run had trained; this environment isn't theirs
 
     @property
     def network(self) -> tuple:
@@ -223,8 +244,45 @@ class Confirmation(_Tested):
 
     @property
     def training(self) -> tuple:
-        """What its result follows from: the same training done again is no attempt of its own."""
+        """What its result follows from."""
         return *self.network, tuple(self.seeds)
+
+    def continues(self, other: "Confirmation") -> bool:
+        """Whether it is no attempt of its own beside an earlier one: the same training, or more seeds of its plan."""
+        same_plan = bool(self.looks) and self.looks == other.looks
+        seeds = self.seeds[: len(other.seeds)] if same_plan else self.seeds
+        return seeds == other.seeds and self.network == other.network
+
+    @property
+    def judgement(self) -> Judgement:
+        """What its accuracies come to, as the attempt it has the number of (without one: the first)."""
+        return judge(self.accuracies, self.target, self.looks, self.attempt or 1, self.dataset.test_count)
+
+    @property
+    def verdict(self) -> str:
+        """'confirmed', 'reached' or 'missed'; 'failed' where the training broke, 'tested' where there is no target."""
+        if self.state != "complete":
+            return "failed"
+        return "tested" if self.target is None else self.judgement.verdict
+
+
+def numbered(records: Iterable["Record"]) -> list["Record"]:
+    """The records, each confirmation with the number of its attempt among all of its data, target and family.
+
+    In the order they were made: what came later was no chance for it to pass by luck. At least the number that the run
+    itself knew, whose records may not all be here.
+    """
+    records = list(records)
+    tests = [r for r in records if isinstance(r, Confirmation) and r.target is not None]
+    rows: dict[tuple, list[Confirmation]] = defaultdict(list)
+    numbers: dict[int, int] = {}
+    for run in sorted(tests, key=lambda run: run.created):
+        row = rows[run.dataset.population, round(run.target, 9), run.family]
+        known = [numbers[id(other)] for other in row if run.continues(other)]
+        following = 1 + max((numbers[id(other)] for other in row), default=0)
+        numbers[id(run)] = known[0] if known else max(run.attempt or 1, following)
+        row.append(run)
+    return [r.model_copy(update={"attempt": numbers[id(r)]}) if id(r) in numbers else r for r in records]
 
 
 def tested(config: LiteConfig, recipe: Mapping[str, JsonValue], digest: str) -> tuple:
@@ -237,13 +295,8 @@ class Reproduction(_Tested):
 
     kind: Literal["reproduction"] = "reproduction"
     row: str  # of the parameter-efficiency table
-    reproduces: AwareDatetime  # `created` of the confirmation
+    reproduces: Moment  # `created` of the confirmation
     recorded: list[Accuracy]  # its accuracies
-
-
-def mean_of(accuracies: Sequence[float]) -> float:
-    """Their mean, between the least and the greatest also where rounding would leave that range."""
-    return min(max(accuracies), max(min(accuracies), math.fsum(accuracies) / len(accuracies)))
 
 
 def summary(accuracies: Sequence[float]) -> dict[str, Any]:
@@ -275,7 +328,7 @@ class Audit(_Record):
     buffers: Count | None = None  # numbers kept beside the parameters (BatchNorm's statistics)
     agree: bool
     upsampling: list[str] = Field([])  # kinds of up-sampling that reproduce the published count
-    upsampling_counts: dict[str, int] = Field({})
+    upsampling_counts: dict[str, Count] = Field({})
     configuration: dict[str, JsonValue] | None = None
     cost: Cost | None = None
     note: str = ""
@@ -301,7 +354,7 @@ class Benchmark(_Record):
     peers: dict[str, Finite] = Field({})
     ratios: dict[str, Finite] = Field({})
     better: Literal["higher", "lower"] = "higher"
-    repetitions: int = Field(ge=1)
+    repetitions: Positive
     machine: str
     details: dict[str, JsonValue] = Field({})
 

@@ -5,7 +5,6 @@ the page forbids both). Like tables and pictures it holds nothing but what the r
 give the same bytes. Whatever comes out of a record is escaped.
 """
 
-import html
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,8 @@ from . import plots, tables, typeset
 from .efficiency import parameter_efficiency, smallest
 from .errors import UserError
 from .journal import read_all
-from .plots import plain
-from .records import Confirmation, Record, Trial, counted, label
+from .records import Confirmation, Record, Trial, counted, label, numbered
+from .safe import html, line
 from .whole import write_atomically
 
 NAME = "report.html"
@@ -86,6 +85,7 @@ def write(results_dir: Path | str) -> Path:
 def page(records: Sequence[Record]) -> str:
     """The whole report on `records`, as HTML."""
     studies: dict[str, list[Trial | Confirmation]] = {}
+    records = numbered(records)
     for record in records:
         if isinstance(record, (Trial, Confirmation)):
             studies.setdefault(record.study, []).append(record)
@@ -93,8 +93,8 @@ def page(records: Sequence[Record]) -> str:
     if studies:
         caption = tables.TABLES["parameter-efficiency"][1]
         columns = (
-            "Row", "Model", "Parameters", "Ratio", "Accuracy", "95 % low", "95 % high", "Seeds", "Confirmed",
-            "Confidence", "Attempts", "FLOPs", "Activation bytes",
+            "Row", "Verdict", "Model", "Parameters", "Ratio", "Maps", "Epochs", "Accuracy", "95 % low", "95 % high",
+            "Seeds", "Confidence", "Adjusted confidence", "Attempt", "FLOPs", "Activation bytes",
         )  # fmt: skip
         parts += [_section("Parameters at a target accuracy", "efficiency")]
         frame = parameter_efficiency(records)
@@ -114,7 +114,7 @@ def page(records: Sequence[Record]) -> str:
     body = "\n".join(part for part in parts if part)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{html(POLICY)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>WaveMix search: report</title>\n<style>\n{CSS}\n</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
@@ -122,13 +122,12 @@ def page(records: Sequence[Record]) -> str:
 
 def text(value: object, most: int = 400) -> str:
     """`value` as escaped text for an element or a quoted attribute: one line, printable, cut to `most` characters."""
-    return html.escape(plain(str(value), most)).replace(" %", "&nbsp;%")
+    return html(line(value, most)).replace(" %", "&nbsp;%")
 
 
 def code(value: str) -> str:
     """A command as an element that can be copied from: blanks and line ends stay as they are."""
-    shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in value)
-    return f"<pre>{html.escape(shown)}</pre>"
+    return f"<pre>{html(value, kept=chr(10))}</pre>"
 
 
 # ------------------------------------------------------------------------------------------------------ studies
@@ -139,8 +138,9 @@ def _head(studies: Mapping[str, Sequence[Trial | Confirmation]]) -> str:
         "<h1>The fewest parameters that reach an accuracy</h1>\n"
         "<p>Searches and confirmations of WaveMix networks. A search sees training images only and judges a network on "
         "validation images split off them; a confirmation trains a chosen network anew on all training images, with "
-        "fresh seeds, and tests it once, at the last epoch. A target counts as reached where the mean of a "
-        "confirmation on the test set reaches it.</p>"
+        "fresh seeds, and tests it once, at the last epoch. A target is reached where the mean of a confirmation on "
+        "the test set reaches it, and confirmed where the lower one-sided 95 % bound of that mean does, adjusted for "
+        "attempts and looks.</p>"
     )
     if not studies:
         return f"{intro}\n<p>The records hold no study yet.</p>"
@@ -160,20 +160,20 @@ def verdict(runs: Sequence[Trial | Confirmation]) -> tuple[str, str]:
         interval = f", 95 % interval {low} to {high}" if best.clipped else ""
         said = (
             f"{best.parameters:,} parameters, {_percent(best.mean)} on the test set (mean of {counted(best.n)}"
-            f"{interval}), target {_target(best)}."
+            f"{interval}){'' if best.target is None else f', target {_target(best)}'}."
         )
         tried = f" The test set was used for {len(confirmations)} attempts." if len(confirmations) > 1 else ""
         rows = [row for row in plots.published(runs) if row.target == best.target]
         published = f" Upstream publishes {rows[0].parameters:,}." if rows else ""
-        if best.confirmed:
-            return "yes", f"Confirmed: {said}{published}{tried}"
-        return "no", f"Not confirmed: {said}{tried}"
+        states = {"confirmed": "yes", "reached": "open", "missed": "no", "tested": "open"}
+        word = "Reached, not confirmed" if best.verdict == "reached" else best.verdict.capitalize()
+        return states[best.verdict], f"{word}: {said}{published if best.reached else ''}{tried}"
     trials = [r for r in runs if isinstance(r, Trial)]
-    reached = [r for r in trials if plots.feasible(r)]
+    reached = [r for r in trials if r.feasible]
     if reached:
         small = min(reached, key=lambda r: r.parameters)
         return "open", (
-            f"Not confirmed yet: {small.parameters:,} parameters reach {_percent(small.accuracy_validation)} on "
+            f"Not tested yet: {small.parameters:,} parameters reach {_percent(small.accuracy_validation)} on "
             f"validation images, target {_target(small)}."
         )
     complete = [r for r in trials if r.state == "complete" and r.accuracy_validation is not None]
@@ -195,10 +195,12 @@ def _study(number: int, runs: list[Trial | Confirmation]) -> str:
     first = runs[0]
     trials = [r for r in runs if isinstance(r, Trial)]
     confirmations = [r for r in runs if isinstance(r, Confirmation)]
-    goal = f"{_target(first)} in {label(first.dataset)}"
-    asked = f"The smallest network of the {first.family} family that reaches {goal}."
-    if not trials:
-        asked = f"Does the network reach {goal}?"
+    asked = f"How accurate is the network in {label(first.dataset)}?"
+    if first.target is not None:
+        goal = f"{_target(first)} in {label(first.dataset)}"
+        asked = f"The smallest network of the {first.family} family that reaches {goal}."
+        if not trials:
+            asked = f"Does the network reach {goal}?"
     state, sentence = verdict(runs)
     drawn = (
         ("Parameters against accuracy", plots.frontier(runs)),
@@ -209,7 +211,7 @@ def _study(number: int, runs: list[Trial | Confirmation]) -> str:
     pictures = [_picture(figure, f"s{number}-{kind}", title) for kind, (title, figure) in enumerate(drawn) if figure]
     return "\n".join(
         [
-            _section(f"Study {plain(first.study, 200)}", f"study-{number}"),
+            _section(f"Study {line(first.study, 200)}", f"study-{number}"),
             f"<p>{text(asked)}</p>",
             f'<p class="verdict {state}">{text(sentence)}</p>',
             _facts(runs),
@@ -271,7 +273,10 @@ def _confirmations(confirmations: Sequence[Confirmation]) -> str:
             "Min": r.min,
             "Max": r.max,
             "Seeds": r.n,
-            "Confirmed": "yes" if r.confirmed else "no",
+            "Verdict": r.verdict,
+            "Confidence": r.target and r.judgement.confidence,
+            "Adjusted confidence": r.target and r.judgement.adjusted,
+            "Attempt": r.attempt,
             "FLOPs": r.cost and r.cost.flops_total,
             "Reason": r.reason,
         }
@@ -286,10 +291,10 @@ def _trials(trials: Sequence[Trial]) -> str:
     finished = [r for r in trials if r.state == "complete" and r.accuracy_validation is not None]
     if not finished:
         return ""
-    finished.sort(key=lambda r: (not plots.feasible(r), r.parameters if plots.feasible(r) else -r.accuracy_validation))
+    finished.sort(key=lambda r: (not r.feasible, r.parameters if r.feasible else -r.accuracy_validation))
     shown = finished[:SHOWN]
     frame = pd.concat([tables.study([r]) for r in shown], ignore_index=True)
-    frame["Verdict"] = ["reaches the target" if plots.feasible(r) else "misses it" for r in shown]
+    frame["Verdict"] = ["reaches the target" if r.feasible else "misses it" for r in shown]
     columns = ("Trial", "Configuration", "Parameters", "Validation", "Verdict", "Seeds", "Epochs", "Seconds")
     left = len(trials) - len(shown)
     note = f"{left:,} other trials, pruned and refused ones included, are in trials.csv." if left else ""
@@ -314,8 +319,9 @@ def command(run: Trial | Confirmation) -> str:
     """The shell command that trains a run's network again with its recipe and seeds, and tests it."""
     config = json.dumps(run.config.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     recipe = json.dumps(run.recipe, separators=(",", ":"))
-    words = [run.dataset.name, "--config", config, "--recipe", recipe, "--seeds", ",".join(map(str, run.seeds))]
-    return shlex.join(["wavemix", "train", *words, "--target", f"{run.target:g}"])
+    words = [run.dataset.name, "--config", config, "--recipe", recipe, "--seed-list", ",".join(map(str, run.seeds))]
+    words += [] if run.target is None else ["--target", f"{run.target:g}"]
+    return shlex.join(["wavemix", "train", *words])
 
 
 def _percent(value: float) -> str:
@@ -373,5 +379,5 @@ def inline(figure: Figure, name: str, title: str) -> str:
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     root.set("role", "img")
-    root.set("aria-label", plain(title))
+    root.set("aria-label", line(title, 60))
     return ElementTree.tostring(root, encoding="unicode")

@@ -11,7 +11,6 @@ from .errors import UserError
 from .journal import append
 from .recipe import Recipe
 from .records import Confirmation, Record, Reproduction, counted
-from .source import PLAIN, Source
 from .storage import writable
 
 
@@ -22,7 +21,7 @@ def row_of(name: str, records: list[Record]) -> tuple[str, Confirmation]:
     if name in rows:
         found = [name]
     if len(found) != 1:
-        known = ", ".join(rows) or "none: nothing has been confirmed yet"
+        known = ", ".join(rows) or "none: nothing has been tested yet"
         problem = f"there is no row {name!r}" if not found else f"the study {name} stands in {len(found)} rows"
         raise UserError(f"{problem}; rows with a confirmed or tested network: {known}")
     return found[0], rows[found[0]]
@@ -42,14 +41,11 @@ def reproduce(
 
     `source` is where they are loaded from, left out where the record says.
 
-    The record is appended to `results/reproductions.jsonl`; `confirmed` says whether the mean reached the target again.
+    The record is appended to `results/reproductions.jsonl`; `reached` says whether the mean reached the target again.
     Raises UserError where the data differ from those of the record.
     """
     writable(results)
-    where = Source(source or original.dataset.name, original.dataset.reading or PLAIN)
-    data = datasets.load(where, "train", data_dir)
-    for line in data.told:
-        say(line)
+    data = datasets.load(source or original.dataset.name, "train", data_dir)
     if data.digest != original.dataset.digest:
         raise UserError(
             f"the training images of {data.label} are not those of the record (digest {data.digest[:12]}, recorded "
@@ -98,5 +94,5 @@ def comparison(record: Reproduction) -> list[str]:
         return [*lines, f"not reproduced: {record.reason}"]
     old = sum(record.recorded) / len(record.recorded)
     lines.append(f"{'mean':>9}  {old:>8.2%}  {record.mean:>8.2%}")
-    again = "reached again" if record.confirmed else f"missed by {record.target - record.mean:.2%}"
-    return [*lines, f"{'reproduced' if record.confirmed else 'not reproduced'}: target {record.target:.4g} {again}"]
+    again = "reached again" if record.reached else f"missed by {record.target - record.mean:.2%}"
+    return [*lines, f"{'reproduced' if record.reached else 'not reproduced'}: target {record.target:.4g} {again}"]

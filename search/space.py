@@ -10,6 +10,11 @@ from wavemix.config import LiteConfig
 
 from .errors import UserError
 
+PUBLISHED_FAMILY = (
+    "Published family: upstream's knobs (final_dim, depth, mult, ff_channel, level, stem, stride, patch_size, "
+    "dropout), plus the parameter-free up-sampling its README mentions (nearest, bilinear), plus unequal strides and "
+    "zero padding of the image."
+)
 PUBLISHED = {
     "depth": tuple(range(1, 13)),
     "mult": (1, 2, 3),

@@ -27,11 +27,12 @@ from .journal import read
 from .ledger import Ledger, recorded
 from .names import LONGEST, can_name
 from .pool import Pool
-from .protocol import STARTS, margin
+from .protocol import STARTS, threshold
 from .recipe import Recipe
 from .records import Trial
 from .sampler import FrontierPruner, FrontierSampler
 from .space import Space
+from .stopping import ENOUGH
 from .storage import Presence, connect, open_study, sqlite_file
 from .tuning import Tuning
 from .warm import warm_start
@@ -91,7 +92,7 @@ class Search:
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
         self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)
-        self.threshold = target + margin(target, validation_count)
+        self.threshold = threshold(target, validation_count)
         self.ledger = Ledger(self.results, name)
         self.path = self.ledger.path
         self.checkpoints = Checkpoints(checkpoints, self.ledger.folder)
@@ -119,9 +120,7 @@ class Search:
                     self._put_back(trial)
         self.presence.settle()
         self.ledger.complete(trials)
-        reading = self.data.source.reading.model_dump(mode="json", exclude_defaults=True)
-        told = {"source": source, "reading": reading, "code": self.study.user_attrs.get("code") or code()}
-        for key, value in told.items():
+        for key, value in {"source": source, "code": self.study.user_attrs.get("code") or code()}.items():
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
         knobs = self._first(start)
@@ -290,7 +289,7 @@ class Search:
         trials: int | None = None,
         total: int | None = None,
         seconds: float | None = None,
-        confirmation_seeds: int = 3,
+        confirmation_seeds: int = ENOUGH,
     ) -> None:
         """Run trials until their number or the time is used up, less the time that confirming the best takes.
 

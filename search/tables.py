@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from .efficiency import parameter_efficiency
+from .efficiency import parameter_efficiency, winners
 from .errors import UserError
 from .journal import read_all, repair
 from .records import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
-from .typeset import NOT_RUN, frame_of, latex, markdown
+from .space import PUBLISHED_FAMILY
+from .typeset import NOT_RUN, csv, frame_of, latex, markdown
 from .upstream import BENCHMARKS, SAVED, classifier_config
 from .whole import write_atomically
 
@@ -146,7 +147,7 @@ def measurements(records: Iterable[Record]) -> pd.DataFrame:
             "Unit": r.unit,
             "Better": r.better,
             "Ours": r.ours,
-            "Peer": peer,
+            "Peer": _peer(r, peer),
             "Peer's": value,
             "Ratio": r.ratios.get(peer) if peer else None,
             "Repetitions": r.repetitions,
@@ -178,23 +179,39 @@ def _title(measurement: Benchmark) -> str:
     return measurement.name if seed is None else f"{measurement.name}, seed {seed}"
 
 
+def _peer(measurement: Benchmark, peer: str) -> str:
+    """Its name; that its maps are of another size than ours is said where it is so, as in older records."""
+    config = measurement.details.get("config")
+    if "peer_parameters" in measurement.details and isinstance(config, dict):
+        if config.get("stride", [1, 1]) != measurement.details.get("peer_stride", [1, 1]):
+            return f"{peer}, maps of another size"
+    return peer
+
+
 def _parameters(measurement: Benchmark) -> int | None:
     stated = measurement.details.get("parameters")
     return stated if isinstance(stated, int) else None
 
 
 def reproductions(records: Iterable[Record]) -> pd.DataFrame:
-    """Confirmations that were run again, beside what was recorded first."""
+    """Confirmations that were run again, beside what was recorded first.
+
+    A row's network may be another by now: then the one that was run again is superseded.
+    """
+    records = list(records)
+    rows_now = winners(records)
     rows = [
         {
             "Row": r.row,
+            "Row's network": _standing(r, rows_now.get(r.row)),
+            "Study": r.study,
             "Configuration": r.config.name,
             "Parameters": r.parameters,
             "Target": r.target,
             "Recorded accuracy": math.fsum(r.recorded) / len(r.recorded) if r.recorded else None,
             "Accuracy": r.mean,
             "Seeds": r.n,
-            "Reached again": "yes" if r.confirmed else "no",
+            "Reached again": "yes" if r.reached else "no",
             "Device": r.environment.device,
             "torch": r.environment.torch,
         }
@@ -205,9 +222,16 @@ def reproductions(records: Iterable[Record]) -> pd.DataFrame:
 
 
 REPRODUCTIONS = (
-    "Row", "Configuration", "Parameters", "Target", "Recorded accuracy", "Accuracy", "Seeds", "Reached again", "Device",
-    "torch",
+    "Row", "Row's network", "Study", "Configuration", "Parameters", "Target", "Recorded accuracy", "Accuracy", "Seeds",
+    "Reached again", "Device", "torch",
 )  # fmt: skip
+
+
+def _standing(again: Reproduction, now: Confirmation | None) -> str:
+    """Whether the network that was run again is the one that stands in its row."""
+    if now is not None and now.created == again.reproduces:
+        return "this one"
+    return "superseded" + (f" by one of {now.parameters:,} parameters" if now else "")
 
 
 def _latest(records: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, Any]:
@@ -225,10 +249,12 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
     "parameter-efficiency": (
         parameter_efficiency,
         "Parameters at a target accuracy. Accuracy is on the test set at the last epoch, mean over seeds with a 95 % "
-        "interval (Student's t). Confidence: one-sided, that the mean over seeds reaches the target on this test set, "
-        "adjusted for the attempts before and for looking early. FLOPs: one image forward, one multiply-accumulate is "
-        "one FLOP. Activation bytes: saved for backward, one image. GPU bytes: peak of a training "
-        "step of 16 images as an ordinary module.",
+        "interval (Student's t). Verdict: confirmed where the lower one-sided 95 % bound of the mean, adjusted for "
+        "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
+        "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
+        f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
+        "from the strides. FLOPs: one image forward, one multiply-accumulate is one FLOP. Activation bytes: saved for "
+        "backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module.",
     ),
     "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
@@ -247,7 +273,7 @@ def rendered(records: Sequence[Record]) -> dict[str, str]:
         frame = make(records)
         if len(frame) or name in ALWAYS:
             files[f"{name}.md"] = markdown(frame, caption)
-            files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n")
+            files[f"{name}.csv"] = csv(frame)
             files[f"{name}.tex"] = latex(frame, caption)
     return files
 
@@ -280,7 +306,7 @@ def check(results_dir: Path | str) -> list[str]:
     different = []
     for name, content in files.items():
         try:
-            same = (folder / name).read_bytes() == content.encode()
+            same = (folder / name).is_file() and (folder / name).read_bytes() == content.encode()
         except OSError:
             same = False
         if not same:

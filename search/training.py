@@ -210,7 +210,7 @@ def train(
 
 def check_fit(config: LiteConfig, data: Split) -> None:
     """Raise UserError where a network does not take these images, saying what differs."""
-    if data.images.shape[1] != config.in_channels or int(data.labels.max()) >= config.num_classes:
+    if (config.in_channels, config.num_classes) != (data.images.shape[1], len(data.classes)):
         raise UserError(
             f"the network takes {config.in_channels} channels and {config.num_classes} classes, {data.label} has "
             f"{data.images.shape[1]} and {len(data.classes)}: change the configuration"

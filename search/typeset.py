@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from . import safe
+
 NOT_RUN = "not run here"  # what a table says where there is no record
 
 
@@ -17,7 +19,7 @@ def frame_of(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame
 
 def markdown(frame: pd.DataFrame, caption: str) -> str:
     """A GitHub table under its caption."""
-    cells = _formatted(frame).map(lambda text: " ".join(text.split()).replace("|", "\\|"))
+    cells = _formatted(frame).map(safe.markdown)
     align = ["right" if numeric else "left" for numeric in _numeric(frame)]
     return f"{caption}\n\n{cells.to_markdown(index=False, disable_numparse=True, colalign=align)}\n"
 
@@ -25,28 +27,17 @@ def markdown(frame: pd.DataFrame, caption: str) -> str:
 def latex(frame: pd.DataFrame, caption: str) -> str:
     """A table environment with a plain tabular: no package is needed."""
     columns = "".join("r" if numeric else "l" for numeric in _numeric(frame))
-    lines = [" & ".join(map(escape, row)) + r" \\" for row in _formatted(frame).itertuples(index=False, name=None)]
-    head = " & ".join(map(escape, frame.columns)) + r" \\"
+    lines = [" & ".join(map(safe.latex, row)) + r" \\" for row in _formatted(frame).itertuples(index=False, name=None)]
+    head = " & ".join(map(safe.latex, frame.columns)) + r" \\"
     body = [r"\hline", head, r"\hline", *lines, r"\hline"]
-    inside = [rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", rf"\caption{{{escape(caption)}}}"]
+    inside = [rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", rf"\caption{{{safe.latex(caption)}}}"]
     return "\n".join([r"\begin{table}", r"\centering", *inside, r"\end{table}"]) + "\n"
 
 
-LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "\n": " ",
-    "\r": " ",
-}
-
-
-def escape(text: str) -> str:
-    """`text` for LaTeX, every special character escaped."""
-    return "".join(LATEX.get(character, character) for character in str(text))
+def csv(frame: pd.DataFrame) -> str:
+    """Plain values, as numbers without separators of thousands; nothing where there is none."""
+    cells = {column: [safe.cell(value) for value in frame[column]] for column in frame.columns}
+    return pd.DataFrame(cells, columns=frame.columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _numeric(frame: pd.DataFrame) -> list[bool]:
@@ -63,6 +54,7 @@ FRACTIONS = (
     "Accuracy",
     "Recorded accuracy",
     "Confidence",
+    "Adjusted confidence",
     "95 % low",
     "95 % high",
     "Min",

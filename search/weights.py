@@ -1,7 +1,8 @@
 """Weights: the trained seeds of a network in one file, `results/weights/STUDY-CONFIGURATION.safetensors`.
 
-Keys are 'SEED/NAME', NAME as in `WaveMixLite(config)`. The header has the configuration, the recipe, the digest of the
-images trained on, the seeds, and of each seed when the record was made that says how it was trained.
+Keys are 'SEED/NAME', NAME as in `WaveMixLite(config)`. The header has what is needed to use them: the configuration,
+what goes in and comes out (`Inputs`), the recipe, the digest of the images trained on, the seeds, and of each seed when
+the record was made that says how it was trained.
 """
 
 import json
@@ -12,12 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
+from .datasets import Split
+from .environment import Model
 from .errors import UserError
+from .images import normalisation
 from .lock import LOCKS, acquire
 from .names import shortened
 from .recipe import Recipe, filled
@@ -40,6 +45,36 @@ def weights_path(results: Path, study: str, config: LiteConfig) -> Path:
     return path
 
 
+class Inputs(Model):
+    """What networks of a file take and give: images of `shape` (channels, height, width), values between 0 and 1 less
+    `mean` and divided by `deviation`, a number a channel; one output for each of `classes`, in their order."""
+
+    data: str  # what the data set is called
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Split) -> "Inputs":
+        """Those of networks trained on all of `data`."""
+        mean, deviation = normalisation(data.images)
+        return cls(
+            data=data.label,
+            shape=tuple(data.images.shape[1:]),
+            mean=tuple(mean.tolist()),
+            deviation=tuple(deviation.tolist()),
+            classes=data.classes,
+        )
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """uint8 images (N, *shape) as the networks take them. Raises UserError for others."""
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
+            raise UserError(f"these networks take uint8 images (N, {', '.join(map(str, self.shape))})")
+        mean, deviation = (torch.tensor(values)[:, None, None] for values in (self.mean, self.deviation))
+        return (images.float() / 255 - mean) / deviation
+
+
 @dataclass(frozen=True)
 class Training:
     """What all seeds of a file have in common; `digest` is of the images and labels."""
@@ -47,6 +82,7 @@ class Training:
     config: LiteConfig
     recipe: Recipe
     digest: str
+    inputs: Inputs
 
     def save(self, path: Path, states: Mapping[int, State], created: datetime) -> Path:
         """Add the states by seed, of a record made at `created`, to those at `path`, and return where they are now.
@@ -62,6 +98,7 @@ class Training:
                 tensors = {f"{seed}/{name}": v for seed, (_, state) in held.items() for name, v in state.items()}
                 header = {
                     "config": self.config.model_dump_json(),
+                    "inputs": self.inputs.model_dump_json(),
                     "recipe": self.recipe.model_dump_json(),
                     "digest": self.digest,
                     "seeds": json.dumps(list(held)),
@@ -112,8 +149,8 @@ class Training:
 def networks(path: Path | str) -> dict[int, WaveMixLite]:
     """The trained networks in a file of weights, by seed, in evaluation mode.
 
-    They take images (N, C, H, W) as floats between 0 and 1, less the mean and divided by the standard deviation of each
-    channel of the training images. Raises UserError where the file is none of `wavemix`'s, or damaged.
+    They take what `inputs(path).prepared` makes of images. Raises UserError where the file is none of `wavemix`'s, or
+    damaged.
     """
     try:
         header, states = _read(path)
@@ -125,6 +162,15 @@ def networks(path: Path | str) -> dict[int, WaveMixLite]:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no file of weights that wavemix trained ({reason})") from error
     return found
+
+
+def inputs(path: Path | str) -> Inputs:
+    """What the networks in a file take and give. Raises UserError as `networks`, and for an older file without it."""
+    try:
+        return Inputs.model_validate_json(_read(path)[0]["inputs"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not say what images its networks take ({reason})") from error
 
 
 HEADER = ("config", "recipe", "digest", "seeds", "records")  # of files from before there was a digest of their own

@@ -5,15 +5,13 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Group
-from rich.table import Table
 
 from . import datasets
 from .environment import code, mask
 from .errors import UserError
 from .heartbeat import now
-from .protocol import margin
+from .listing import Block, Listing
 from .recipe import Recipe
-from .source import Reading, Source
 from .storage import Patient, connect
 from .study import Search, checked_name
 
@@ -35,7 +33,6 @@ class Study:
             raise UserError(f"the storage {mask(url)} holds no study {name}: `wavemix search` starts one") from None
         self.stopped: str | None = attributes.get("stop")
         self.identity, self.source, self.code = (attributes.get(key) for key in ("identity", "source", "code"))
-        self.reading = Reading.model_validate(attributes.get("reading") or {})
         if not (self.identity and self.source and self.code):
             raise UserError(
                 f"the study {name} in {mask(url)} does not say what a worker needs: go on with `wavemix search` first"
@@ -62,7 +59,7 @@ class Study:
             raise UserError(
                 f"the study {self.name} runs version {self.code} of this program, this is {code()}: install that one"
             )
-        split = datasets.load(Source(self._here(data_dir), self.reading), "train", data_dir)
+        split = datasets.load(self._here(data_dir), "train", data_dir)
         if split.digest != identity["digest"]:
             raise UserError(
                 f"{split.label} on this machine is not what the study {self.name} was made with: its digest is "
@@ -99,28 +96,29 @@ class Study:
 
     def __rich__(self) -> Group:
         identity, trials = self.identity, self.trials()
-        threshold = identity["target"] + margin(identity["target"], identity["validation"])
-        reached = [t for t in trials if t.state == TrialState.COMPLETE and t.value >= threshold]
-        best = min(reached, key=lambda t: t.user_attrs["parameters"], default=None)
+        feasible = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("feasible")]
+        best = min(feasible, key=lambda t: t.user_attrs["parameters"], default=None)
         counts: dict[str, int] = {}
         for trial in trials:
             dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried
             state = "dropped" if dropped else trial.state.name.lower()
             counts[state] = counts.get(state, 0) + 1
-        facts = Table.grid(padding=(0, 2))
-        facts.add_row(
-            "study", f"{self.name}, {self.source}, target {identity['target']:g}, {identity['family']} family"
-        )
-        facts.add_row("state", f"stopped at {self.stopped[:16]}" if self.stopped else "open")
-        facts.add_row("trials", ", ".join(f"{count} {state}" for state, count in counts.items()) or "none")
-        smallest = (
-            f"{best.user_attrs['parameters']:,} parameters, {best.value:.2%}, trial {best.number}" if best else "-"
-        )
-        facts.add_row("smallest feasible", smallest)
-        return Group(facts, self._workers(trials))
+        facts = {
+            "data": self.source,
+            "target": f"{identity['target']:g}",
+            "family": identity["family"],
+            "state": f"stopped at {self.stopped[:16]}" if self.stopped else "open",
+            "trials": ", ".join(f"{count} {state}" for state, count in counts.items()) or "none",
+            "smallest feasible": "none yet",
+        }
+        if best:
+            facts["smallest feasible"] = (
+                f"{best.user_attrs['parameters']:,} parameters, {best.value:.2%}, trial {best.number}"
+            )
+        return Group(Block(self.name, facts), self._workers(trials))
 
-    def _workers(self, trials: list[FrozenTrial]) -> Table:
-        table = Table("worker", "running trial", "finished trials", "last sign of life")
+    def _workers(self, trials: list[FrozenTrial]) -> Listing:
+        table = Listing("worker", "running trial", "finished trials", "last sign of life")
         groups: dict[str, list[FrozenTrial]] = {}
         for trial in trials:
             if "worker" in trial.user_attrs:

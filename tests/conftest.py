@@ -1,11 +1,14 @@
 """Fixtures shared by all tests: no test touches the user's cache or data directories."""
 
 import os
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import postgres
 import pytest
 from hypothesis import settings
 
@@ -15,16 +18,12 @@ settings.register_profile("any machine", deadline=None)  # a stall says nothing 
 settings.load_profile("any machine")
 
 
-@pytest.fixture(scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _own_directories(_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache for the whole run, so that real archives are decoded once."""
-    monkeypatch.setenv("WAVEMIX_CACHE", str(_cache))
-    monkeypatch.delenv("WAVEMIX_DATA", raising=False)
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache for the whole run, however many work on it: kernels are compiled, real archives decoded once."""
+    os.environ.pop("WAVEMIX_DATA", None)
+    if not hasattr(config, "workerinput"):  # else it is inherited
+        os.environ["WAVEMIX_CACHE"] = tempfile.mkdtemp(prefix="wavemix-")
+        config.add_cleanup(partial(shutil.rmtree, os.environ["WAVEMIX_CACHE"], ignore_errors=True))
 
 
 @pytest.fixture
@@ -50,6 +49,19 @@ def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cal
 def wavemix(ended: Callable) -> Callable:
     """The command, in this process: `wavemix("tables", "--check", code=1).err`."""
     return partial(ended, main)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A real PostgreSQL. Its one database outlives a test, whose studies have names of their own, therefore."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    place = Path(tempfile.mkdtemp(prefix="wavemix-"))
+    place.chmod(0o755)
+    running = postgres.Server(place / "server")
+    yield running
+    running.stop()
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,17 @@
 import ctypes
 import json
 import math
-import os
 import runpy
 import shutil
-import subprocess
-import sys
+import time
 from pathlib import Path
 
+import processes
 import pytest
 
 from search import datasets
 from search.journal import append, read
+from search.protocol import VALIDATION
 from search.recipe import default_recipe
 from search.records import Data, Trial
 from search.space import Space
@@ -37,10 +37,7 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 def run(name, output, *arguments):
     script = ROOT / "scripts" / f"{name}.py"
     quick = ["--repetitions", "2", "--seconds", "0.01", "--threads", "1", "--output", str(output)]
-    return subprocess.run(
-        [sys.executable, str(script), *quick, *map(str, arguments)],
-        capture_output=True, text=True, env={**os.environ, **NO_GPU},
-    )  # fmt: skip
+    return processes.done(script, *quick, *arguments, **NO_GPU)
 
 
 @pytest.fixture
@@ -138,7 +135,10 @@ def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir, script):
     assert len(output.read_text().splitlines()) == 1
 
 
-def test_explore_records_what_it_trains_once(tmp_path, data_dir, script):
+def test_explore_records_what_it_trains_once(tmp_path, data_dir, script, monkeypatch):
+    few, _ = datasets.split_validation(datasets.load("fashion-mnist", "train", data_dir), 58_000, 0)
+    monkeypatch.setattr(datasets, "load", lambda *arguments: few)
+    monkeypatch.setitem(VALIDATION, "fashion-mnist", 500)
     network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 1]})
     place = ["--data-dir", data_dir, "--results"]
     command = ["explore", "fashion-mnist", 1, network, *place]
@@ -148,12 +148,12 @@ def test_explore_records_what_it_trains_once(tmp_path, data_dir, script):
     assert "already recorded" in script(*command, tmp_path).out
     assert len(list(read(tmp_path / "explored-fashion-mnist.jsonl"))) == 1
     assert script(*command, "/dev/null", code=2).err.startswith("error: cannot write to /dev/null/studies")
-    few = [*command, tmp_path / "few", "--images"]
-    script(*few, 640)
+    less = [*command, tmp_path / "few", "--images"]
+    script(*less, 640)
     (trial,) = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
-    assert (trial.dataset.train_count, trial.dataset.validation_count) == (640, 59_360)
+    assert (trial.dataset.train_count, trial.dataset.validation_count) == (640, 1360)
     assert trial.curves[0][-1].accuracy == trial.accuracy_validation is not None
-    assert "already recorded" not in script(*few, 320).out
+    assert "already recorded" not in script(*less, 320).out
     trials = read(tmp_path / "few" / "explored-fashion-mnist.jsonl")
     assert [t.dataset.train_count for t in trials] == [640, 320]
     bad = [
@@ -287,10 +287,11 @@ def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, sc
 
 
 def test_storage(tmp_path, script):
-    output = tmp_path / "benchmarks.jsonl"
+    output, start = tmp_path / "benchmarks.jsonl", time.perf_counter()
     script("benchmark_storage", "--trials", 5, "--repetitions", 1, "--output", output)
+    whole = time.perf_counter() - start  # seconds, however busy the machine is
     (found,) = read(output)
-    assert found.name == "one trial's turn after 5 finished trials, sqlite" and 0 < found.ours < 5
+    assert found.name == "one trial's turn after 5 finished trials, sqlite" and 0 < found.ours < whole
 
 
 def test_recipes(scripts, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """The command line's own parts; whole runs of the command are in test_search."""
 
+import csv
 import io
-import json
 import re
 import shlex
 import subprocess
@@ -9,19 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
-from test_confirm import split, trial
+from test_confirm import trial
 from typer.testing import CliRunner
 
 from search import __main__ as start
 from search import cli
-from search.arguments import FRESH, fresh_seeds, seconds_of, seeds_of, source_of, study_name, validated
+from search.arguments import fitted, fresh_seeds, network_of, seconds_of, seeds_of, study_name, validated
 from search.confirm import finalists
+from search.datasets import Split
 from search.display import Display, clock, sparkline, studies, train_command
 from search.errors import UserError
 from search.journal import append
 from search.recipe import Recipe
-from search.source import Reading, Source
+from search.records import Confirmation
+from search.safe import latex, line, markdown
 from search.study import Event
 from wavemix import LiteConfig
 
@@ -41,12 +44,22 @@ def test_bad_budgets(text):
         seconds_of(text)
 
 
-def test_seeds_are_a_count_or_a_list():
-    assert seeds_of("3") == [FRESH, FRESH + 1, FRESH + 2]
-    assert seeds_of("7,8") == [7, 8] and seeds_of("1000003") == [1000003]
-    for text in ("0", "-1", "1,1", "1,-2", "a", "", "1,,2"):
-        with pytest.raises(UserError, match="--seeds is"):
+def test_a_list_of_seeds_means_those_however_many():
+    assert seeds_of("7,8") == [7, 8]
+    assert seeds_of("3") == [3] and seeds_of("64") == [64] and seeds_of("0") == [0] and seeds_of("100") == [100]
+    for text in ("-1", "1,1", "1,-2", "a", "", "1,,2", ",".join(map(str, range(65)))):
+        with pytest.raises(UserError, match="--seed-list is"):
             seeds_of(text)
+
+
+def test_channels_and_classes_are_the_datas():
+    data = Split("x", "X", "train", torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3), tuple("abc"), "folder")
+    found = fitted(network_of('{"final_dim": 8}', "--config"), data, "--config")
+    assert (found.in_channels, found.num_classes, found.final_dim, found.ff_channel) == (1, 3, 8, 8)
+    assert fitted(network_of('{"in_channels": 1, "num_classes": 3}', "--config"), data, "--config").num_classes == 3
+    for text, said in (('{"num_classes": 10}', "num_classes is 10, but X has 3"), ('{"in_channels": 3}', "has 1")):
+        with pytest.raises(UserError, match=said):
+            fitted(network_of(text, "--config"), data, "--config")
 
 
 def test_fresh_seeds_of_search_and_confirmation_never_meet():
@@ -67,74 +80,24 @@ def test_models_come_as_json_or_as_a_file(tmp_path):
     assert validated(LiteConfig, CONFIG.model_dump_json(), "--config") == CONFIG
     (tmp_path / "c.json").write_text(CONFIG.model_dump_json())
     assert validated(LiteConfig, str(tmp_path / "c.json"), "--config") == CONFIG
-    for encoding in ("utf-8-sig", "utf-16"):  # with a byte order mark, as Windows writes it
-        (tmp_path / "c.json").write_text(CONFIG.model_dump_json(), encoding)
-        assert validated(LiteConfig, str(tmp_path / "c.json"), "--config") == CONFIG
     for text in ("{", '{"depht": 3}', '{"depth": "x"}', "missing.json", str(tmp_path)):
         with pytest.raises(UserError, match="--config"):
             validated(LiteConfig, text, "--config")
 
 
-def test_the_home_directory_is_understood_in_every_path(tmp_path, monkeypatch, wavemix):
-    """A shell leaves the ~ in --results=~/x as it is."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "c.json").write_text(CONFIG.model_dump_json())
-    assert validated(LiteConfig, "~/c.json", "--config") == CONFIG
-    for command in ("tables", "report"):
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        assert str(tmp_path / "mine") in wavemix(command, "--results=~/mine").out
-    assert f"{tmp_path}/gone, is no directory" in wavemix("data", "fetch", "mnist", "--data-dir=~/gone", code=2).err
-    assert f"{tmp_path}/w.pth" in wavemix("audit", "--checkpoint=~/w.pth", code=2).err
-
-
-def test_data_and_how_to_read_them_come_from_the_options():
-    assert source_of("x", None, None, False) == Source("x")
-    source = source_of("x y", "32,48", 0.25, True)
-    assert source.reading == Reading(resize=(32, 48), test_split=0.25, skip_unreadable=True)
-    assert source.words() == ["x y", "--resize", "32,48", "--test-split", "0.25", "--skip-unreadable"]
-    for text in ("32", "0,3", "a,b", "", "1,2,3", "99999,1", "1.5,2"):
-        with pytest.raises(UserError, match="--resize is height,width"):
-            source_of("x", text, None, False)
-    for share in (0.0, 1.0, 20.0, -0.1, float("nan")):
-        with pytest.raises(UserError, match="--test-split is a share between 0 and 1"):
-            source_of("x", None, share, False)
-
-
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [
-        ("[pets]", "pets--90-extended"), (".hidden", "hidden-90-extended"), ("a b\nc", "a-b-c-90-extended"),
-        ("cafe\u0301", "caf\u00e9-90-extended"), ("日本", "日本-90-extended"), ("--x", "x-90-extended"),
-    ],
-)  # fmt: skip
-def test_folders_of_any_name_name_a_study(tmp_path, folder, name):
-    (tmp_path / folder).mkdir()
-    assert study_name(str(tmp_path / folder), 0.9, "extended") == name
-    assert study_name(str(tmp_path / folder), 0.9, "extended", study_name("x", 0.9, "extended", name)) == name
-
-
-def test_a_folder_that_names_nothing_asks_for_a_name(tmp_path):
-    (tmp_path / "[.]").mkdir()
-    with pytest.raises(UserError, match=r"can't be named after '.*\[\.\]': name it by --name"):
-        study_name(str(tmp_path / "[.]"), 0.9, "extended")
-    assert study_name(str(tmp_path / "[.]"), 0.9, "extended", "pets") == "pets"
-
-
 def test_train_command_holds_all_there_is_to_know(tmp_path):
     recipe = Recipe(epochs=7, lr=0.03, optimizer="muon")
-    command = shlex.split(train_command(Source("a b/images"), CONFIG, recipe, [5, 6], 0.875, tmp_path, "cuda:1"))
+    command = shlex.split(train_command("a b/images", CONFIG, recipe, [5, 6], 0.875, tmp_path, "cuda:1"))
     assert command[command.index("--device") + 1] == "cuda:1"
-    assert "--device" not in train_command(Source("mnist"), CONFIG, recipe, [5], 0.875)
-    assert train_command(Source("mnist"), CONFIG, recipe, [5], 0.875, results=tmp_path).endswith(
-        f"--results {tmp_path}"
-    )
+    assert "--device" not in train_command("mnist", CONFIG, recipe, [5], 0.875)
+    assert train_command("mnist", CONFIG, recipe, [5], 0.875, results=tmp_path).endswith(f"--results {tmp_path}")
     with pytest.raises(UserError, match="lr: Input should be a finite number"):
         validated(Recipe, '{"lr": 1e400}', "--recipe")
     options = dict(zip(command[3::2], command[4::2]))
     assert command[:3] == ["wavemix", "train", "a b/images"]
     assert LiteConfig.model_validate_json(options["--config"]) == CONFIG
     assert Recipe.model_validate_json(options["--recipe"]) == recipe
-    assert seeds_of(options["--seeds"]) == [5, 6] and float(options["--target"]) == 0.875
+    assert seeds_of(options["--seed-list"]) == [5, 6] and float(options["--target"]) == 0.875
     assert options["--data-dir"] == str(tmp_path)
 
 
@@ -178,7 +141,9 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
         given.update(options, found=found, target=target, seeds=seeds)
         return []
 
-    monkeypatch.setattr("search.datasets.load", lambda source, part, data_dir: split(part))
+    from test_confirm import DATA
+
+    monkeypatch.setattr("search.datasets.load", lambda name, part, data_dir: DATA)
     monkeypatch.setattr("search.confirm.confirm_smallest", confirm_smallest)
     monkeypatch.setattr("search.tables.write", lambda results: [])
     arguments = ["confirm", "toy", "--target", "0.9", "--family", "published", "--results", str(tmp_path)]
@@ -190,8 +155,10 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
 
 
 def test_confirm_of_a_study_of_the_other_family_says_so(tmp_path, monkeypatch):
+    from test_confirm import DATA
+
     append(tmp_path / "mine.jsonl", trial(2, 0.95, study="mine"))
-    monkeypatch.setattr("search.datasets.load", lambda source, part, data_dir: split(part))
+    monkeypatch.setattr("search.datasets.load", lambda name, part, data_dir: DATA)
     arguments = ["confirm", "toy", "--target", "0.9", "--name", "mine", "--results", str(tmp_path)]
     with pytest.raises(UserError, match="mine is of the published family: give --family"):
         CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
@@ -234,8 +201,8 @@ def test_status_counts_by_study(tmp_path):
     done = CliRunner().invoke(cli.app, ["status", "--results", str(tmp_path)], env={"COLUMNS": "200"})
     assert done.exit_code == 0
     (row,) = [line for line in done.output.splitlines() if "Toy" in line]
-    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
-    assert cells == ["toy", "Toy", "0.9", "3", "1", f"{trial(2, 0.95).parameters:,}", "-"]
+    cells = re.split("  +", row.strip())
+    assert cells == ["toy", "Toy", "0.9", "3", "1", f"{trial(2, 0.95).parameters:,}", "-", "-"]
 
 
 def test_data_list_names_every_data_set():
@@ -276,6 +243,20 @@ def test_tables_check_tells_a_changed_table(tmp_path, wavemix):
     table = next(path for path in Path(tmp_path).rglob("*.md"))
     table.write_text(table.read_text() + "edited\n")
     assert table.name in wavemix("tables", "--results", tmp_path, "--check", code=1).err
+
+
+@pytest.mark.parametrize("said", ["[/]", "[bold]x[/bold]", "a\x1b[2Jb\rc", "=1+1", "@SUM(A1)", "\x9b31m", "_a|b&c\n"])
+def test_what_records_say_is_shown_as_text_everywhere(tmp_path, wavemix, said):
+    dataset = trial(2, 0.95).dataset.model_copy(update={"label": said})
+    append(tmp_path / "toy.jsonl", trial(2, 0.95, study=said, reason=said, dataset=dataset))
+    shown = line(said)
+    assert wavemix("status", "--results", tmp_path).out.count(shown) == 2
+    wavemix("tables", "--results", tmp_path)
+    written = {path.suffix: path.read_text() for path in tmp_path.glob("trials.*")}
+    assert markdown(said) in written[".md"] and latex(said) in written[".tex"]
+    (row,) = csv.DictReader(io.StringIO(written[".csv"], newline=""))
+    assert line(row["Study"].removeprefix("'")) == shown and row["Study"].startswith("'") == (said[0] in "=@")
+    assert not any(c for text in written.values() for c in text if not (c.isprintable() or c == "\n"))
 
 
 # --- the display ---------------------------------------------------------------------------------------------------
@@ -342,8 +323,24 @@ def test_sparkline_and_clock():
 
 def test_studies_of_one_name_and_other_targets_are_kept_apart():
     table = studies([trial(2, 0.95), trial(2, 0.95, target=0.8)])
-    assert table.row_count == 2
-    assert json.dumps([len(column._cells) for column in table.columns]) == json.dumps([2] * 7)
+    assert sorted(table["target"]) == ["0.8", "0.9"] and len(table.columns) == 8
+
+
+def test_records_without_validation_images_or_accuracy_are_shown():
+    """The schema accepts them: a trial judged on nothing, and one that is complete without a mean."""
+    plain = trial(2, 0.95, dataset=trial(2, 0.95).dataset.model_copy(update={"validation_count": 0}))
+    empty = trial(2, 0.95, accuracies=[], seeds=[], accuracy_validation=None, target=0.8)
+    assert studies([plain, empty])["smallest feasible"] == [f"{plain.parameters:,}", "-"]
+
+
+def test_a_studys_smallest_reached_and_confirmed_are_told_apart():
+    def tested(depth, accuracies):
+        names = ("study", "config", "recipe", "dataset", "target", "family", "parameters", "state")
+        fields = {name: getattr(trial(depth, 0.95), name) for name in names}
+        return Confirmation.of(accuracies, **fields, seeds=list(range(len(accuracies))))
+
+    table = studies([tested(1, [0.89, 0.93]), tested(2, [0.95, 0.951, 0.952])])
+    assert table["reached"] != table["confirmed"] and "-" not in table["reached"] + table["confirmed"]
 
 
 @pytest.mark.parametrize(

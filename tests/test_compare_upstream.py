@@ -2,16 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+import processes
 
 ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments):
-    script = ROOT / "scripts" / "compare_upstream.py"
-    return subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
+    return processes.done(ROOT / "scripts" / "compare_upstream.py", *arguments)
 
 
 def test_a_difference_is_found_where_it_is(tmp_path):

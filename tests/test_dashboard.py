@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from processes import COMMAND, Process
 
 from search.dashboard import location, server
 from search.errors import UserError
@@ -32,14 +32,7 @@ def fetch(url: str, method: str = "GET") -> str:
 
 
 def test_it_starts_shows_the_study_changes_nothing_and_stops_with_ctrl_c(results):
-    command = [sys.executable, "-m", "search", "dashboard", "--port", "0", "--results", str(results)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = Process(COMMAND, "dashboard", "--port", "0", "--results", results)
     try:
         address = process.stdout.readline().split()[0]
         base, _, number = address.partition("/dashboard/studies/")
@@ -82,10 +75,8 @@ def test_what_is_wrong_is_said_in_one_line(results, monkeypatch):
         server(url, name, "127.0.0.1", 0)
 
 
-def test_password_is_never_printed(results):
+def test_password_is_never_printed(results, wavemix):
     secret = "postgresql+psycopg://me:hunter2@127.0.0.1:1/optuna"
-    done = subprocess.run(
-        [sys.executable, "-m", "search", "dashboard", "x", "--storage", secret], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "hunter2" not in done.stdout + done.stderr and "me:***@" in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line]) == 1
+    done = wavemix("dashboard", "x", "--storage", secret, code=2)
+    assert "hunter2" not in done.out + done.err and "me:***@" in done.err
+    assert len([line for line in done.err.splitlines() if line]) == 1

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import random
 from pathlib import Path
 
@@ -168,6 +169,23 @@ def test_files_that_are_not_there_or_cannot_be_written(tmp_path):
         append(tmp_path, trial())
     with pytest.raises(UserError, match="cannot read"):
         read(tmp_path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.jsonl")
+    with pytest.raises(UserError, match="cannot read .*x.jsonl: it is no regular file"):
+        read_all(tmp_path)
+    for write in (lambda path: append(path, trial()), repair):
+        with pytest.raises(UserError, match="cannot write to .*x.jsonl: it is no regular file"):
+            write(tmp_path / "x.jsonl")
+    (tmp_path / "x.jsonl").unlink()
+    (tmp_path / "x.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="it is no regular file"):
+        read_all(tmp_path)
+    (tmp_path / "x.jsonl").unlink()
+    append(tmp_path / "elsewhere", trial())
+    (tmp_path / "x.jsonl").symlink_to(tmp_path / "elsewhere")
+    assert len(read_all(tmp_path)) == 1, "a link to a file is a file"
 
 
 def test_read_all_takes_files_in_order_of_name(tmp_path):

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search import importance, plots
+from search import importance, plots, safe
 from search.environment import Environment
 from search.errors import UserError
 from search.journal import append
+from search.protocol import margin
 from search.recipe import Recipe
 from search.records import Confirmation, Data, Point, Trial
-from search.study import margin
 from wavemix import LiteConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,7 +88,8 @@ def campaign() -> list:
         accuracy = 0.975 + 0.004 * config.depth + 0.002 * (number >= 10) - 0.003 * (activation == "relu")
         runs.append(trial(number, accuracy, state, 2 if state == "pruned" else 5, config=config))
     runs.append(trial(20, None, "refused", reason="not below the incumbent's 900"))
-    return [*runs, confirmation([0.991, 0.9905, 0.992]), confirmation([0.988, 0.989], config=configuration(depth=1))]
+    tests = {3: [0.991, 0.9912, 0.9914], 2: [0.985, 0.99, 0.9951], 1: [0.988, 0.989]}  # by depth: each verdict
+    return [*runs, *(confirmation(accuracies, config=configuration(depth=d)) for d, accuracies in tests.items())]
 
 
 def axes_of(figure):
@@ -108,7 +109,10 @@ def test_frontier_shows_trials_confirmations_targets_and_published_counts():
     figure = plots.frontier(campaign())
     axes, said = axes_of(figure), texts(figure)
     assert axes.get_xscale() == "log"
-    assert "target 99 %" in said and "3,566" in said and "test: confirmed" in said and "test: missed" in said
+    assert "target 99 %" in said and "3,566" in said
+    assert all(f"test: {word}" in said for word in ("confirmed", "reached", "missed"))
+    fills = {bars.lines[0].get_fillstyle() for bars in axes.containers}
+    assert fills == {"full", "left"}, "what is only reached is half filled"
     stars = [line for line in axes.lines if line.get_marker() == "*"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in stars] == [(3566, 0.99)]
     points = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) > 1]
@@ -130,6 +134,12 @@ def test_a_test_of_more_seeds_takes_the_place_of_its_parts():
     figure = plots.frontier([whole, *parts, elsewhere])
     means = [bars.lines[0].get_ydata()[0] for bars in axes_of(figure).containers]
     assert means == [elsewhere.mean, whole.mean]
+
+
+def test_a_test_without_a_target_is_drawn_as_one():
+    runs = [confirmation([0.985, 0.988], target=None), trial(1, 0.98)]
+    assert "test: tested" in texts(plots.frontier(runs)) and plots.anytime(runs) is None
+    assert list(plots.figures(runs)) == ["frontier-MNIST", "curves-s"]
 
 
 def test_families_differ_in_colour_and_shape():
@@ -281,6 +291,13 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path):
         plots.write(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["_mine", "[/]", "$x$"])
+def test_the_legend_names_every_study(name):
+    figure = plots.anytime([trial(1, 0.995, study=name)])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"{name}: {configuration().parameters():,}"]
+
+
 @given(st.text(max_size=120))
 def test_slugs_are_file_names(name):
     made = plots.slug(name)
@@ -295,15 +312,8 @@ def test_different_names_have_different_files():
 
 
 @given(st.text(max_size=200), st.integers(1, 80))
-def test_plain_text_is_one_printable_line(value, most):
-    line = plots.plain(value, most)
-    assert len(line) <= most and line.isprintable() and "\n" not in line
-    assert not value.isascii() or not value.isalnum() or len(value) > most or line == value
-
-
-@given(st.text(max_size=200), st.integers(1, 80))
 def test_short_names_keep_both_ends(value, most):
-    line, whole = plots.short(value, most), plots.plain(value, 1000)
+    line, whole = plots.short(value, most), safe.line(value)
     assert len(line) <= most
     start, _, end = line.rpartition("…") if len(whole) > most else (line, "", "")
     assert whole.startswith(start) and whole.endswith(end) and len(start) - len(end) in (0, 1, len(line))
@@ -320,7 +330,7 @@ def test_any_name_can_be_drawn(name):
             figure = plots.curves([trial(1, 0.98, study=study, dataset=data)])
             root = ElementTree.fromstring(plots.rendered(figure, "f", "svg"))
         drawn = " ".join(" ".join(root.itertext()).split())
-        assert plots.plain(study, 60)[:12] in drawn
+        assert safe.line(study, 60)[:12] in drawn
 
 
 def test_many_trials_stay_a_small_file():

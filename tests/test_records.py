@@ -128,19 +128,73 @@ def test_one_accuracy_has_no_interval_and_none_no_mean():
 @pytest.mark.parametrize(
     "change",
     [{"mean": 0.5}, {"min": 0.1}, {"max": 1.0}, {"n": 2}, {"interval": None}, {"interval": (0.98, 1.0)}]
-    + [{"confirmed": True, "target": 0.995}, {"parameters": 5}, {"seeds": [0, 0, 1]}, {"seeds": [0]}],
+    + [{"reached": True, "target": 0.995}, {"parameters": 5}, {"seeds": [0, 0, 1]}, {"seeds": [0]}],
 )
 def test_statistics_that_do_not_agree_are_refused(change):
     good = confirmation([0.99, 0.991, 0.992])
-    assert good.confirmed and good.mean == pytest.approx(0.991)
+    assert good.reached and good.mean == pytest.approx(0.991)
     with pytest.raises(ValidationError):
         Confirmation(**good.model_dump() | change)
 
 
-def test_confirmed_follows_the_mean():
-    assert not confirmation([0.999, 0.97]).confirmed
-    assert confirmation([0.999, 0.985]).confirmed
-    assert not confirmation([0.999], seeds=[1, 2], state="failed").confirmed
+def test_reached_follows_the_mean_and_confirmed_the_bound():
+    assert not confirmation([0.999, 0.97]).reached
+    assert confirmation([0.999, 0.985]).reached and confirmation([0.999, 0.985]).verdict == "reached"
+    assert confirmation([0.9951, 0.9952, 0.9953]).verdict == "confirmed"
+    assert confirmation([0.9951, 0.9952, 0.9953], attempt=50).verdict == "reached"
+    assert not confirmation([0.999], seeds=[1, 2], state="failed").reached
+
+
+def test_without_a_target_nothing_is_reached():
+    run = confirmation([0.9951, 0.9952, 0.9953], target=None)
+    assert (run.reached, run.verdict, run.target) == (False, "tested", None)
+    with pytest.raises(ValidationError, match="reached, but"):
+        Confirmation(**run.model_dump() | {"reached": True})
+
+
+def test_attempts_are_numbered_by_one_rule():
+    """In the order they were made, at one threshold; the same training and more seeds of one plan are no new ones."""
+    start = confirmation([0.991]).created
+    day = [start.replace(year=2020 + n) for n in range(9)]
+    runs = [
+        confirmation([0.98], created=day[3]),
+        confirmation([0.99], seeds=[7], created=day[0]),
+        confirmation([0.99], seeds=[7], created=day[4], study="elsewhere"),  # the same training
+        confirmation([0.99, 0.98, 0.97], seeds=[1, 2, 3], looks=[3, 5], created=day[1]),
+        confirmation([0.99] * 5, seeds=[1, 2, 3, 4, 5], looks=[3, 5], created=day[5]),  # more seeds of that plan
+        confirmation([0.99] * 5, seeds=[1, 2, 3, 4, 5], looks=[3, 10], created=day[6]),  # that training, too
+        confirmation([0.99] * 6, seeds=[1, 2, 3, 4, 5, 6], created=day[7]),  # without a plan
+        confirmation([0.99], target=0.98, created=day[2]),
+        confirmation([0.99], target=None, created=day[2]),
+        confirmation([0.99], seeds=[9], created=day[8], attempt=9),  # of records that are not here
+    ]
+    found = records.numbered(runs)
+    assert [run.attempt for run in found] == [3, 1, 1, 2, 2, 2, 4, 1, None, 9]
+    assert records.numbered(found) == found and [run.attempt for run in runs[:-1]] == [None] * 9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seeds": [2**63]}, {"seeds": [-1]}, {"number": 2**63}, {"number": -1}, {"parent": 10**400}]
+    + [{"wall_seconds": 1e300}]
+    + [{"curves": [[{"epoch": epoch}]]} for epoch in (-1, 10**7, 10**400)]
+    + [{"created": f"{year:04}-{day}T{hour}"} for year in (1, 1998, 9999) for day, hour in
+       (("01-01", "00:00:00+05:00"), ("12-31", "23:59:59-05:00"))],
+)  # fmt: skip
+def test_numbers_and_dates_that_no_run_can_have_are_refused(change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        trial(**change)
+
+
+def test_the_largest_seed_and_every_offset_of_a_date_are_kept():
+    assert trial(seeds=[2**63 - 1]).seeds == [2**63 - 1]
+    for date in ("2026-01-01T00:00:00+05:00", "2026-12-31T23:59:59-12:00", "2000-01-01T00:00:00-12:00"):
+        assert trial(created=date).created.utcoffset().total_seconds() == 0
+    with pytest.raises(ValidationError, match="epochs"):
+        Recipe(epochs=10**7)
+    for change in ({"split_seed": 2**63}, {"test_count": 2**63}):
+        with pytest.raises(ValidationError):
+            data(**change)
 
 
 def test_an_extended_configuration_is_no_result_of_the_published_family():

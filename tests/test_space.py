@@ -11,7 +11,7 @@ from wavemix import LiteConfig, WaveMixLite
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     family=st.sampled_from(["published", "extended"]),
     image=st.sampled_from([GREY, COLOUR, (3, 24, 40)]),

@@ -9,8 +9,7 @@ from test_search import engine, folder  # noqa: F401
 import search
 from search import datasets
 
-# they offer both parts
-READERS = {"datasets", "fetch", "folder", "entries", "decoded", "download", "archive", "formats"}
+READERS = {"datasets", "fetch", "folder", "decoded", "download", "archive", "formats"}  # they offer both parts
 
 
 def mentions(source: str) -> bool:

@@ -14,7 +14,13 @@ from wavemix.kernels import LANES
 from wavemix.stack import Stack, to_lanes
 
 SMALL = LiteConfig(in_channels=1, final_dim=8, depth=3, mult=1, upsampling="bilinear", num_classes=3)
-needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no compiled kernels")
+needs_kernels = pytest.mark.usefixtures("compiled")
+
+
+@pytest.fixture
+def compiled():
+    if kernels.library() is None:
+        pytest.skip("no compiled kernels")
 
 
 @pytest.fixture

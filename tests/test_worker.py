@@ -5,18 +5,15 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import optuna
-import postgres
 import pytest
 from fsspec.core import url_to_fs
 from optuna.trial import TrialState
+from processes import Process
 from rich.console import Console
 from test_search import folder  # noqa: F401  (a fixture)
 from test_study import Training, engine
@@ -35,27 +32,10 @@ from search.worker import Study
 from wavemix.config import LiteConfig
 
 QUICK = (
-    "import sys; from search import cli, heartbeat, study, training\n"
+    "from search import cli, heartbeat, study, training\n"
     "heartbeat.INTERVAL, heartbeat.GRACE, study.POLL, training.CHECKPOINT_SECONDS = 0.2, 1.5, 0.1, 0.0\n"
-    "sys.argv[0] = 'wavemix'; cli.main()"
+    "cli.main()"
 )
-
-
-def wavemix(*arguments) -> subprocess.Popen:
-    command = [sys.executable, "-c", QUICK, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-@pytest.fixture(scope="module")
-def server():
-    if reason := postgres.missing():
-        pytest.skip(reason)
-    place = Path(tempfile.mkdtemp(prefix="wavemix-"))
-    place.chmod(0o755)
-    running = postgres.Server(place / "server")
-    yield running
-    running.stop()
-    shutil.rmtree(place)
 
 
 @pytest.fixture
@@ -440,14 +420,10 @@ def prepared(images: Path, tmp_path: Path, url: str, epochs: int) -> str:
     return name
 
 
-def ended(process: subprocess.Popen, code: int = 0) -> str:
-    try:
-        output, _ = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        pytest.fail(f"still running after five minutes:\n{process.communicate()[0]}")
-    assert process.returncode == code, output
-    assert "Traceback" not in output
+def ended(process: Process, code: int = 0) -> str:
+    output, errors = process.communicate()
+    assert process.returncode == code, output + errors
+    assert "Traceback" not in output + errors
     return output
 
 
@@ -456,7 +432,7 @@ def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, 
     url = request.getfixturevalue("sqlite") if kind == "sqlite" else request.getfixturevalue("server").url
     name = prepared(folder, tmp_path, url, 40)
     options = ["worker", "--storage", url, "--study", name, "--checkpoints", tmp_path / "kept", "--results"]
-    killed = wavemix(*options, tmp_path / "a")
+    killed = Process(QUICK, *options, tmp_path / "a")
     for line in killed.stdout:
         if "epoch 20/" in line:
             break
@@ -465,7 +441,7 @@ def test_killed_worker_leaves_its_trial_to_the_other(folder, tmp_path, request, 
     assert list((tmp_path / "kept").glob("*.checkpoint"))
     # a process that is alone on an SQLite file knows at once that the other has died; elsewhere it has to watch
     limit = ["--trials", 1] if kind == "sqlite" else []
-    others = [wavemix(*options, tmp_path / place, *limit) for place in places]
+    others = [Process(QUICK, *options, tmp_path / place, *limit) for place in places]
     if kind == "postgresql":
         watched, end = Study(url, name), time.monotonic() + 300
         while not watched.trials()[0].state.is_finished() and time.monotonic() < end:

@@ -10,7 +10,8 @@ class LiteConfig(BaseModel):
     """A WaveMix-Lite classifier (Jeevan et al., "WaveMix: A Resource-efficient Neural Network for Image Analysis",
     arXiv 2205.14375, section 3). Knob names are those of the PyPI package `wavemix`.
 
-    The published family uses the knobs upstream has, and zero padding of the image. The extended family adds the
+    The published family uses upstream's knobs, plus the parameter-free up-sampling its README mentions (`nearest`,
+    `bilinear`), plus unequal strides and zero padding of the image. The extended family adds the
     `single` and `separable` stems, blocks shared across depth, biases dropped where another one absorbs them,
     other activations and wavelets, `depthwise` up-sampling, and a projection where F != C meets an interpolating one.
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the

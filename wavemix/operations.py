@@ -8,6 +8,7 @@ compute the same function, forward and gradients.
 import ctypes
 import functools
 import importlib.util
+import os
 import shutil
 import sysconfig
 from pathlib import Path
@@ -36,7 +37,11 @@ def _compiled(function):
     """Compiled by torch.compile, which needs Triton, a C compiler and Python's headers; as it is without them."""
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     able = importlib.util.find_spec("triton") and any(map(shutil.which, ("cc", "gcc", "clang"))) and headers.exists()
-    return torch.compile(function, dynamic=False) if able else function
+    if not able:
+        return function
+    # what is compiled is kept and executed later: not in the directory for temporary files, where others can put it
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kernels.kernel_dir() / "inductor"))
+    return torch.compile(function, dynamic=False)
 
 
 def wide(values: Tensor, groups: int, places: int = 3) -> Tensor:
