@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
-from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from wavemix import LiteConfig, WaveMixLite
-from wavemix.checkpoint import read_checkpoint
+from wavemix.checkpoint import Checkpoint, place, read_checkpoint, within
 
-from .cost import Cost, cost, parameters
+from .cost import Cost, cost, one_line, parameters, run
 from .errors import UserError
 from .records import Audit
 from .upstream import PUBLISHED, REPOSITORY, SAVED, build, closed_form
@@ -96,33 +97,37 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
     """
     path = Path(path)
     try:
-        state = read_checkpoint(path)
+        read = read_checkpoint(path)
     except ValueError as error:
         raise UserError(str(error)) from error
-    state = {key.removeprefix("_orig_mod."): tensor for key, tensor in state.items()}
+    state = read.state
     seeds = sorted({int(key.partition("/")[0]) for key in state if re.match(r"\d+/", key)})
     if seeds:  # our own files hold the same network once per seed: one of them is counted
         state = {key: state[f"{seeds[0]}/{key}"] for key in _of_seed(state, seeds[0])}
-    buffers = {key for key in state if _is_buffer(key)}
-    counted = sum(tensor.numel() for key, tensor in state.items() if key not in buffers)
+    stored = _stored_config(read)
+    config, state = (stored, state) if stored else _classifier(state)
+    network = WaveMixLite(config) if config else None
+    buffers = _buffers(state, network)
+    counted = _distinct([tensor for key, tensor in state.items() if key not in buffers])
+    twice = sum(tensor.numel() for key, tensor in state.items() if key not in buffers) - counted
+    told = [f"taken out of {', '.join(read.taken_off)}"] if read.taken_off else []
+    told += [f"{twice:,} numbers stand under two names or more and count once"] if twice else []
     fields: dict[str, Any] = {
         "row": path.name,
         "source": "checkpoint",
         "counted": counted,
         "buffers": sum(state[key].numel() for key in buffers),
     }
-    stored = _stored_config(path)
-    config = stored or infer(state)
-    if config is None:
-        note = "not the keys of a WaveMix classifier: parameters and buffers told apart by their names only"
-        return Audit(**fields, agree=True, note=note)
-    network = WaveMixLite(config)
+    if network is None or config is None:
+        told.insert(0, "not the keys of a WaveMix classifier")
+        return Audit(**fields, agree=True, note="; ".join([*told, _apart(state, buffers)]))
     own = network.state_dict()
     wrong = sorted(own.keys() ^ state.keys()) + sorted(
         key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
     )
     unseen = "" if stored else "strides, activation, wavelet and interpolation do not show in weights"
     note = f"does not fit the configuration read off it: {', '.join(wrong[:3])}" if wrong else unseen
+    told = [note, *told] if note else told
     fits = not wrong and config.parameters() == counted
     if size:
         try:
@@ -136,8 +141,8 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
         agree=fits,
         upsampling=[config.upsampling],
         configuration=config.model_dump(mode="json"),
-        cost=_cost(network, (config.in_channels, size, size), device) if size and not wrong else None,
-        note=note,
+        cost=cost(network, (config.in_channels, size, size), device=device) if size and not wrong else None,
+        note="; ".join(told),
     )
 
 
@@ -145,20 +150,77 @@ def _of_seed(state: dict[str, Tensor], seed: int) -> list[str]:
     return [key.partition("/")[2] for key in state if key.startswith(f"{seed}/")]
 
 
-def _is_buffer(key: str) -> bool:
-    last = key.rsplit(".", 1)[-1]
+def _buffers(state: dict[str, Tensor], network: nn.Module | None) -> dict[str, str]:
+    """Which entries are no parameters, and what tells them: the network itself, their type or their name."""
+    known = set(network.state_dict()) if network else set()
+    own = {name for name, _ in network.named_buffers()} if network else set()
+    return {
+        key: "network" if key in own else "type" if not _is_real(tensor) else "name"
+        for key, tensor in state.items()
+        if (key in own if key in known else not _is_real(tensor) or _named_buffer(key, state))
+    }
+
+
+def _is_real(tensor: Tensor) -> bool:
+    """Integers and truth values are not trained."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _named_buffer(key: str, state: dict[str, Tensor]) -> bool:
+    """BatchNorm's statistics, wavelets' filters, masks of pruned weights, and vectors of a spectral norm."""
+    path, _, last = key.rpartition(".")
+    stem, _, kind = key.rpartition("_")
+    if kind in ("mask", "u", "v") and (f"{stem}_orig" in state or f"{path.rpartition('.')[0]}.original" in state):
+        return True
     return last in ("running_mean", "running_var", "num_batches_tracked") or bool(re.fullmatch(r"[hg][01]_\w+", last))
 
 
-def _stored_config(path: Path) -> LiteConfig | None:
+def _apart(state: dict[str, Tensor], buffers: dict[str, str]) -> str:
+    """How parameters and buffers were told apart."""
+    kinds = {"type": "whole numbers or truth values", "name": "by their names"}
+    told = [f"{kinds[of]}: {', '.join(ks[:3])}{', …' * (len(ks) > 3)}" for of in kinds if (ks := _told(buffers, of))]
+    apart = f"{len(buffers)} of {len(state)} tensors are buffers"
+    return f"{apart} ({'; '.join(told)})" if told else f"{apart}, by type and name"
+
+
+def _told(buffers: dict[str, str], of: str) -> list[str]:
+    return [key for key, by in buffers.items() if by == of]
+
+
+def _distinct(tensors: Sequence[Tensor]) -> int:
+    """How many numbers the tensors hold, each counted once where several share it."""
+    sharing: dict[tuple, list[Tensor]] = {}
+    for tensor in tensors:
+        sharing.setdefault((tensor.untyped_storage()._cdata, tensor.dtype), []).append(tensor)
+    return sum(map(_distinct_of_one, sharing.values()))
+
+
+def _distinct_of_one(tensors: list[Tensor]) -> int:
+    """The same of tensors of one type in one storage."""
+    if len({place(tensor) for tensor in tensors}) == 1 and tensors[0].is_contiguous():
+        return tensors[0].numel()
+    seen = torch.zeros(tensors[0].untyped_storage().nbytes() // tensors[0].element_size(), dtype=torch.bool)
+    for tensor in tensors:
+        seen.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).fill_(True)
+    return int(seen.sum())
+
+
+def _stored_config(read: Checkpoint) -> LiteConfig | None:
     """The configuration that our own .safetensors files carry in their header."""
-    if path.suffix != ".safetensors":
-        return None
     try:
-        with safe_open(path, "pt") as file:
-            return LiteConfig.model_validate_json((file.metadata() or {})["config"])
+        return LiteConfig.model_validate_json(read.metadata["config"])
     except (KeyError, ValidationError):
         return None
+
+
+def _classifier(state: dict[str, Tensor]) -> tuple[LiteConfig | None, dict[str, Tensor]]:
+    """The configuration of a WaveMix classifier, and its tensors by its own names where it was a part of a module."""
+    inner: dict[str, Tensor] | None = state
+    while inner is not None:
+        if config := infer(inner):
+            return config, inner
+        inner = within(inner)
+    return None, state
 
 
 def infer(state: dict[str, Tensor]) -> LiteConfig | None:
@@ -210,8 +272,9 @@ def infer(state: dict[str, Tensor]) -> LiteConfig | None:
 def factory(target: str, input_shape: Sequence[int], device: str | None = None) -> Audit:
     """Count the network that `target` ("module:callable", called without arguments) returns for `input_shape`.
 
-    The module is looked for in the current directory as well. Raises UserError where it cannot be imported, called, or
-    run on images of that shape (channels, height, width).
+    The module is looked for in the current directory as well. Parameters need no run; what of the cost can't be
+    measured is said in the note. Raises UserError where the network cannot be imported, called, or run on images of
+    that shape (channels, height, width).
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -223,13 +286,15 @@ def factory(target: str, input_shape: Sequence[int], device: str | None = None) 
     try:
         network = getattr(importlib.import_module(module_name), name)()
     except Exception as error:  # whatever somebody else's code raises
-        raise UserError(f"{target} failed: {type(error).__name__}: {_line(error)}") from error
+        raise UserError(f"{target} failed: {one_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{target} returns {type(network).__name__}, not a torch.nn.Module")
     config = getattr(network, "config", None)
     closed = config.parameters() if isinstance(config, LiteConfig) else None
     stored = config.model_dump(mode="json") if isinstance(config, LiteConfig) else None
     try:
+        if any(map(is_lazy, network.parameters())):  # their shapes are those of the first images
+            run(network, tuple(input_shape))
         return _audit(
             network,
             tuple(input_shape),
@@ -241,7 +306,7 @@ def factory(target: str, input_shape: Sequence[int], device: str | None = None) 
         )
     except Exception as error:
         shape = "x".join(map(str, input_shape))
-        raise UserError(f"{target} does not run on {shape} images: {_line(error)}") from error
+        raise UserError(f"{target} does not run on {shape} images: {one_line(error)}") from error
 
 
 # ----------------------------------------------------------------------------------------------------- one network
@@ -255,26 +320,33 @@ def _audit(
     agree = all(value in (None, counted) for value in stated)
     if (millions := fields.get("published_millions")) is not None:
         agree = agree and round(counted / 1e6) == millions
+    options = {} if batch is None else {"batch": batch}
+    found = cost(network, input_shape, device=device, compared=True, **options)
+    note = "; ".join(part for part in (fields.pop("note", ""), *_remarks(found)) if part)
     return Audit(
         counted=counted,
         fvcore=by_fvcore,
         buffers=sum(buffer.numel() for buffer in network.buffers()),
         agree=agree,
-        cost=_cost(network, input_shape, device, batch),
+        cost=found,
+        note=note,
         **fields,
     )
 
 
-def _cost(network: nn.Module, input_shape: tuple[int, ...], device: str | None, batch: int | None = None) -> Cost:
-    return cost(network, input_shape, device=device, **({} if batch is None else {"batch": batch}))
+def _remarks(found: Cost) -> list[str]:
+    """What there is to say about a cost: what is missing, and where the counters of torch and fvcore differ."""
+    said = [f"{what} not measured ({why})" for what, why in found.unmeasured.items()]
+    said += [f"without a count: {', '.join(found.unsupported)}"] if found.unsupported else []
+    ours = found.macs
+    counts = {"here": ours, "torch": found.macs_torch, "fvcore": found.macs_fvcore}
+    if ours is not None and any(count not in (None, ours) for count in counts.values()):
+        each = ", ".join(f"{count:,.0f} by {name}" for name, count in counts.items() if count is not None)
+        said.append(f"multiply-accumulates differ: {each}".replace("by here", "here"))
+    return said
 
 
 def _fvcore(network: nn.Module) -> int:
     from fvcore.nn import parameter_count
 
     return parameter_count(network)[""]
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return " ".join(text.splitlines()[0].split()) if text else type(error).__name__

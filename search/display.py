@@ -170,34 +170,40 @@ def train_command(
     return shlex.join(command)
 
 
-def audits(rows: Sequence[Audit]) -> Listing:
-    """Published parameter counts beside ours, with the cost of each network."""
-    table = Listing(title="Parameters and cost (one multiply-accumulate is one FLOP; bytes an image)")
-    for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by", "FLOPs"):
-        words = column in ("row", "agree", "reproduced by")
-        table.add_column(column, justify="left" if words else "right")
-    table.add_column("activations", justify="right")
-    table.add_column("GPU memory", justify="right")
+def audits(rows: Sequence[Audit]) -> Group:
+    """Published parameter counts beside ours, the cost of each network, and what there is to say about them."""
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:,.0f}"
 
+    counts = Listing(title="Parameters")
+    for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by"):
+        words = column in ("row", "agree", "reproduced by")
+        counts.add_column(column, justify="left" if words else "right")
+    costs = Listing("row", title="Cost of one image (one multiply-accumulate is one FLOP)")
+    for column in ("FLOPs", "MACs by torch", "by fvcore", "activation bytes", "GPU bytes"):
+        costs.add_column(column, justify="right")
     for row in rows:
-        published = f"{row.published_millions} M" if row.published_millions is not None else number(row.published)
-        cost = row.cost
-        table.add_row(
+        counts.add_row(
             row.row,
-            published,
+            f"{row.published_millions} M" if row.published_millions is not None else number(row.published),
             number(row.closed_form),
             number(row.counted),
             number(row.fvcore),
             "yes" if row.agree else "NO",
             ", ".join(row.upsampling) or "-",
-            number(cost and cost.flops_total),
-            number(cost and cost.activation_bytes_per_image),
-            number(cost and cost.peak_gpu_bytes),
         )
-    return table
+        if row.cost:
+            costs.add_row(
+                row.row,
+                ">= " * bool(row.cost.unsupported) + number(row.cost.flops_total),
+                number(row.cost.macs_torch),
+                number(row.cost.macs_fvcore),
+                number(row.cost.activation_bytes_per_image),
+                number(row.cost.peak_gpu_bytes),
+            )
+    notes = [Text(line(f"{row.row}: {row.note}")) for row in rows if row.note]
+    return Group(counts, *[costs] * bool(costs.rows), *notes)
 
 
 def studies(records: Sequence[Record]) -> Listing:

@@ -70,6 +70,7 @@ def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
 EFFICIENCY = (
     "Row", "Task", "Model", "Family", "Verdict", "Parameters", "Published parameters", "Ratio", "Maps", "Epochs",
     "Accuracy", "95 % low", "95 % high", "Min", "Max", "Seeds", "Confidence", "Adjusted confidence", "Attempt", "FLOPs",
+    "MACs by torch",
     "Activation bytes", "GPU bytes", "Data set", "Study",
 )  # fmt: skip
 
@@ -176,7 +177,8 @@ def _result(run: Confirmation, row: Published | None) -> dict[str, Any]:
         "Confidence": floor(told.confidence),
         "Adjusted confidence": floor(told.adjusted),
         "Attempt": run.attempt,
-        "FLOPs": run.cost and run.cost.flops_total,
+        "FLOPs": run.cost and run.cost.flops_stated,
+        "MACs by torch": run.cost and run.cost.macs_torch,
         "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
         "GPU bytes": run.cost and run.cost.peak_gpu_bytes,
         "Study": run.study,

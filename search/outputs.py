@@ -19,6 +19,9 @@ def audit(
     factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
     input: Annotated[str | None, typer.Option(help="Its input: channels,height,width; default: 3,224,224.")] = None,
     record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 also where FLOPs are not, or not all, counted.")
+    ] = False,
 ) -> None:
     """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
     from . import audit as auditing
@@ -43,6 +46,9 @@ def audit(
             append(record, row)
     if not all(row.agree for row in rows):
         tell("the counts of at least one row differ", err=True)
+        raise typer.Exit(1)
+    if strict and any(row.cost and (row.cost.unsupported or row.cost.flops is None) for row in rows):
+        typer.echo("the FLOPs of at least one row are not, or not all, counted", err=True)
         raise typer.Exit(1)
 
 

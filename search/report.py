@@ -103,7 +103,7 @@ def page(records: Sequence[Record]) -> str:
     parts += [_study(number, runs) for number, runs in enumerate(studies.values(), 1)]
     for title, name, columns in (
         ("Audit of parameter counts", "audit", ("Row", "Published", "Closed form", "Counted", "fvcore", "Agree",
-         "Up-sampling", "FLOPs", "Activation bytes", "Note")),
+         "Up-sampling", "FLOPs", "MACs by torch", "Activation bytes", "Note")),
         ("Reproductions", "reproductions", None),
         ("Measurements", "measurements", None),
     ):  # fmt: skip
@@ -277,7 +277,7 @@ def _confirmations(confirmations: Sequence[Confirmation]) -> str:
             "Confidence": r.target and r.judgement.confidence,
             "Adjusted confidence": r.target and r.judgement.adjusted,
             "Attempt": r.attempt,
-            "FLOPs": r.cost and r.cost.flops_total,
+            "FLOPs": r.cost and r.cost.flops_stated,
             "Reason": r.reason,
         }
         for r in confirmations

@@ -73,7 +73,7 @@ def _text(column: str, value: Any) -> str:
         return f"{100 * value:.2f} %"
     if column == "Published" and isinstance(value, float):
         return f"{value:.2f} %"
-    if column == "FLOPs":
+    if column in ("FLOPs", "MACs by torch"):
         return _scaled(value, 1000, ("", " k", " M", " G", " T"))
     if column.endswith(" bytes"):
         return _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))

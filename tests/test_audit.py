@@ -1,16 +1,20 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from configurations import configurations
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
+from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
 
-from search import audit
+from search import audit, tables
 from search.cost import parameters
 from search.errors import UserError
+from search.journal import read_all
 from search.upstream import PUBLISHED, SAVED, build, closed_form
 from wavemix import LiteConfig, SemSegment, WaveMixLite, classification
 
@@ -147,6 +151,87 @@ def test_any_other_checkpoint_is_counted(tmp_path):
         assert "not the keys" in found.note
 
 
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(100, 8), nn.Linear(8, 100, bias=False)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("position_ids", torch.arange(512)[None])
+        self.register_buffer("mask", torch.ones(32, 32).tril().bool())
+
+
+class Wrapper(nn.Module):
+    """A child called module beside parameters of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Conv2d(3, 4, 3)
+        self.weight, self.bias = nn.Parameter(torch.ones(7)), nn.Parameter(torch.ones(4))
+
+
+class Sliced(nn.Module):
+    """Two parameters that share half of their numbers, and one that is another's transpose."""
+
+    def __init__(self):
+        super().__init__()
+        numbers = torch.ones(12)
+        self.first, self.second = nn.Parameter(numbers[:8]), nn.Parameter(numbers[4:])
+        self.matrix = nn.Parameter(torch.ones(3, 5))
+        self.turned = nn.Parameter(self.matrix.data.T)
+
+
+def pruned():
+    layer = nn.Conv2d(3, 8, 3)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("build", "counted", "buffers"),
+    [
+        (Tied, 800, 512 + 32 * 32),
+        (Wrapper, 123, 0),
+        (Sliced, 12 + 15, 0),
+        (lambda: nn.DataParallel(Wrapper()), 123, 0),
+        (lambda: AveragedModel(Wrapper()), 123, 0),
+        (lambda: nn.Sequential(pruned()), 3 * 8 * 9 + 8, 3 * 8 * 9),
+        (lambda: nn.utils.spectral_norm(nn.Linear(3, 5)), 15 + 5, 3 + 5),
+        (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 5)), 15 + 5, 3 + 5),
+        (lambda: nn.BatchNorm2d(6, dtype=torch.complex64, track_running_stats=False), 12, 0),
+    ],
+)
+def test_what_is_trained_counts_once(tmp_path, build, counted, buffers):
+    torch.save(build().state_dict(), tmp_path / "a.pth")
+    found = audit.checkpoint(tmp_path / "a.pth")
+    assert (found.counted, found.buffers) == (counted, buffers)
+
+
+def test_how_a_checkpoint_was_told_apart_is_said(tmp_path):
+    torch.save({"net": nn.DataParallel(Tied()).state_dict(), "acc": 90.0}, tmp_path / "a.pth")
+    note = audit.checkpoint(tmp_path / "a.pth").note
+    assert "taken out of net, module" in note and "800 numbers stand under two names or more and count once" in note
+    assert "2 of 4 tensors are buffers (whole numbers or truth values: position_ids, mask)" in note
+    torch.save(nn.BatchNorm2d(4).state_dict(), tmp_path / "a.pth")
+    note = audit.checkpoint(tmp_path / "a.pth").note
+    assert "3 of 5 tensors are buffers (whole numbers" in note and "by their names: running_mean, running_var" in note
+
+
+def test_names_that_safetensors_writes_once_are_there(tmp_path):
+    save_model(Tied(), tmp_path / "tied.safetensors")
+    found = audit.checkpoint(tmp_path / "tied.safetensors")
+    assert found.counted == 800 and "800 numbers stand under two names" in found.note
+
+
+def test_a_wave_mix_is_known_in_whatever_it_was_wrapped(tmp_path):
+    network = classification.WaveMix(num_classes=10, depth=1, ff_channel=16, final_dim=16)
+    part = {f"model.{key}": tensor for key, tensor in network.state_dict().items()}
+    for state in (AveragedModel(network).state_dict(), {"state_dict": part}, {f"_orig_mod.{k}": part[k] for k in part}):
+        torch.save(state, tmp_path / "a.pth")
+        found = audit.checkpoint(tmp_path / "a.pth")
+        assert found.agree and found.counted == found.closed_form == parameters(network)
+        assert found.buffers == sum(buffer.numel() for buffer in network.buffers())
+
+
 def test_files_that_are_no_checkpoint(tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"PK\x03\x04 not really")
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 40)
@@ -168,6 +253,10 @@ def mynets(tmp_path, monkeypatch):
         "def plain(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())\n"
         "def broken(): raise RuntimeError('no weights\\nhere')\n"
         "def number(): return 3\n"
+        "def lazy(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4, bias=False))\n"
+        "class Sorted(torch.nn.Conv2d):\n"
+        "    def forward(self, x): return super().forward(x).sort()[0]\n"
+        "def sorts(): return Sorted(3, 4, 1, padding='same')\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -181,6 +270,22 @@ def test_factories(mynets):
     plain = audit.factory("auditnets:plain", (3, 8, 8))
     assert plain.agree and plain.closed_form is None and plain.counted == 3 * 4 * 9 + 4
     assert plain.cost.flops == {"conv": 3 * 4 * 9 * 36.0}
+
+
+def test_shapes_that_the_first_images_decide(mynets):
+    found = audit.factory("auditnets:lazy", (3, 8, 8))
+    assert found.counted == 4 * 192 and found.cost.flops == {"linear": 4 * 192.0}
+
+
+def test_what_has_no_count_stands_beside_the_flops(mynets, wavemix):
+    arguments = ("audit", "--factory", "auditnets:sorts", "--input", "3,8,8", "--record", "a.jsonl")
+    shown = wavemix(*arguments).out
+    assert ">= 768" in shown and "without a count: aten::sort" in shown
+    assert "multiply-accumulates differ: 768 here, 768 by torch, 0 by fvcore" in shown
+    assert "not, or not all, counted" in wavemix(*arguments, "--strict", code=1).err
+    (row,) = tables.audit(read_all(Path()))[["FLOPs", "MACs by torch", "Uncounted operators"]].itertuples(index=False)
+    assert tuple(row) == (">= 768 without aten::sort", 768, "aten::sort")
+    assert wavemix("audit", "--factory", "auditnets:plain", "--input", "3,8,8", "--strict").err == ""
 
 
 @pytest.mark.parametrize(

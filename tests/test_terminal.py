@@ -119,7 +119,7 @@ def test_closed_streams_become_the_null_device(tmp_path, closed):
         "tell('x'); tell('x', err=True); os.write(1, b'y'); os.write(2, b'y'); print(sys.stdin.read()); "
         "assert not sys.stdout.isatty(); file.write('done')"
     )
-    command = f"exec {sys.executable} -c \"$CODE\" {closed}"
+    command = f'exec {sys.executable} -c "$CODE" {closed}'
     done = subprocess.run(["bash", "-c", command], env=os.environ | {"CODE": code}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "file").read_text() == "done" and "Traceback" not in done.stderr
