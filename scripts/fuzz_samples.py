@@ -157,6 +157,73 @@ def archived(kind: str) -> list[bytes]:
     return [s for s in samples if s and len(s) < 1 << 20] + 5 * samples[: 3 if kind == "zip" else 4]
 
 
+def _picture(number: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (4, 4), dtype=np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+PICTURES = {
+    f"{part}/{category}/{number}.png": _picture(10 * "abc".index(category) + number + 100 * (part == "test"))
+    for part, count in (("train", 6), ("test", 2)) for category in "abc" for number in range(count)
+}  # fmt: skip
+
+
+def _whole() -> dict[str, tuple[tuple[str, ...], str]]:
+    """Of each part of `PICTURES`, the classes and the digest of images and labels, without any archive."""
+    found = {}
+    for part in ("train", "test"):
+        names = sorted(name for name in PICTURES if name.startswith(part))
+        pictures = np.stack([np.asarray(Image.open(io.BytesIO(PICTURES[name]))) for name in names])
+        labels = torch.tensor(["abc".index(name.split("/")[1]) for name in names])
+        found[part] = ("a", "b", "c"), decoded.digest_of(torch.from_numpy(pictures)[:, None], labels)
+    return found
+
+
+WHOLE = _whole()
+
+
+def archives() -> list[bytes]:
+    """`PICTURES` in each kind of archive."""
+    samples = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as archive:
+            for name, data in PICTURES.items():
+                archive.writestr(name, data)
+        samples.append(out.getvalue())
+    for method in ("", "gz", "xz", "bz2"):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode=f"w:{method}") as archive:
+            for name, data in PICTURES.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        samples.append(out.getvalue())
+    return samples
+
+
+def flawed(rng: random.Random, samples: list[bytes]) -> bytes:
+    """One of `samples` as disks and transfers damage it: cut, a bit or a byte changed, a stretch of zeros or lost."""
+    data = bytearray(rng.choice(samples))
+    place, kind = rng.randrange(len(data)), rng.randrange(6)
+    block = place // 512 * 512
+    if kind == 0:
+        del data[place:]
+    elif kind == 1:
+        del data[block:]
+    elif kind == 2:
+        data[place] ^= 1 << rng.randrange(8)
+    elif kind == 3:
+        data[place] = rng.randrange(256)
+    elif kind == 4:
+        length = min(512, len(data) - block)
+        data[block : block + length] = bytes(length)
+    else:
+        del data[place : place + rng.choice([1, 4, 100])]
+    return bytes(data)
+
+
 def idx() -> list[bytes]:
     arrays = [np.zeros((3, 4, 5), np.uint8), np.arange(9, dtype=np.uint8), np.zeros((1, 1, 1, 1), np.uint8)]
     plain = [formats.write_idx(array) for array in arrays]
@@ -251,5 +318,6 @@ class Harm:
 
 def cache() -> list[bytes]:
     pictures, labels = torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.tensor([0, 1])
-    meta = {"digest": decoded.digest_of(pictures, labels), "classes": '["a", "b"]'}
+    about = '[["a", "b"], 0, 0, []]'
+    meta = {"digest": decoded._checksum(pictures, labels, about), "about": about}
     return [safetensors_bytes({"images": pictures, "labels": labels}, m) for m in (meta, meta, {"digest": "x"}, None)]

@@ -1,7 +1,9 @@
 """What the command line's options mean: times, seeds, models given as JSON, names of studies."""
 
+import json
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +16,7 @@ from wavemix.threads import limit
 from .errors import UserError
 from .names import LONGEST, can_name, shortened
 from .recipe import Recipe, default_recipe
+from .source import Reading, Source
 
 if TYPE_CHECKING:
     from wavemix.config import LiteConfig
@@ -21,7 +24,17 @@ if TYPE_CHECKING:
     from .datasets import Split
 
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches (1000 for each --seed, 0 to 999) lie below
-DataDir = Annotated[Path | None, typer.Option("--data-dir", envvar="WAVEMIX_DATA", help="Where data files lie.")]
+
+
+def at_home(path):
+    """A path, or a URL, with the home directory in place of a leading ~, which no shell replaces in --option=~/x."""
+    return path if path is None else type(path)(os.path.expanduser(path))
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="WAVEMIX_DATA", callback=at_home, help="Where data files lie."),
+]
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
@@ -36,7 +49,35 @@ RecipeText = Annotated[
         "--recipe", help="Training recipe, JSON or a file of it, plain where it says nothing; default: the data set's."
     ),
 ]
-Results = Annotated[Path, typer.Option("--results", help="Directory of records, tables and weights.")]
+Results = Annotated[Path, typer.Option("--results", callback=at_home, help="Directory of records, tables and weights.")]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option("--checkpoints", callback=at_home, help="Directory or fsspec URL of checkpoints, for all machines."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option("--resize", help="Height and width that a folder's images are stretched to, antialiased: 32,32."),
+]
+TestSplit = Annotated[
+    float | None,
+    typer.Option("--test-split", help="Share of each class that is split off as the test part of a folder: 0.2."),
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out of a folder what can't be read as an image.")
+]
+
+
+def source_of(data: str, resize: str | None, test_split: float | None, skip_unreadable: bool) -> Source:
+    """The data named on the command line and how to read them. Raises UserError for values that mean nothing."""
+    try:
+        size = tuple(int(edge) for edge in resize.split(",")) if resize is not None else None
+        return Source(data, Reading(resize=size, test_split=test_split, skip_unreadable=skip_unreadable))
+    except ValidationError as error:
+        if error.errors()[0]["loc"][0] == "test_split":
+            raise UserError(f"--test-split is a share between 0 and 1 such as 0.2, not {test_split:g}") from error
+        raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
+    except ValueError as error:
+        raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
 
 
 def seconds_of(budget: str) -> float:
@@ -89,7 +130,8 @@ def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
     """A model from JSON given on the command line, or from the file of that name."""
     if not text.lstrip().startswith("{"):
         try:
-            text = Path(text).read_text()
+            content = Path(os.path.expanduser(text)).read_bytes()
+            text = content.decode(json.detect_encoding(content))  # which a byte order mark says
         except (OSError, ValueError) as error:  # not a path, or not text
             raise UserError(f"{option} takes JSON or a file with JSON; {text!r} can't be read") from error
     try:
@@ -180,8 +222,12 @@ def study_name(data: str, target: float, family: str, name: str | None = None) -
                 f"--name is made of letters, digits and . + - _, at most {LONGEST} bytes of UTF-8, not {name[:80]!r}"
             )
         return name
-    stem = os.path.basename(os.path.realpath(data)) if "/" in data or os.path.isdir(data) else data
-    return shortened(re.sub(r"[^\w.+-]", "-", f"{stem[:60]}-{target * 100:g}-{family}"))
+    place = os.path.expanduser(data)
+    stem = os.path.basename(os.path.realpath(place)) if "/" in place or os.path.isdir(place) else data
+    plain = re.sub(r"[^\w.+-]", "-", unicodedata.normalize("NFC", stem[:60])).lstrip("-.+")
+    if not plain:
+        raise UserError(f"the study can't be named after {data!r}: name it by --name")
+    return shortened(f"{plain}-{target * 100:g}-{family}")
 
 
 def fresh_seeds(count: int, seed: int, offset: int = 0) -> list[int]:

@@ -17,6 +17,7 @@ from .heartbeat import Heartbeat, now
 from .journal import append
 from .recipe import Recipe
 from .records import Data, Trial
+from .source import PLAIN
 from .training import Epoch, Trained, train
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Attempt:
             results,
             study=search.name,
             number=self.number,
-            dataset=dataset_of(search.train, search.validation, search.seed),
+            dataset=dataset_of(search.train, search.validation, None if search.data.validation else search.seed),
             target=search.target,
             family=search.family,
             seeds=search.seeds,
@@ -286,4 +287,6 @@ def dataset_of(train_split: Split, validation: Split | None, split_seed: int | N
         split_seed=split_seed,
         test_digest=test.digest if test else None,
         test_count=len(test) if test else None,
+        reading=train_split.source.reading if train_split.source.reading != PLAIN else None,
+        skipped=train_split.skipped,
     )

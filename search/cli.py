@@ -4,20 +4,24 @@ import signal
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
 from . import machines, outputs
 from .arguments import (
+    Checkpoints,
     DataDir,
     DataName,
     Device,
     Family,
     RecipeText,
+    Resize,
     Results,
+    SkipUnreadable,
     Start,
+    TestSplit,
     Threads,
     Tune,
     checked,
@@ -28,6 +32,7 @@ from .arguments import (
     recipe_of,
     seconds_of,
     seeds_of,
+    source_of,
     study_name,
     tune_of,
 )
@@ -35,6 +40,10 @@ from .conclusion import conclude, resumable, tabulate
 from .errors import Unheard, UserError
 from .names import check_text
 from .terminal import show, tell
+
+if TYPE_CHECKING:
+    from .datasets import Split
+    from .source import Source
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +72,16 @@ def options(
     check_text(sys.argv)
 
 
+def loaded(source: "Source", data_dir: Path | None) -> "Split":
+    """The training part of the data, when it is said what there is and all that testing would refuse is refused."""
+    from . import datasets
+
+    split = datasets.load(source, "train", data_dir)
+    for line in datasets.check_test(split, data_dir):
+        tell(line)
+    return split
+
+
 @app.command()
 def search(
     data: DataName,
@@ -82,8 +101,11 @@ def search(
     tune: Tune = None,
     start: Start = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
-    checkpoints: Annotated[str | None, typer.Option(help="Directory or fsspec URL of the checkpoints.")] = None,
+    checkpoints: Checkpoints = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -99,7 +121,6 @@ def search(
 
     from rich.console import Console
 
-    from . import datasets
     from .attempt import Unfinished
     from .confirm import Finalist, confirm_smallest
     from .display import Display, summary
@@ -109,11 +130,11 @@ def search(
     from .study import Search
 
     began = time.monotonic()
-    split = datasets.load(data, "train", data_dir)
-    datasets.check_test(data)
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = loaded(source, data_dir)
+    study = study_name(data, target, family, name)
     ceiling = max_parameters or CEILINGS.get((split.name, target)) or 50_000
     plan = recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs)
-    study = study_name(data, target, family, name)
     console = Console()
     display = Display(console, f"{split.label}, {family} family", target, ceiling, seconds)
     attempts = []
@@ -132,7 +153,7 @@ def search(
             seed=seed,
             members=members,
             ceiling=ceiling,
-            validation_count=VALIDATION.get(split.name, max(1, len(split) // 10)),
+            validation_count=split.validation or VALIDATION.get(split.name, max(1, len(split) // 10)),
             source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
             checkpoints=checkpoints,
             device=device,
@@ -178,7 +199,7 @@ def search(
         show(summary(engine))
     if not attempts:
         tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
-    conclude(attempts, data, results, data_dir, device)
+    conclude(attempts, source, results, data_dir, device)
 
 
 @app.command()
@@ -190,6 +211,9 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -201,7 +225,6 @@ def confirm(
     """
     checked(target, family)
     seconds = seconds_of(budget) if budget else None
-    from . import datasets
     from .confirm import confirm_smallest, finalists
     from .journal import read_all, repair
     from .records import Trial
@@ -211,7 +234,8 @@ def confirm(
     if not path.is_file():
         raise UserError(f"no records of a study {study} in {results}: search first, or give --name or --results")
     repair(path)
-    split = datasets.load(data, "train", data_dir)
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = loaded(source, data_dir)
     records = read_all(results)
     found = finalists([r for r in records if isinstance(r, Trial) and r.study == study], split.label, target, seeds)
     if not found:
@@ -234,7 +258,7 @@ def confirm(
             seconds=seconds,
             say=tell,
         )
-    conclude(attempts, data, results, data_dir, device)
+    conclude(attempts, source, results, data_dir, device)
 
 
 @app.command()
@@ -249,6 +273,9 @@ def train(
         float | None, typer.Option(help="Accuracy to judge by; without one the test is no attempt and has no row.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -258,7 +285,6 @@ def train(
     if target is not None:
         checked(target)
     study = study_name(data, 0.0, "extended", name)
-    from . import datasets
     from .checkpoints import checkpoint_name
     from .confirm import confirm, verdict
     from .journal import read_all
@@ -268,7 +294,7 @@ def train(
     if seeds and seed_list:
         raise UserError("--seeds says how many and --seed-list which: give one of them")
     numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
-    split = datasets.load(data, "train", data_dir)
+    split = loaded(source_of(data, resize, test_split, skip_unreadable), data_dir)
     network = fitted(network, split, "--config")
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     tell(

@@ -5,8 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .terminal import tell
+
+if TYPE_CHECKING:
+    from .source import Source
 
 
 @contextmanager
@@ -22,7 +26,7 @@ def resumable() -> Iterator[None]:
         sys.exit(130)
 
 
-def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, device: str = "cpu") -> None:
+def conclude(attempts: list, source: "Source", results: Path, data_dir: Path | None, device: str = "cpu") -> None:
     """The verdicts, the command that repeats the best, and the tables."""
     from .display import train_command
     from .recipe import Recipe
@@ -34,7 +38,7 @@ def conclude(attempts: list, data: str, results: Path, data_dir: Path | None, de
         best = next((c for word in words for c in attempts if c.verdict == word), attempts[0])
         recipe = Recipe.model_validate(best.recipe)
         tell("reproduce it with:")
-        command = train_command(data, best.config, recipe, best.seeds, best.target, data_dir, device, results)
+        command = train_command(source, best.config, recipe, best.seeds, best.target, data_dir, device, results)
         tell(f"  {command}", kept="\n")
     tabulate(results)
 

@@ -296,22 +296,15 @@ def retrain(
     memory).
     """
     start, known = time.monotonic(), known or {}
-    datasets.check_test(data.name)
     check_fit(config, data)
     trained: list[Trained] = []
     accuracies: list[float] = []
     checkpoints: list[Path] = []
     seconds, stopped = 0.0, None
-    test = datasets.load(data.name, "test", data_dir)
+    test = datasets.load(data.source, "test", data_dir)
     if test_digest not in (None, test.digest):
         raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
-    if test.digest == data.digest:
-        raise UserError(f"the test images of {data.label} are its training images: put others into test/")
-    if test.images.shape[1:] != data.images.shape[1:]:
-        one, other = ("x".join(map(str, part.images.shape[1:])) for part in (test, data))
-        raise UserError(
-            f"the test images of {data.label} are {one} (channels, height, width), those to train on {other}"
-        )
+    datasets.compare(data, test)
     # before the training, so that whatever its measurement lacks does not show after hours
     network = WaveMixLite(config)
     with _breakage(f"the cost of {config.name} could not be measured"):

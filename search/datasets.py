@@ -4,6 +4,7 @@ The training and the test part are loaded by separate calls and cached in separa
 cannot touch the test part by accident.
 """
 
+import hashlib
 import os
 import string
 from collections.abc import Callable, Sequence
@@ -14,13 +15,14 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from search import fetch
+from search import decoded, fetch, folder
 from search.archive import SUFFIXES, read_members
 from search.decoded import Arrays, cached, digest_of, stamp_of
+from search.entries import contents_of
 from search.errors import UserError
 from search.fetch import EMNIST_PARTS, Part
-from search.folder import Listing, decode, list_archive, list_folder
 from search.formats import read_cifar_binary, read_cifar_python, read_idx, unzip_idx
+from search.source import PLAIN, Source
 
 Variant = Literal["official", "jpeg", "folder"]
 
@@ -68,6 +70,10 @@ class Split:
         labels: int64 tensor (N,), indices into `classes`.
         classes: names in the order of the labels.
         variant: "official" (digests checked), "jpeg" (recompressed copy) or "folder".
+        source: what `load` was called with, and how its files were read.
+        validation: so many images, the last ones, are a validation part of the data's own.
+        skipped: files that could not be read and were left out.
+        told: lines about what was read and what was left out.
         digest: SHA-256, hexadecimal, over the bytes of images and labels (computed).
     """
 
@@ -78,9 +84,14 @@ class Split:
     labels: torch.Tensor
     classes: tuple[str, ...]
     variant: Variant
+    source: Source | None = None  # None: of the name alone
+    validation: int = 0
+    skipped: int = 0
+    told: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.source or Source(self.name))
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError("images must be a uint8 tensor (N, C, H, W)")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
@@ -94,22 +105,26 @@ class Split:
 def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     """Split `count` images off for validation, by a plain seeded permutation (not stratified).
 
-    Both parts keep the order of `split`; the same split, count and seed give the same parts.
+    Where the data have a validation part of their own it is that one, whatever `count` and `seed`. Both parts keep the
+    order of `split`; the same split, count and seed give the same parts.
 
     Returns:
         The remaining training images and the validation images.
     Raises:
         UserError: `count` does not leave at least one image in each.
     """
+    count = split.validation or count
     if not 0 < count < len(split):
         raise UserError(
             f"{count} validation images cannot be split off {split.label}'s {len(split)}; choose 1 to {len(split) - 1}"
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    if split.validation:
+        order = torch.arange(len(split)).flip(0)
     validation, train = order[:count].sort().values, order[count:].sort().values
     return (
-        replace(split, images=split.images[train], labels=split.labels[train]),
-        replace(split, images=split.images[validation], labels=split.labels[validation]),
+        replace(split, images=split.images[train], labels=split.labels[train], validation=0),
+        replace(split, images=split.images[validation], labels=split.labels[validation], validation=0),
     )
 
 
@@ -118,42 +133,48 @@ def names() -> tuple[str, ...]:
     return (*fetch.OFFICIAL, *fetch.COPIES)
 
 
-def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
+def load(source: Source | str, part: Part, data_dir: Path | None = None) -> Split:
     """Load one part of a data set; official files that are missing on this machine are fetched.
 
     Args:
-        name: one of `names()`, or the path of a folder or archive of class folders (see `search.folder`).
+        source: one of `names()`, or the path of a folder or archive of class folders (see `search.entries`) and how
+            it is read.
         part: "train" or "test".
         data_dir: where to look first for a registered data set (see `search.fetch.locate`).
     Returns:
-        The part, images as stored: no scaling, no resizing.
+        The part, images as stored unless `source` says to resize them; of a folder or archive it has been checked that
+        its other parts go with it.
     Raises:
         UserError: an unknown name; files that are damaged, malformed or not to be had; no such part.
     """
     if part not in get_args(Part):
         raise UserError(f"part {part!r} is neither 'train' nor 'test'")
-    name = str(name)
+    source = source if isinstance(source, Source) else Source(str(source))
+    name = source.name
+    if name in names() and source.reading != PLAIN:
+        raise UserError(f"{name} is read as it is: --resize, --test-split and --skip-unreadable are for folders")
     if name in fetch.OFFICIAL:
-        images, labels, classes = _load_official(name, part, data_dir)
-        return _split(name, fetch.OFFICIAL[name].label, part, images, labels, classes, "official")
+        return _split(source, fetch.OFFICIAL[name].label, part, _load_official(name, part, data_dir), "official")
     if name in fetch.COPIES:
         copy = fetch.COPIES[name]
         path = fetch.fetch(name, data_dir)
-        images, labels, classes = _load_folder(path, part)
-        if classes != CIFAR10_CLASSES or images.shape != (copy.counts[part], 3, 32, 32):
+        arrays = _load_folder(path, part, source)
+        if arrays.classes != CIFAR10_CLASSES or arrays.images.shape != (copy.counts[part], 3, 32, 32):
             raise UserError(
-                f"{path}: {len(images):,} {part} images of shape {tuple(images.shape[1:])} in "
-                f"{len(classes)} classes are no copy of CIFAR-10"
+                f"{path}: {len(arrays.images):,} {part} images of shape {tuple(arrays.images.shape[1:])} in "
+                f"{len(arrays.classes)} classes are no copy of CIFAR-10"
             )
-        return _split(name, copy.label, part, images, labels, classes, "jpeg")
+        return _split(source, copy.label, part, arrays, "jpeg")
     path = Path(os.path.expanduser(name))  # an unknown ~user stays as it is
     try:
         exists = path.is_dir() or path.is_file()
-    except OSError:  # a name too long for a path
+    except (OSError, ValueError):  # a name too long for a path, or with a zero byte
         exists = False
     if exists and name:
-        images, labels, classes = _load_folder(path, part)
-        return _split(name, _plain_name(path), part, images, labels, classes, "folder")
+        label = _plain_name(path)
+        if source.reading.resize:
+            label += " {1}x{0}".format(*source.reading.resize)
+        return _split(source, label, part, _load_folder(path, part, source), "folder")
     if "/" in name or name.lower().endswith(SUFFIXES):
         raise UserError(f"{name}: there is no such folder or archive")
     raise UserError(
@@ -161,35 +182,50 @@ def load(name: str, part: Part, data_dir: Path | None = None) -> Split:
     )
 
 
-def check_test(name: str) -> None:
-    """Raise UserError where a folder or archive of class folders has no test part, without decoding an image of it.
+def compare(train: Split, test: Split) -> None:
+    """Raise UserError for a test part that can't test networks trained on `train`: the same images, or another kind."""
+    if test.digest == train.digest:
+        raise UserError(f"the test images of {train.label} are its training images: put others into test/")
+    if test.images.shape[1:] != train.images.shape[1:]:
+        one, other = ("x".join(map(str, part.images.shape[1:])) for part in (test, train))
+        raise UserError(
+            f"the test images of {train.label} are {one} (channels, height, width), those to train on {other}"
+        )
 
-    What needs a test part in the end finds out before it trains.
+
+def check_test(train: Split, data_dir: Path | None = None) -> list[str]:
+    """Find out before anything is trained whether a confirmation can test: its part is decoded, compared and let go.
+
+    Returns lines that say what there is, and how many test images are training images, too. Raises UserError where
+    there is no test part, or one that can't be used.
     """
-    path = Path(os.path.expanduser(str(name)))
-    if name in fetch.OFFICIAL or name in fetch.COPIES:
-        return
-    if path.is_file():
-        list_archive(path, "test")
-    elif path.is_dir():
-        list_folder(path, "test")
+    test = load(train.source, "test", data_dir)
+    compare(train, test)
+    channels, height, width = train.images.shape[1:]
+    size = f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"
+    count = f"{len(train):,} training and {len(test):,} test images of {len(train.classes)} classes"
+    lines = [f"{train.label}: {count}, {size}", *train.told]
+    if common := _common(train.images, test.images):
+        if common == len(test):
+            raise UserError(f"all test images of {train.label} are training images, too: put others into test/")
+        lines.append(f"warning: {common:,} of the {len(test):,} test images are training images, too")
+    return lines
 
 
-def _split(
-    name: str,
-    label: str,
-    part: Part,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    classes: tuple[str, ...],
-    variant: Variant,
-) -> Split:
+def _common(train: torch.Tensor, test: torch.Tensor) -> int:
+    """How many test images are training images, too, pixel by pixel."""
+    known = {hashlib.blake2b(image, digest_size=16).digest() for image in train.numpy()}
+    return sum(hashlib.blake2b(image, digest_size=16).digest() in known for image in test.numpy())
+
+
+def _split(source: Source, label: str, part: Part, arrays: Arrays, variant: Variant) -> Split:
+    images, labels, classes, validation, skipped, told = arrays
     if len(images) != len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise UserError(
             f"{label}, {part}: {len(images):,} images and {len(labels):,} labels from "
             f"{int(labels.min())} to {int(labels.max())} do not fit {len(classes)} classes"
         )
-    return Split(name, label, part, images, labels, classes, variant)
+    return Split(source.name, label, part, images, labels, classes, variant, source, validation, skipped, told)
 
 
 def _plain_name(path: Path) -> str:
@@ -198,19 +234,24 @@ def _plain_name(path: Path) -> str:
     return name[: len(name) - len(suffix)] or name
 
 
-def _load_folder(path: Path, part: Part) -> Arrays:
-    def build(listing: Listing | None = None) -> Arrays:
-        listing = listing or list_archive(path, part)
-        images, labels = decode(listing, str(path))
-        return torch.from_numpy(images), torch.from_numpy(labels), listing.classes
+def _load_folder(path: Path, part: Part, source: Source) -> Arrays:
+    reading = source.reading
+    contents = None if path.is_file() else contents_of(path)  # an archive's would take as long as reading it
 
-    if path.is_file():
-        return cached(path, part, "folder", stamp_of([path]), build)
-    listing = list_folder(path, part)
-    # Classes come from the training part, also for the test part: they belong to the state of the folder.
-    variation = "folder " + " ".join(listing.classes)
-    stamp = stamp_of(image.content for image in listing.images if isinstance(image.content, Path))
-    return cached(path, part, variation, stamp, lambda: build(listing))
+    def build() -> dict[Part, Arrays]:
+        found = folder.read(path, reading, contents)
+        if part not in found:
+            raise UserError(
+                f"{path}: it has no test part; put images into test/<class>/ (and train/<class>/), or split one off by "
+                "--test-split 0.2"
+            )
+        return found
+
+    if contents is not None and len(contents.images) < decoded.FEWEST:
+        return build()[part]
+    if contents is not None:
+        contents.check(reading.skip_unreadable)
+    return cached(path, part, reading.model_dump_json(), folder.stamp(contents) if contents else stamp_of(path), build)
 
 
 def _load_official(name: str, part: Part, data_dir: Path | None) -> Arrays:
@@ -232,11 +273,11 @@ def _read_official(name: str, part: Part, folder: Path) -> Arrays:
 
     def build() -> Arrays:
         images, labels = read(name, part, files)
-        return torch.from_numpy(np.array(images)), torch.from_numpy(labels.astype(np.int64)), classes
+        return Arrays(torch.from_numpy(np.array(images)), torch.from_numpy(labels.astype(np.int64)), classes)
 
     path, file = files[0]
     if file.part is None:  # an archive of both parts takes a while to unpack
-        return cached(path, part, name, stamp_of([path]), build)
+        return cached(path, part, name, stamp_of(path), lambda: {part: build()})
     return build()
 
 

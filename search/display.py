@@ -20,6 +20,7 @@ from .listing import Listing
 from .recipe import Recipe
 from .records import Audit, Confirmation, Record, Trial, numbered
 from .safe import line
+from .source import Source
 from .study import Search
 from .terminal import tell
 
@@ -150,7 +151,7 @@ def summary(search: Search) -> Listing:
 
 
 def train_command(
-    data: str,
+    source: Source,
     config: LiteConfig,
     recipe: Recipe,
     seeds: Sequence[int],
@@ -163,7 +164,7 @@ def train_command(
     # defaults are left out so that a person can read it
     knobs = json.dumps(config.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
     steps = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
-    command = ["wavemix", "train", data, "--config", knobs, "--recipe", steps]
+    command = ["wavemix", "train", *source.words(), "--config", knobs, "--recipe", steps]
     command += ["--seed-list", ",".join(map(str, seeds))] + ([] if target is None else ["--target", f"{target:g}"])
     command += ["--device", device] * (device != "cpu") + (["--data-dir", str(data_dir)] if data_dir else [])
     command += ["--results", str(results)] * (results != Path("results"))

@@ -1,257 +1,231 @@
-"""Class folders of images: `<class>/<image>`, or `train/` and `test/` of them, on disk or in an archive."""
+"""A folder or archive of images as arrays. Its parts are read together: they must have one size and number of channels.
 
-import io
+Nothing is read otherwise than the files say (`search.pixels`), and nothing is left out silently (`search.entries`).
+"""
+
+import hashlib
 import os
+import threading
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
 
-from search.archive import read_members
+from search import pixels
+from search.archive import limit_of, read_members
+from search.decoded import Arrays
+from search.entries import Contents, ImageFile, contents_of
 from search.errors import UserError
 from search.fetch import Part
+from search.source import Reading
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# Named, because Pillow also knows formats which start other programs (EPS: Ghostscript).
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_FILE = 64 << 20  # bytes of one image file
-MAX_PIXELS = 1 << 24  # declared size of one image, checked before it is decoded
-MAX_DECODED = 8 << 30  # bytes of all images of a part
-CHUNK = 256
+MAX_DECODED = 8 << 30  # bytes of all images
+CHUNK, CHUNK_BYTES = 256, 64 << 20  # images, and bytes of their files, that are decoded at once
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """One image of a part: its class, the name errors call it, and its content or where to read it."""
+class Picture:
+    """An image's pixels, uint8 (H, W) or (H, W, 3), and the digest of its file."""
 
-    category: str
-    name: str
-    content: bytes | Path
+    pixels: np.ndarray
+    digest: bytes
 
-    def read(self) -> bytes:
-        if isinstance(self.content, bytes):
-            return self.content
+
+def read(path: Path, reading: Reading, contents: Contents | None = None) -> dict[Part, Arrays]:
+    """The training part of a folder or archive, and its test part if there is one or `reading` splits one off.
+
+    A validation part's images are the last ones of the training part. Images are uint8 (N, C, H, W), with C = 3 if any
+    of any part has colour and else 1.
+
+    Raises:
+        UserError: as `Contents.check`; an image that can't be read, unless `reading` says to go on without; two sizes,
+            unless it says how to resize; too much of it in memory; a test part and one to be split off.
+    """
+    contents = contents or contents_of(path)
+    contents.check(reading.skip_unreadable)
+    if reading.test_split and "test" in contents.parts:
+        raise UserError(f"{path}: it has a test part, {contents.folders['test']}/: leave --test-split out")
+    pictures, unreadable = _decoded(path, contents, reading)
+    if unreadable:
+        contents = contents.without(unreadable)
+        contents.check(reading.skip_unreadable)
+    train, test = contents.parts["train"], contents.parts.get("test", [])
+    validation = contents.parts.get("validation", [])
+    told = [contents.left_out] * bool(contents.left_out)
+    if reading.test_split:
+        train, test = _split(train, pictures, reading.test_split, str(path))
+        told.append(f"{len(test):,} images, {reading.test_split:g} of each class, are split off as the test part")
+    if validation:
+        told.append(f"{len(validation):,} images are for validation, those of {contents.folders['validation']}/")
+    channels = 3 if any(picture.pixels.ndim == 3 for picture in pictures.values()) else 1
+    classes, skipped = contents.classes, len(contents.unreadable)
+    index = {category: label for label, category in enumerate(classes)}
+    found: dict[Part, Arrays] = {}
+    for part, images, held_out in (("train", train + validation, len(validation)), ("test", test, 0)):
+        if images:
+            stacked = _stacked([pictures.pop(image.name).pixels for image in images], channels)
+            labels = torch.tensor([index[image.category] for image in images])
+            found[part] = Arrays(stacked, labels, classes, held_out, skipped, tuple(told))
+    return found
+
+
+def stamp(contents: Contents) -> str:
+    """A digest of all that a folder's images come from: their names and contents, and what is said of the others."""
+
+    def digest_of(image: ImageFile) -> bytes:
         try:
-            if self.content.stat().st_size > MAX_FILE:
-                raise UserError(f"{self.name}: more than {MAX_FILE:,} bytes, refused")
-            return self.content.read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.name}: cannot be read ({error.strerror})") from error
+            return hashlib.sha256(_content(image)).digest()
+        except UserError as error:  # decoding will say it, or pass over it
+            return str(error).encode()
+
+    sha = hashlib.sha256(contents.left_out.encode("utf-8", "surrogateescape"))
+    with _pool() as pool:
+        for image, digest in zip(contents.images, pool.map(digest_of, contents.images)):
+            sha.update(f"{image.name}\0{image.category}\0".encode("utf-8", "surrogateescape") + digest)
+    return sha.hexdigest()
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The images of one part, ordered by class and name, and the classes of the whole data set."""
-
-    images: list[ImageFile]
-    classes: tuple[str, ...]
-
-
-def list_folder(root: Path, part: Part) -> Listing:
-    """List a part's images in a folder.
-
-    With a folder `train` or `test` in it, these are the parts and whatever lies beside them is not read;
-    without them all images are the training part. Classes are the folders with an image in them, in
-    alphabetical order, of the training part where there is one: so labels agree between parts. Hidden
-    files and files without an image's suffix are not read.
-
-    Raises:
-        UserError: no such part, no images, one class only, a test class without training images, nested
-            folders.
-    """
+def _content(image: ImageFile) -> bytes:
     try:
-        parts = [name for name in ("train", "test") if (root / name).is_dir()]
-        files = {name: _class_files(root / name, f"{name}/") for name in parts if name in ("train", part)}
-        if not parts:
-            files[None] = _class_files(root, "")
+        if image.path.stat().st_size > MAX_FILE:
+            raise UserError(f"more than {MAX_FILE:,} bytes, refused")
+        return image.path.read_bytes()
     except OSError as error:
-        raise UserError(f"{error.filename or root}: cannot be read ({error.strerror})") from error
-    return _listing(files, part, str(root))
+        raise UserError(f"cannot be read ({error.strerror})") from error
 
 
-def _class_files(folder: Path, prefix: str) -> list[ImageFile]:
-    files = []
-    with os.scandir(folder) as categories:
-        for category in categories:
-            if category.name.startswith(".") or not category.is_dir():
-                continue
-            with os.scandir(category.path) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        raise UserError(
-                            f"{entry.path} is a folder inside the class folder {category.name!r}: images "
-                            "must lie directly in class folders; name the folder which holds these"
-                        )
-                    if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-                        name = f"{prefix}{category.name}/{entry.name}"
-                        files.append(ImageFile(category.name, name, Path(entry.path)))
-    return files
-
-
-def list_archive(path: Path, part: Part) -> Listing:
-    """List, and read into memory, a part's images in a tar or zip archive.
-
-    As `list_folder`; the folders may lie in one more which holds everything. The other part's images are not
-    read. Raises as `list_folder` and `search.archive.read_members`.
-    """
-    other = "test" if part == "train" else "train"
-
-    def wanted(name: str) -> bool:
-        return _is_image(name) and _part_of(name) != other
-
-    files: dict[str | None, list[ImageFile]] = {}
-    above: dict[str | None, dict[str, str]] = {}  # of each part: the folders its class folders lie in
-    for name, content in read_members(path, wanted, MAX_FILE):
-        if not _is_image(name):
-            continue
-        *folders, category = name.split("/")[:-1] or [""]
-        found = _part_of(name)
-        above.setdefault(found, {}).setdefault("/".join(folders[:-1] if found else folders), name)
-        files.setdefault(found, []).append(ImageFile(category, name, content or b""))
-    if set(files) - {None}:  # there are parts: what lies beside them does not matter
-        files.pop(None, None)
-        above.pop(None, None)
-    places = {place: name for names in above.values() for place, name in names.items()}
-    for place, name in places.items():
-        if "/" in place or name.count("/") == 0:
-            raise UserError(
-                f"{path}: {name!r} lies in no class folder; images must lie in <class>/ or in "
-                "train/<class>/ and test/<class>/"
-            )
-    if len(places) > 1:
-        raise UserError(
-            f"{path}: class folders lie in several folders ({', '.join(sorted(places)[:4])}); one data set an archive"
-        )
-    return _listing(files, part, str(path))
-
-
-def _part_of(name: str) -> Part | None:
-    parent = name.split("/")[-3:-2]
-    return parent[0] if parent and parent[0] in ("train", "test") else None  # type: ignore[return-value]
-
-
-def _is_image(name: str) -> bool:
-    hidden = any(piece.startswith((".", "__MACOSX")) for piece in name.split("/"))
-    return not hidden and name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _listing(files: dict[str | None, list[ImageFile]], part: Part, where: str) -> Listing:
-    if None in files:
-        files = {"train": files[None]}
-    images = files.get(part, [])
-    if not images:
-        if files.get("train"):
-            raise UserError(f"{where}: it has no test part; put images into test/<class>/ (and train/<class>/)")
-        raise UserError(
-            f"{where}: no {part} images found; they must lie in <class>/ or in train/<class>/ and "
-            f"test/<class>/ and end in {', '.join(IMAGE_SUFFIXES[:3])}, …"
-        )
-    classes = sorted({image.category for image in files.get("train") or images})
-    if len(classes) < 2:
-        raise UserError(f"{where}: only one class, {classes[0]!r}; a data set needs at least two class folders")
-    present = {image.category for image in images}
-    if strange := sorted(present - set(classes)):
-        raise UserError(f"{where}: class {strange[0]!r} has {part} images and no training images")
-    if missing := sorted(set(classes) - present):
-        raise UserError(
-            f"{where}: class {missing[0]!r} has training images and no {part} images: put some into "
-            f"{part}/{missing[0]}/, an accuracy without them would be of the other classes alone"
-        )
-    return Listing(sorted(images, key=lambda image: (image.category, image.name)), tuple(classes))
-
-
-def decode(listing: Listing, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Decode a listing in threads.
-
-    Returns:
-        Images, uint8 (N, C, H, W), with C = 3 if any image has colour and else 1, and labels, int64 (N,).
-    Raises:
-        UserError: an image that cannot be read, is transparent, not 8 bits deep or too large; two sizes
-            (nothing is resized silently); more than `MAX_DECODED` bytes in all.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; what matters here is an error
-        decoded = _decode_all(listing.images, where)
-    height, width = decoded[0].shape[:2]
-    channels = 3 if any(image.ndim == 3 for image in decoded) else 1
-    out = np.empty((len(decoded), channels, height, width), np.uint8)
-    for row, image in zip(out, decoded, strict=True):
-        row[:] = image.transpose(2, 0, 1) if image.ndim == 3 else image  # grey among colour: the same in each
-    index = {category: label for label, category in enumerate(listing.classes)}
-    return out, np.array([index[image.category] for image in listing.images], np.int64)
-
-
-def _decode_all(images: Sequence[ImageFile], where: str) -> list[np.ndarray]:
-    first = _decode_image(images[0], where, None)
-    height, width = first.shape[:2]
-    if len(images) * height * width * 3 > MAX_DECODED:
-        raise UserError(f"{where}: {len(images):,} images of {width} x {height} are more than {MAX_DECODED:,} bytes")
-
-    def decode_chunk(start: int) -> list[np.ndarray]:
-        return [_decode_image(image, where, (width, height)) for image in images[start : start + CHUNK]]
-
-    decoded: list[np.ndarray] = []
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
     try:
-        for chunk in pool.map(decode_chunk, range(0, len(images), CHUNK)):
-            decoded += chunk
-    except _OtherSize as error:
-        raise UserError(_odd_one(images, error, where)) from None
+        yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return decoded
 
 
-class _OtherSize(Exception):
-    pass
+# --- decoding
 
 
-def _decode_image(file: ImageFile, where: str, size: tuple[int, int] | None) -> np.ndarray:
-    """(H, W) for grey, (H, W, 3) for colour; `_OtherSize` if it is not of `size` (width, height)."""
-    try:
-        with Image.open(io.BytesIO(file.read()), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,} are refused")
-            if size is not None and image.size != size:
-                raise _OtherSize(file.name, image.size)
-            if image.mode == "P":
-                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-            if image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() != (255, 255):
-                raise UserError("it is transparent in places; save it without transparency")
-            if image.mode in ("1", "L", "LA"):
-                return np.asarray(image.convert("L"))
-            if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
-                return np.asarray(image.convert("RGB"))
-            raise UserError(f"mode {image.mode}; only images of 8 bits a channel are read")
-    except _OtherSize:
-        raise
-    except UserError as error:
-        raise UserError(f"{where}: {file.name}: {error}") from None
-    except Exception as error:  # Pillow's plug-ins raise many kinds for damaged files
-        reason = str(error).split("<")[0].strip() or type(error).__name__  # without "<_io.BytesIO object at …>"
-        raise UserError(f"{where}: {file.name}: unreadable image ({reason}); replace or remove it") from error
+class _TooMuch(UserError):
+    """More pixels than may be in memory: no image's own fault, so that none is skipped for it."""
 
 
-def _odd_one(images: Sequence[ImageFile], error: _OtherSize, where: str) -> str:
-    """Which file is the odd one: the first image may be it, so ask a thousand of them."""
-    sizes = {}
-    for image in images[:1000]:
+class _Allowance:
+    """Counts the bytes that images become, and raises _TooMuch before those that are one too many are decoded."""
+
+    def __init__(self, files: int):
+        self.most, self.taken, self.lock = limit_of(files, MAX_DECODED), 0, threading.Lock()
+
+    def __call__(self, size: int) -> None:
+        with self.lock:
+            self.taken += size
+            if self.taken > self.most:
+                raise _TooMuch(f"its images are more than {self.most:,} bytes in memory, refused; --resize makes less")
+
+
+def _decoded(path: Path, contents: Contents, reading: Reading) -> tuple[dict[str, Picture], list[tuple[str, str]]]:
+    """By name the pictures, and why the others can't be read."""
+    archived = path.is_file()
+    files = path.stat().st_size if archived else sum(_size(image) for image in contents.images)
+    allowance = _Allowance(files)
+
+    def decode(item: tuple[ImageFile, bytes | None]) -> Picture | str:
+        image, content = item
         try:
-            with Image.open(io.BytesIO(image.read()), formats=FORMATS) as opened:
-                sizes[image.name] = opened.size
-        except Exception:  # it is not the one we look for
-            continue
-    sizes[error.args[0]] = error.args[1]
-    (usual, _), *_ = Counter(sizes.values()).most_common(1)
-    name, size = next((name, size) for name, size in sizes.items() if size != usual)
+            content = _content(image) if content is None else content
+            return Picture(pixels.read(content, reading.resize, allowance), hashlib.sha256(content).digest())
+        except _TooMuch:
+            raise
+        except UserError as error:
+            return str(error)
+
+    pictures: dict[str, Picture] = {}
+    unreadable: list[tuple[str, str]] = []
+    sizes: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    with warnings.catch_warnings(), _pool() as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata; what matters here is an error
+        for chunk in _chunks(path, contents):
+            try:
+                results = list(pool.map(decode, chunk))
+            except _TooMuch as error:
+                raise UserError(f"{path}: {error}") from None
+            for (image, _), result in zip(chunk, results):
+                if isinstance(result, Picture):
+                    pictures[image.name] = result
+                    sizes[result.pixels.shape[:2]].append(image.name)
+                elif reading.skip_unreadable:
+                    unreadable.append((image.name, result))
+                else:
+                    raise UserError(f"{path}: {image.name}: {result}; or --skip-unreadable goes on without")
+            if len(sizes) > 1:
+                raise UserError(_odd_one(sizes, str(path)))
+    if len(pictures) + len(unreadable) < len(contents.images):
+        raise UserError(f"{path}: it was changed while it was read; try again")
+    return pictures, unreadable
+
+
+def _size(image: ImageFile) -> int:
+    try:
+        return image.path.stat().st_size
+    except OSError:  # it will be said when it is read
+        return 0
+
+
+def _chunks(path: Path, contents: Contents) -> Iterator[list[tuple[ImageFile, bytes | None]]]:
+    """Images with their content, where it comes out of an archive, a few at a time."""
+    images = {image.name: image for image in contents.images}
+    if path.is_file():
+        members = read_members(path, images.__contains__, MAX_FILE)
+        items = ((images[name], content, len(content)) for name, content in members if content is not None)
+    else:
+        items = ((image, None, _size(image)) for image in contents.images)
+    chunk, size = [], 0
+    for image, content, length in items:
+        chunk.append((image, content))
+        size += length
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _odd_one(sizes: dict[tuple[int, ...], list[str]], where: str) -> str:
+    usual = max(sizes, key=lambda size: len(sizes[size]))
+    odd, names = next((size, names) for size, names in sizes.items() if size != usual)
     return (
-        f"{where}: {name} is {size[0]} x {size[1]}, others are {usual[0]} x {usual[1]}; all images must have "
-        "one size, resize them first"
+        f"{where}: {names[0]} is {odd[1]} x {odd[0]}, others are {usual[1]} x {usual[0]}; all images of all parts must "
+        f"have one size: --resize {usual[0]},{usual[1]} (height,width) makes them so"
     )
+
+
+def _stacked(pictures: list[np.ndarray], channels: int) -> torch.Tensor:
+    """(N, C, H, W); grey among colour is the same in each channel."""
+    out = np.empty((len(pictures), channels, *pictures[0].shape[:2]), np.uint8)
+    for number, picture in enumerate(pictures):
+        out[number] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
+        pictures[number] = None  # its memory is wanted
+    return torch.from_numpy(out)
+
+
+def _split(
+    images: Sequence[ImageFile], pictures: dict[str, Picture], share: float, where: str
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Split a share of each class off, by the digests of the files: the same ones whatever they are called or resized
+    to, and no image falls on both sides by standing there twice."""
+    chosen: set[bytes] = set()
+    for category, count in Counter(image.category for image in images).items():
+        digests = sorted(pictures[image.name].digest for image in images if image.category == category)
+        wanted = max(1, round(count * share))
+        chosen.update(digests[:wanted])
+    train = [image for image in images if pictures[image.name].digest not in chosen]
+    if lost := sorted({image.category for image in images} - {image.category for image in train}):
+        raise UserError(f"{where}: --test-split {share:g} leaves class {lost[0]!r} no training images")
+    return train, [image for image in images if pictures[image.name].digest in chosen]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .arguments import DataDir, Device, Results, Threads
+from .arguments import Checkpoints, DataDir, Device, Results, Threads
 from .conclusion import resumable
 from .terminal import show, tell
 
@@ -22,9 +22,7 @@ def worker(
     study: Name,
     storage: Storage = None,
     trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials.")] = None,
-    checkpoints: Annotated[
-        str | None, typer.Option(help="Directory or fsspec URL of checkpoints that all machines share.")
-    ] = None,
+    checkpoints: Checkpoints = None,
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -45,6 +43,8 @@ def worker(
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     with resumable(), found.join(data_dir, results, checkpoints, device=device, listen=display) as search, display:
         display.resume(search)
+        for line in search.data.told:
+            display.say(line)
         display.say(f"worker {search.worker} of study {study}: {len(found.trials())} trials so far")
         search.run(trials=trials)
 

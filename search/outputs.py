@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Results, shape_of
+from .arguments import Results, at_home, shape_of
 from .conclusion import tabulate
 from .errors import UserError
 from .terminal import show, tell
@@ -15,10 +15,12 @@ def audit(
     saved_models: Annotated[
         bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
     ] = False,
-    checkpoint: Annotated[Path | None, typer.Option(help="Count a checkpoint instead.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(callback=at_home, help="Count a checkpoint instead.")] = None,
     factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
     input: Annotated[str | None, typer.Option(help="Its input: channels,height,width; default: 3,224,224.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Append the audit's records to this file.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(callback=at_home, help="Append the audit's records to this file.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 1 also where FLOPs are not, or not all, counted.")
     ] = False,

@@ -30,6 +30,7 @@ from .cost import Cost
 from .environment import Environment, Masked, Model, environment
 from .protocol import threshold
 from .recipe import MOST_EPOCHS, filled
+from .source import Reading
 from .stopping import Judgement, judge, mean_of
 
 SCHEMA_VERSION = 1
@@ -73,7 +74,11 @@ class _Record(Model):
 
 
 class Data(Model):
-    """The data set of a run. `digest` is of the images and labels trained on, `test_digest` of those tested on."""
+    """The data set of a run. `digest` is of the images and labels trained on, `test_digest` of those tested on.
+
+    `reading` says how the files of a folder were read, where not plainly; `skipped` of them could not be. Validation
+    images without a `split_seed` are a part of the data's own.
+    """
 
     name: str
     label: str  # what tables print
@@ -84,6 +89,8 @@ class Data(Model):
     split_seed: Seed | None = None
     test_digest: str | None = None
     test_count: Count | None = None
+    reading: Reading | None = None
+    skipped: Count = 0
 
     @property
     def population(self) -> tuple[str, ...]:

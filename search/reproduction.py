@@ -11,6 +11,7 @@ from .errors import UserError
 from .journal import append
 from .recipe import Recipe
 from .records import Confirmation, Record, Reproduction, counted
+from .source import PLAIN, Source
 from .storage import writable
 
 
@@ -45,7 +46,10 @@ def reproduce(
     Raises UserError where the data differ from those of the record.
     """
     writable(results)
-    data = datasets.load(source or original.dataset.name, "train", data_dir)
+    where = Source(source or original.dataset.name, original.dataset.reading or PLAIN)
+    data = datasets.load(where, "train", data_dir)
+    for line in data.told:
+        say(line)
     if data.digest != original.dataset.digest:
         raise UserError(
             f"the training images of {data.label} are not those of the record (digest {data.digest[:12]}, recorded "

@@ -120,7 +120,9 @@ class Search:
                     self._put_back(trial)
         self.presence.settle()
         self.ledger.complete(trials)
-        for key, value in {"source": source, "code": self.study.user_attrs.get("code") or code()}.items():
+        reading = self.data.source.reading.model_dump(mode="json", exclude_defaults=True)
+        told = {"source": source, "reading": reading, "code": self.study.user_attrs.get("code") or code()}
+        for key, value in told.items():
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
         knobs = self._first(start)

@@ -12,6 +12,7 @@ from .errors import UserError
 from .heartbeat import now
 from .listing import Block, Listing
 from .recipe import Recipe
+from .source import Reading, Source
 from .storage import Patient, connect
 from .study import Search, checked_name
 
@@ -33,6 +34,7 @@ class Study:
             raise UserError(f"the storage {mask(url)} holds no study {name}: `wavemix search` starts one") from None
         self.stopped: str | None = attributes.get("stop")
         self.identity, self.source, self.code = (attributes.get(key) for key in ("identity", "source", "code"))
+        self.reading = Reading.model_validate(attributes.get("reading") or {})
         if not (self.identity and self.source and self.code):
             raise UserError(
                 f"the study {name} in {mask(url)} does not say what a worker needs: go on with `wavemix search` first"
@@ -59,7 +61,7 @@ class Study:
             raise UserError(
                 f"the study {self.name} runs version {self.code} of this program, this is {code()}: install that one"
             )
-        split = datasets.load(self._here(data_dir), "train", data_dir)
+        split = datasets.load(Source(self._here(data_dir), self.reading), "train", data_dir)
         if split.digest != identity["digest"]:
             raise UserError(
                 f"{split.label} on this machine is not what the study {self.name} was made with: its digest is "

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from test_confirm import trial
+from test_confirm import split, trial
 from typer.testing import CliRunner
 
 from search import __main__ as start
 from search import cli
-from search.arguments import fitted, fresh_seeds, network_of, seconds_of, seeds_of, study_name, validated
+from search.arguments import fitted, fresh_seeds, network_of, seconds_of, seeds_of, source_of, study_name, validated
 from search.confirm import finalists
 from search.datasets import Split
 from search.display import Display, clock, sparkline, studies, train_command
@@ -25,6 +25,7 @@ from search.journal import append
 from search.recipe import Recipe
 from search.records import Confirmation
 from search.safe import latex, line, markdown
+from search.source import Reading, Source
 from search.study import Event
 from wavemix import LiteConfig
 
@@ -80,17 +81,67 @@ def test_models_come_as_json_or_as_a_file(tmp_path):
     assert validated(LiteConfig, CONFIG.model_dump_json(), "--config") == CONFIG
     (tmp_path / "c.json").write_text(CONFIG.model_dump_json())
     assert validated(LiteConfig, str(tmp_path / "c.json"), "--config") == CONFIG
+    for encoding in ("utf-8-sig", "utf-16"):  # with a byte order mark, as Windows writes it
+        (tmp_path / "c.json").write_text(CONFIG.model_dump_json(), encoding)
+        assert validated(LiteConfig, str(tmp_path / "c.json"), "--config") == CONFIG
     for text in ("{", '{"depht": 3}', '{"depth": "x"}', "missing.json", str(tmp_path)):
         with pytest.raises(UserError, match="--config"):
             validated(LiteConfig, text, "--config")
 
 
+def test_the_home_directory_is_understood_in_every_path(tmp_path, monkeypatch, wavemix):
+    """A shell leaves the ~ in --results=~/x as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.json").write_text(CONFIG.model_dump_json())
+    assert validated(LiteConfig, "~/c.json", "--config") == CONFIG
+    for command in ("tables", "report"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        assert str(tmp_path / "mine") in wavemix(command, "--results=~/mine").out
+    assert f"{tmp_path}/gone, is no directory" in wavemix("data", "fetch", "mnist", "--data-dir=~/gone", code=2).err
+    assert f"{tmp_path}/w.pth" in wavemix("audit", "--checkpoint=~/w.pth", code=2).err
+
+
+def test_data_and_how_to_read_them_come_from_the_options():
+    assert source_of("x", None, None, False) == Source("x")
+    source = source_of("x y", "32,48", 0.25, True)
+    assert source.reading == Reading(resize=(32, 48), test_split=0.25, skip_unreadable=True)
+    assert source.words() == ["x y", "--resize", "32,48", "--test-split", "0.25", "--skip-unreadable"]
+    for text in ("32", "0,3", "a,b", "", "1,2,3", "99999,1", "1.5,2"):
+        with pytest.raises(UserError, match="--resize is height,width"):
+            source_of("x", text, None, False)
+    for share in (0.0, 1.0, 20.0, -0.1, float("nan")):
+        with pytest.raises(UserError, match="--test-split is a share between 0 and 1"):
+            source_of("x", None, share, False)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("[pets]", "pets--90-extended"), (".hidden", "hidden-90-extended"), ("a b\nc", "a-b-c-90-extended"),
+        ("cafe\u0301", "caf\u00e9-90-extended"), ("日本", "日本-90-extended"), ("--x", "x-90-extended"),
+    ],
+)  # fmt: skip
+def test_folders_of_any_name_name_a_study(tmp_path, folder, name):
+    (tmp_path / folder).mkdir()
+    assert study_name(str(tmp_path / folder), 0.9, "extended") == name
+    assert study_name(str(tmp_path / folder), 0.9, "extended", study_name("x", 0.9, "extended", name)) == name
+
+
+def test_a_folder_that_names_nothing_asks_for_a_name(tmp_path):
+    (tmp_path / "[.]").mkdir()
+    with pytest.raises(UserError, match=r"can't be named after '.*\[\.\]': name it by --name"):
+        study_name(str(tmp_path / "[.]"), 0.9, "extended")
+    assert study_name(str(tmp_path / "[.]"), 0.9, "extended", "pets") == "pets"
+
+
 def test_train_command_holds_all_there_is_to_know(tmp_path):
     recipe = Recipe(epochs=7, lr=0.03, optimizer="muon")
-    command = shlex.split(train_command("a b/images", CONFIG, recipe, [5, 6], 0.875, tmp_path, "cuda:1"))
+    command = shlex.split(train_command(Source("a b/images"), CONFIG, recipe, [5, 6], 0.875, tmp_path, "cuda:1"))
     assert command[command.index("--device") + 1] == "cuda:1"
-    assert "--device" not in train_command("mnist", CONFIG, recipe, [5], 0.875)
-    assert train_command("mnist", CONFIG, recipe, [5], 0.875, results=tmp_path).endswith(f"--results {tmp_path}")
+    assert "--device" not in train_command(Source("mnist"), CONFIG, recipe, [5], 0.875)
+    assert train_command(Source("mnist"), CONFIG, recipe, [5], 0.875, results=tmp_path).endswith(
+        f"--results {tmp_path}"
+    )
     with pytest.raises(UserError, match="lr: Input should be a finite number"):
         validated(Recipe, '{"lr": 1e400}', "--recipe")
     options = dict(zip(command[3::2], command[4::2]))
@@ -141,9 +192,7 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
         given.update(options, found=found, target=target, seeds=seeds)
         return []
 
-    from test_confirm import DATA
-
-    monkeypatch.setattr("search.datasets.load", lambda name, part, data_dir: DATA)
+    monkeypatch.setattr("search.datasets.load", lambda source, part, data_dir: split(part))
     monkeypatch.setattr("search.confirm.confirm_smallest", confirm_smallest)
     monkeypatch.setattr("search.tables.write", lambda results: [])
     arguments = ["confirm", "toy", "--target", "0.9", "--family", "published", "--results", str(tmp_path)]
@@ -155,10 +204,8 @@ def test_confirm_takes_the_smallest_trial_on_record(tmp_path, monkeypatch):
 
 
 def test_confirm_of_a_study_of_the_other_family_says_so(tmp_path, monkeypatch):
-    from test_confirm import DATA
-
     append(tmp_path / "mine.jsonl", trial(2, 0.95, study="mine"))
-    monkeypatch.setattr("search.datasets.load", lambda name, part, data_dir: DATA)
+    monkeypatch.setattr("search.datasets.load", lambda source, part, data_dir: split(part))
     arguments = ["confirm", "toy", "--target", "0.9", "--name", "mine", "--results", str(tmp_path)]
     with pytest.raises(UserError, match="mine is of the published family: give --family"):
         CliRunner().invoke(cli.app, arguments, catch_exceptions=False)

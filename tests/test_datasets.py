@@ -67,7 +67,7 @@ def test_jpeg_copy_of_cifar10_says_so_and_is_cached(
     assert (first.label, first.variant) == ("CIFAR-10 (JPEG copy)", "jpeg")
     assert first.images.shape == (10_000, 3, 32, 32) and first.labels.bincount().tolist() == [1000] * 10
     assert first.classes == CIFAR10_CLASSES
-    monkeypatch.setattr("search.datasets.list_archive", lambda *_: pytest.fail("decoded a second time"))
+    monkeypatch.setattr(folder, "read", lambda *_: pytest.fail("decoded a second time"))
     assert load("cifar10-jpeg", "test", data_dir).digest == first.digest
     red, _, blue = first.images[first.labels == CIFAR10_CLASSES.index("airplane")].float().mean((0, 2, 3))
     assert blue > red  # planes fly in the sky: channels are in order red, green, blue
@@ -403,10 +403,10 @@ def files() -> dict[str, bytes]:
         "test/dog/t.png": _image(50),
         "test/cat/t.png": _image(51),
         "test/ant/t.png": _image(52),
-        "train/dog/notes.txt": b"no image",
+        "notes.txt": b"no image",
         "train/.hidden/a.png": b"",
         "train/dog/._a.png": b"",
-        "val/eel/a.png": _image(60),
+        "extra/eel/a.png": _image(60),
     }
 
 
@@ -429,6 +429,8 @@ def test_folder_and_archives_give_the_same_split(tmp_path: Path, files: dict[str
         assert train.labels.tolist() == [0, 1, 1, 2]
         assert test.labels.tolist() == [0, 1, 2] and test.classes == train.classes
         assert train.digest == load(sources[0], "train").digest
+        told = "left out: extra/, notes.txt beside the class folders, 1 hidden (train/.hidden)"
+        assert [line.replace("pets/", "") for line in train.told] == [told]
 
 
 def test_classes_without_parts_are_the_training_part(tmp_path: Path) -> None:
@@ -494,7 +496,7 @@ def _huge() -> bytes:
         ("b/odd.png", b"", r"b/odd\.png: unreadable image"),
         ("b/odd.jpg", _truncated(), r"b/odd\.jpg: unreadable image"),
         ("b/odd.png", _transparent(), "transparent"),
-        ("b/odd.png", _deep(), "8 bits"),
+        ("b/odd.png", _deep(), "16 bits a channel"),
         ("b/odd.png", _huge(), "5000 x 5000 pixels"),
         ("b/odd.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n", "unreadable image"),
         ("b/deeper/odd.png", _image(1), "folder"),
@@ -513,7 +515,7 @@ def test_odd_images_are_named(tmp_path: Path, odd: str, content: bytes, text: st
     ("tree", "part", "text"),
     [
         ({}, "train", "no train images"),
-        ({"a/1.txt": b""}, "train", "no train images"),
+        ({"a/1.txt": b""}, "train", r"a/1\.txt: its suffix, \.txt, is none of an image"),
         ({"a/1.png": _image(1)}, "train", "only one class, 'a'"),
         ({"train/a/1.png": _image(1), "train/b/1.png": _image(1)}, "test", "no test part"),
         ({"test/a/1.png": _image(1), "test/b/1.png": _image(1)}, "train", "no train images"),
@@ -575,13 +577,13 @@ def _info(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 
         (_tar_bytes(_info("a/1.png", tarfile.SYMTYPE, "/etc/passwd")), "link or a device"),
         (_tar_bytes(_info("a/1.png", tarfile.LNKTYPE, "b/1.png")), "link or a device"),
         (_tar_bytes(_info("a/1.png", tarfile.FIFOTYPE)), "link or a device"),
-        (_tar_bytes(_info("a/1.png", size=1000))[:600], "truncated"),
+        (_tar_bytes(_info("a/1.png", size=1000))[:600], "damaged archive .*unexpected end of data"),
         (b"PK\x03\x04 not a zip", "damaged archive"),
         (b"\x1f\x8b not a gzip", "cannot be read|damaged archive"),
         (b"\xfd7zXZ\0 not xz", "damaged archive"),
         (b"BZh9 not bz2", "cannot be read|damaged archive"),
-        (b"", "damaged archive|no train images"),
-        (b"anything", "damaged archive"),
+        (b"", "no archive that is read here"),
+        (b"anything", "no archive that is read here"),
     ],
 )
 def test_bad_archives_are_refused(tmp_path: Path, content: bytes, text: str) -> None:
@@ -672,22 +674,49 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_cache_is_used_and_follows_changes(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(str(many), "train")
     kept = many.parent / "cache" / "decoded"
-    (file,) = kept.iterdir()
-    assert "-train-" in file.name
+    assert sorted("-train-" in file.name for file in kept.iterdir()) == [False, True]
     with monkeypatch.context() as patch:
-        patch.setattr("search.datasets.decode", lambda *_: pytest.fail("decoded although it was cached"))
+        patch.setattr(folder, "read", lambda *_: pytest.fail("decoded although it was cached"))
         again = load(str(many), "train")
     assert again.digest == first.digest and again.classes == first.classes
     assert load(str(many), "test").part == "test" and len(list(kept.iterdir())) == 2
     (many / "train" / "a" / "0.png").write_bytes(_image(77))
     changed = load(str(many), "train")
     assert changed.images[0, 0, 0, 0] == 77 and changed.digest != first.digest
-    assert len(list(kept.iterdir())) == 2  # the file of the former state is gone
+    assert len(list(kept.iterdir())) == 2  # the files of the former state are gone
+
+
+def test_a_cache_never_answers_for_other_files(many: Path) -> None:
+    """Whatever their times and sizes: images that change places, another one of the same size, a copy elsewhere."""
+    first = load(str(many), "train")
+    one, other = many / "train/a/0.png", many / "train/b/1.png"
+    times = one.stat().st_mtime_ns, other.stat().st_mtime_ns
+    one.rename(many / "spare"), other.rename(one), (many / "spare").rename(other)
+    for path, time in zip((one, other), times):
+        os.utime(path, ns=(time, time))
+    swapped = load(str(many), "train")
+    assert swapped.images[:, 0, 0, 0].tolist() == [1, 1, 2, 3, 0, 0, 2, 3] and swapped.digest != first.digest
+    content, state = bytearray(one.read_bytes()), one.stat()
+    one.write_bytes(_image(9))
+    assert one.stat().st_size == len(content)
+    os.utime(one, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert load(str(many), "train").images[0, 0, 0, 0] == 9
+
+
+def test_an_archives_cache_goes_by_its_content(many: Path) -> None:
+    path = many.parent / "x.tar"
+    for value in (3, 4):
+        with tarfile.open(path, "w") as packed:
+            for name in ("train/a/1", "train/a/2", "train/b/1", "test/a/1", "test/b/1"):
+                info = _info(f"{name}.png", size=len(_image(value)))
+                packed.addfile(info, io.BytesIO(_image(value)))
+        os.utime(path, (1, 1))
+        assert load(str(path), "train").images.unique().tolist() == [value, 2 * value, 3 * value]
 
 
 def test_damaged_cache_is_built_again(many: Path) -> None:
     first = load(str(many), "train")
-    (file,) = (many.parent / "cache" / "decoded").iterdir()
+    file = next((many.parent / "cache" / "decoded").glob("*-train-*"))
     for damage in (b"", b"x" * 100, file.read_bytes()[:-1] + b"\x07"):
         file.write_bytes(damage)
         assert load(str(many), "train").digest == first.digest

@@ -1,6 +1,7 @@
 """`wavemix reproduce`: a row trained again from its record, on a small folder with real trainings."""
 
 import re
+import shutil
 
 import pytest
 from test_search import RECIPE, folder  # noqa: F401
@@ -13,6 +14,9 @@ from search.errors import UserError
 from search.journal import read, read_all
 from search.records import Reproduction, label
 from search.reproduction import comparison, reproduce, row_of
+from search.source import Reading, Source
+from search.study import Search
+from search.worker import Study
 from wavemix import LiteConfig
 
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=4, depth=1, stride=(2, 1))
@@ -40,6 +44,37 @@ def test_row_is_reproduced_from_its_record_alone(results):
     assert (results / "reproductions.md").exists() and tables.check(results) == []
     assert not list(results.glob("studies/*.checkpoint"))
     assert "Reproductions" in report.page(read_all(results))
+
+
+def test_how_the_data_were_read_is_recorded_and_done_again(folder, tmp_path):  # noqa: F811
+    """A folder without a test part, resized: by its record, and by a worker that is told the study alone."""
+    reading = Reading(resize=(12, 16), test_split=0.25)
+    data = datasets.load(Source(str(folder / "train"), reading), "train")
+    options = {"study": "mine", "family": "published", "results": tmp_path}
+    original = confirm(CONFIG, RECIPE, data, 0.3, [5], **options)
+    assert original.dataset.reading == reading and original.dataset.label == "train 16x12"
+    assert original.dataset.train_count + original.dataset.test_count == 320
+    again = reproduce("row", read(tmp_path / "mine.jsonl")[0], results=tmp_path, say=lambda line: None)
+    assert again.dataset == original.dataset and again.accuracies == pytest.approx(original.accuracies, abs=0.02)
+    storage = f"sqlite:///{tmp_path}/shared.db"
+    options = {"name": "s", "ceiling": 1500, "validation_count": 24, "results": tmp_path / "a", "storage": storage}
+    Search(data, 0.5, RECIPE, **options).close()
+    with Study(storage, "s").join(None, tmp_path / "b") as worker:
+        assert worker.data.digest == data.digest and worker.data.source == data.source
+
+
+def test_a_validation_part_judges_the_trials_and_is_trained_on_in_the_end(folder, tmp_path):  # noqa: F811
+    root = tmp_path / "images"
+    for part, place in (("train", "train"), ("val", "test")):
+        shutil.copytree(folder / place, root / part)
+    data = datasets.load(Source(str(root), Reading(test_split=0.25)), "train")
+    with Search(data, 0.5, RECIPE, name="s", ceiling=1500, validation_count=7, results=tmp_path) as search:
+        search.run(trials=1)
+    (trial,) = read(tmp_path / "s.jsonl")
+    assert (trial.dataset.train_count, trial.dataset.validation_count) == (len(data) - 96, 96)
+    assert trial.dataset.split_seed is None
+    last = confirm(CONFIG, RECIPE, data, 0.3, [5], study="mine", family="published", results=tmp_path)
+    assert last.dataset.train_count == len(data)
 
 
 def test_a_folder_that_was_moved_is_named(results, folder):  # noqa: F811

@@ -9,7 +9,8 @@ from test_search import engine, folder  # noqa: F401
 import search
 from search import datasets
 
-READERS = {"datasets", "fetch", "folder", "decoded", "download", "archive", "formats"}  # they offer both parts
+# they offer both parts
+READERS = {"datasets", "fetch", "folder", "entries", "decoded", "download", "archive", "formats"}
 
 
 def mentions(source: str) -> bool:
