@@ -42,6 +42,18 @@ MAX_DOWNLOAD = 1 << 30
 MAX_PICKLE = 300 << 20  # MNIST as float32 is 220 MB
 
 
+class _ToHttps(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https only: urllib would go on to ftp, or from https back to http."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not newurl.lower().startswith("https://"):
+            raise urllib.error.URLError(f"it redirects to {newurl[:100]}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+OPENER = urllib.request.build_opener(_ToHttps)
+
+
 class Source(Protocol):
     """Something official files can be got from."""
 
@@ -115,7 +127,7 @@ def _transfer(url: str, part: Path, console: Console) -> bool:
     if begun:
         headers["Range"] = f"bytes={begun}-"
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = OPENER.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and begun:  # nothing after what we have: complete already, or another file

@@ -63,6 +63,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.ranges = True
         self.hang = threading.Event()
         self.hangs = False
+        self.redirect = ""
         self.log: list[tuple[str, str | None]] = []
 
     @property
@@ -76,6 +77,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.log.append((self.path[1:], wanted))
+        if self.server.redirect:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirect)
+            self.end_headers()
+            return
         content = self.server.files.get(self.path[1:])
         if content is None:
             self.send_error(404)
@@ -354,6 +360,18 @@ def test_processes_started_together_share_one_download(server: Server, tiny: Pat
     for thread in threads:
         thread.join(20)
     assert sorted(name for name, _ in server.log) == sorted(ZIPPED)
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:1/x", "ftp://127.0.0.1/x", "file:///etc/passwd"])
+def test_redirects_lead_to_https_only(server: Server, console: Console, target: str, tiny: Path) -> None:
+    server.redirect = target
+    with pytest.raises(UserError, match=f"(?i)redirect.*{target}.* not (https|allowed)"):
+        fetch.fetch("mnist", progress=console, sources=[server.mirror])
+    assert len(server.log) == 1, "nothing else was asked for"
+    server.redirect = f"https://127.0.0.1:{server.server_address[1]}/x"
+    with pytest.raises(UserError) as caught:
+        fetch.fetch("mnist", progress=console, sources=[server.mirror])
+    assert "SSL" in str(caught.value), "followed, to a server that does not speak it"
 
 
 # --- the wheel
