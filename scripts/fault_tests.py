@@ -1,6 +1,6 @@
 """Break a study's workers, database, disk and clocks on purpose, and count what is lost.
 
-    python scripts/fault_tests.py [--kills 100] [--results results]
+    python scripts/fault_tests.py [--kills 100] [--only WORD] [--results results]
 
 Real worker processes train tiny networks on a small synthetic folder of images; PostgreSQL is started for the run where
 it is installed. After each fault the study is finished and checked: every trial has ended once, every record stands
@@ -25,148 +25,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna.storages._rdb.storage as rdb
+import storage_faults
 import torch
+from fleet import Fleet, images
 from optuna.trial import TrialState
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import postgres
 
-from search import datasets, heartbeat, study, training, worker
+from search import datasets, heartbeat, worker
 from search.environment import device_name
-from search.errors import UserError
-from search.journal import read
-from search.recipe import Recipe
-from search.records import Trial
-from search.study import Search
-from search.worker import Study
+from search.storage import embedded
 from wavemix import kernels
-
-RECIPE = Recipe(epochs=12, batch_size=32, lr=0.03, optimizer="muon")
-heartbeat.INTERVAL, heartbeat.GRACE, study.POLL, training.CHECKPOINT_SECONDS = 0.2, 2.0, 0.1, 0.0
-
-
-def images(root: Path, count: int = 320) -> Path:
-    """Four classes of bars under noise: hard enough that the smallest networks miss the target."""
-    generator = torch.Generator().manual_seed(0)
-    for number in range(count):
-        label = number % 4
-        image = torch.rand(28, 28, generator=generator) * 200
-        at = int(torch.randint(4, 24, (1,), generator=generator))
-        bar = (slice(at, at + 2), slice(None)) if label % 2 else (slice(None), slice(at, at + 2))
-        image[bar] += 55 if label < 2 else -55
-        place = root / f"class{label}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.clamp(0, 255).byte().numpy()).save(place / f"{number}.png")
-    return root
-
-
-class Fleet:
-    """A study, and worker processes that are forked from this one: they start at once, and die like any other."""
-
-    def __init__(self, name: str, url: str, folder: Path, data: datasets.Split):
-        self.name, self.url, self.folder, self.data = name, url, folder, data
-        self.pids: dict[int, str] = {}
-        self.best: list[tuple] = []
-        Search(data, 0.9, RECIPE, results=folder / "a", storage=url, name=name, **self.options()).close()
-
-    def options(self) -> dict:
-        return {"ceiling": 1500, "validation_count": 64, "members": 1, "checkpoints": str(self.folder / "kept")}
-
-    def start(self, place: str = "a", trials: int | None = None, before=lambda: None) -> int:
-        """A worker with the results directory `place`; its exit code is 2 after a UserError, its message in a file."""
-        pid = os.fork()
-        if pid:
-            self.pids[pid] = place
-            return pid
-        code = 0
-        try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            before()
-            worker.datasets.load = lambda *_: self.data
-            kept = self.options()["checkpoints"]
-            with Study(self.url, self.name).join(None, self.folder / place, kept) as search:
-                if trials is not None:
-                    search._running()
-                    time.sleep(heartbeat.GRACE + 0.1)
-                search.run(trials=trials)
-        except UserError as error:
-            (self.folder / f"{os.getpid()}.error").write_text(str(error))
-            code = 2
-        except BaseException as error:
-            (self.folder / f"{os.getpid()}.error").write_text(f"{error!r} {error.__cause__!r}")
-            code = 3
-        os._exit(code)
-
-    def wait(self, pid: int) -> tuple[int, str]:
-        """Exit code (negative: a signal's number) and message."""
-        _, status = os.waitpid(pid, 0)
-        self.pids.pop(pid, None)
-        message = self.folder / f"{pid}.error"
-        return os.waitstatus_to_exitcode(status), message.read_text() if message.exists() else ""
-
-    def kill(self, pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
-        self.wait(pid)
-
-    def dead(self) -> list[tuple[int, str]]:
-        """What has become of workers that ended by themselves."""
-        ended = [pid for pid in list(self.pids) if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)]
-        return [self.wait(pid) for pid in ended]
-
-    def trials(self) -> list:
-        study = Study(self.url, self.name)
-        trials = study.trials()
-        study.storage.close()
-        return trials
-
-    def look(self) -> None:
-        """Remember the best result so far: feasible ones by their parameters, others by their accuracy."""
-        done = [t for t in self.trials() if t.state == TrialState.COMPLETE]
-        feasible = [t.user_attrs["parameters"] for t in done if t.user_attrs.get("feasible")]
-        self.best.append((1, -min(feasible)) if feasible else (0, max((t.value for t in done), default=0.0)))
-
-    def finish(self) -> None:
-        """Kill the workers, let one finish what they left, and let each directory complete its records."""
-        for pid in list(self.pids):
-            self.kill(pid)
-        for _ in range(20):
-            left = [t for t in self.trials() if not t.state.is_finished()]
-            if not left:
-                break
-            code, message = self.wait(self.start("a", trials=len(left)))
-            if code:
-                raise RuntimeError(message)
-        for place in {"a", "b"}:
-            study = Study(self.url, self.name)
-            study.stop()  # the directories are only opened
-            study.storage.close()
-            Search(
-                self.data, 0.9, RECIPE, results=self.folder / place, storage=self.url, name=self.name, **self.options()
-            ).close()
-        self.look()
-
-    def check(self) -> dict:
-        """Faults found, each a count that has to be zero, and what was seen."""
-        trials = self.trials()
-        records = [r for path in sorted(self.folder.glob("*/*.jsonl")) for r in read(path) if isinstance(r, Trial)]
-        told = [t.number for t in trials if "record" in t.user_attrs]
-        written = Counter(r.number for r in records)
-        trained = Counter(r.config.model_dump_json() for r in records if r.state != "refused")
-        others = [t for t in trials if "record" not in t.user_attrs]
-        knobs = max((len(t.params) for t in trials), default=0)
-        return {
-            "trials": len(trials),
-            "records": len(records),
-            "unfinished": sum(not t.state.is_finished() for t in trials),
-            # ended without a record: a second worker's same configuration, or killed before it had one
-            "lost": sum("twin" not in t.user_attrs and len(t.params) == knobs for t in others)
-            + sum(number not in written for number in told)
-            + sum(trials[i].number != i for i in range(len(trials))),
-            "counted twice": sum(count > 1 for count in written.values()) + len(written.keys() - set(told)),
-            "trained twice": sum(count > 1 for count in trained.values()),
-            "best got worse": sum(after < before for before, after in zip(self.best, self.best[1:])),
-        }
 
 
 def kills(fleet: Fleet, count: int) -> dict:
@@ -196,8 +66,6 @@ def database(fleet: Fleet, server, count: int) -> dict:
     """The database is ended as by a crash under two workers, and started again after a while."""
     for place in "ab":
         fleet.start(place)
-    while len({t.user_attrs.get("worker") for t in fleet.trials()}) < 2:  # one that is starting is refused, not patient
-        time.sleep(0.2)
     for _ in range(count):
         time.sleep(1.5)
         server.kill()
@@ -289,7 +157,8 @@ def strangers(fleet: Fleet) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100, help="other faults are repeated in proportion")
+    parser.add_argument("--only", default="", help="faults whose names hold this word")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, however this is
@@ -302,15 +171,22 @@ def main() -> int:
     server = None if reason else postgres.Server(root / "server")
     rows, fleets = [], []
 
+    def some(count: int) -> int:
+        return max(1, round(count * options.kills / 100))
+
     def run(title: str, kind: str, fault, *arguments) -> None:
+        if options.only not in title:
+            return
         start, folder = time.monotonic(), root / f"fault{len(rows)}"
         folder.mkdir()
-        url = server.url if kind == "PostgreSQL" else f"sqlite:///{folder}/study.db"
-        fleet = Fleet(f"fault{len(rows)}", url, folder, data)
+        name = f"fault{len(rows)}"
+        own = embedded(folder / "a", name).render_as_string()
+        fleet = Fleet(name, server.url if kind == "PostgreSQL" else own, folder, data)
         fleets.append(fleet)
         row = {"fault": title, "storage": kind, **fault(fleet, *arguments)}
         fleet.finish()
-        row |= fleet.check() | {"seconds": round(time.monotonic() - start)}
+        found = fleet.check() | {"seconds": round(time.monotonic() - start)}
+        row |= {key: row.get(key, 0) + value if key == "lost" else value for key, value in found.items()}
         rows.append(row)
         print(json.dumps(row), flush=True)
 
@@ -323,6 +199,17 @@ def main() -> int:
         run("full disk while a checkpoint is written", "SQLite", disk)
         run("clocks a day early and late", shared, clocks)
         run("another version of the code, other images", shared, strangers)
+        run("kill -9 while a trial is being taken", shared, storage_faults.asking, some(30))
+        run("signals at random moments of short trials", shared, storage_faults.signalled, some(40))
+        run("a worker stopped for longer than it is waited for", shared, storage_faults.stopped, some(5))
+        run("no room for the database", "SQLite", storage_faults.full)
+        run("damaged databases", "SQLite", storage_faults.databases, some(60))
+        run("the study's file deleted under a worker", "SQLite", storage_faults.deleted, "file")
+        run("the results deleted under a worker", "SQLite", storage_faults.deleted, "results")
+        if server:
+            run("a worker that starts while the database is down", shared, storage_faults.late, server)
+            run("the results deleted under a worker", shared, storage_faults.deleted, "results")
+            run("the study deleted under a worker", shared, storage_faults.deleted, "study")
     finally:
         for pid in [pid for fleet in fleets for pid in list(fleet.pids)]:
             os.kill(pid, signal.SIGKILL)
@@ -333,7 +220,8 @@ def main() -> int:
 
 
 ZERO = ("unfinished", "lost", "counted twice", "trained twice", "best got worse", "workers lost", "not one clear line")
-ZERO += ("live trials taken for dead", "strangers accepted")
+ZERO += ("live trials taken for dead", "strangers accepted", "kept waiting over 10 s", "signals ignored")
+ZERO += ("wrong exit code", "tracebacks", "silently other", "hung over 10 s")
 
 
 def report(rows: list[dict], results: Path, reason: str) -> int:

@@ -2,24 +2,40 @@
 
 import os
 import sys
-from contextlib import suppress
 
-from .errors import UserError
-from .terminal import open_streams, tell
+from . import signals
+from .terminal import open_streams
 
 
 def main() -> None:
-    """Run the command; Ctrl-C is one line and exit code 130, also while the command is being loaded."""
+    """Run the command; where a signal ends it, that is one line and the signal's exit code, also while it is loaded."""
     os.environ.pop("MPLBACKEND", None)  # Jupyter's may not be installed here; pictures are drawn without any
     open_streams()
+    signals.install()
     try:
-        from . import cli
-
+        with signals.deferred():
+            from . import cli
         cli.main()
     except KeyboardInterrupt:
-        with suppress(UserError):  # its reader may have been interrupted as well
-            tell("interrupted", err=True)
-        sys.exit(130)
+        said("interrupted")
+        sys.exit(signals.code())
+    except (SystemExit, OSError) as end:  # writing to a terminal that has been closed is an OSError
+        if signals.received and getattr(end, "code", 1):
+            sys.exit(signals.code())
+        raise
+    finally:
+        signals.finish()
+        said()
+
+
+def said(line: str = "") -> None:
+    """Everything printed, `line` on standard error last; where they are closed, nothing more is tried."""
+    try:
+        print(line, file=sys.stderr, end="\n" if line else "")
+        sys.stderr.flush()
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        sys.stdout = sys.stderr = open(os.devnull, "w")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from .environment import environment
 from .errors import UserError
 from .heartbeat import Heartbeat, now
 from .journal import append
+from .outage import Lost
 from .recipe import Recipe
 from .records import Data, Trial
+from .seal import seal
 from .source import PLAIN
 from .training import Epoch, Trained, train
 
@@ -57,7 +59,7 @@ class Attempt:
         self.search, self.number, self.params = search, number, params
         self.config, self.recipe = search.plan(params)
         self.choices = search.tuning.text(params)
-        self.id = search.trial_id(number)
+        self.id = search.allocation.trial_id(number)
 
     # --- its end -----------------------------------------------------------------------------------------------
 
@@ -94,25 +96,29 @@ class Attempt:
         The record is part of what the storage keeps, and whoever sets the final state first has ended the trial: it is
         counted once, and a run that is killed before the last line is completed by the next one (see `Ledger`).
         """
-        storage = self.search.storage
+        storage, ledger, final = self.search.storage, self.search.ledger, STATES.get(state, TrialState.FAIL)
         record = self._record(results, state, reason, spent)
         accuracy = record.accuracy_validation if state in ("complete", "pruned") else None
+        values = None if accuracy is None else [accuracy]
         attributes |= {"worker": self.search.worker, "record": record.model_dump_json()}
-        with self.search.ledger.locked():
+        with ledger.locked():
             repeated = storage.waited
             try:
+                attributes["seal"] = seal(storage.get_trial(self.id), final, values, attributes)
                 for key, value in attributes.items():
                     storage.set_trial_user_attr(self.id, key, value)
-                values = None if accuracy is None else [accuracy]
-                storage.set_trial_state_values(self.id, STATES.get(state, TrialState.FAIL), values)
+                storage.set_trial_state_values(self.id, final, values)
             except UpdateFinishedTrialError:
                 stored = storage.get_trial(self.id).user_attrs.get("record")
                 if storage.waited == repeated or stored != attributes["record"]:
                     self._taken()
                     return False
                 # otherwise the answer to this very call had been lost
+            except Lost:
+                append(ledger.path, record)  # all that is left of it
+                raise
             self.search.ended += 1
-            append(self.search.ledger.path, record)
+            append(ledger.path, record)
         return True
 
     def _taken(self) -> None:
@@ -134,13 +140,10 @@ class Attempt:
         """
         search, storage, config = self.search, self.search.storage, self.config
         try:
-            for key, value in {
-                "parameters": config.parameters(),
-                "config": config.model_dump(mode="json"),
-                "worker": search.worker,
-                "beat": now(),
-            }.items():
-                storage.set_trial_user_attr(self.id, key, value)
+            stored = storage.get_trial(self.id).user_attrs
+            for key, value in search.marks(self.params).items():
+                if stored.get(key) != value:
+                    storage.set_trial_user_attr(self.id, key, value)
         except UpdateFinishedTrialError:
             return self._taken()
         search.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
@@ -153,7 +156,7 @@ class Attempt:
             return self._epoch(epoch, latest, deadline)
 
         self.first, self.curve = None, []
-        with Heartbeat(storage.once, self.id):
+        with Heartbeat(storage.once, lambda: storage.once.set_trial_user_attr(self.id, "beat", now())):
             try:
                 results = train(
                     config,

@@ -1,6 +1,5 @@
 """The command `wavemix`."""
 
-import signal
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -103,6 +102,9 @@ def search(
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
     checkpoints: Checkpoints = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make a study that was lost or damaged anew from its records.")
+    ] = False,
     resize: Resize = None,
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
@@ -157,10 +159,12 @@ def search(
             source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
             checkpoints=checkpoints,
             device=device,
+            rebuild=rebuild,
             listen=display,
         ) as engine,
     ):
         locked.enter_context(engine.ledger.searching())
+        locked.enter_context(engine.claim.held())
         engine.reopen()
         display.resume(engine)
         count = len(engine.recorded())
@@ -168,7 +172,10 @@ def search(
             if count:
                 display.say(f"going on with study {study}: {count} trials so far")
             elif engine.path.exists():
-                display.say(f"{engine.path} has records, but the study itself is not here: a new one starts from them")
+                display.say(
+                    f"{engine.path} has records, but the study itself is not here: a new one starts from them "
+                    "(--rebuild takes their trials into it)"
+                )
             left = None if seconds is None else seconds - (time.monotonic() - began)
             engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, ENOUGH))
             if engine.stopped:
@@ -183,7 +190,7 @@ def search(
                     split,
                     target,
                     fresh_seeds(seeds, seed),
-                    records=read_all(results),
+                    records=engine.shared(read_all(results)),
                     study=study,
                     family=family,
                     results=results,
@@ -196,6 +203,8 @@ def search(
             except Unfinished as reason:
                 display.say(str(reason))
                 return
+            finally:
+                engine.shared(read_all(results))
         show(summary(engine))
     if not attempts:
         tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
@@ -376,16 +385,11 @@ def data_fetch(name: Annotated[str, typer.Argument()], data_dir: DataDir = None)
 MALFORMED = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def terminated(*_) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command; a problem of the user's is one line on standard error and exit code 2.
 
     Raises KeyboardInterrupt where it is interrupted.
     """
-    signal.signal(signal.SIGTERM, terminated)  # a stopped container's search stops as cleanly as with Ctrl-C
     try:
         code = app(standalone_mode=False)
         if code == 130:  # what Typer makes of an interruption
@@ -407,6 +411,8 @@ def main() -> None:
 
 
 def fail(reason: str) -> None:
+    from .environment import mask
+
     with suppress(UserError):  # nobody reads that either
-        tell(f"wavemix: {reason}", err=True)
+        tell(f"wavemix: {mask(reason)}", err=True)
     sys.exit(2)

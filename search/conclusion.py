@@ -3,10 +3,12 @@
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import signals
+from .errors import UserError
 from .terminal import tell
 
 if TYPE_CHECKING:
@@ -15,15 +17,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Turns an interruption into exit code 130 and the command that goes on."""
+    """Turns an interruption into the command that goes on and the signal's exit code.
+
+    Signals only come up in the block where it checks for them (see `search.signals`).
+    """
     from .environment import command_line
 
     try:
-        yield
+        with signals.deferred():
+            yield
     except KeyboardInterrupt:
         again = "the same command goes on from here, but for what was trained since the last checkpoint"
-        tell(f"interrupted; {again}: {command_line(sys.argv)}", err=True, kept="\n")
-        sys.exit(130)
+        with suppress(UserError):  # the terminal may have been closed
+            tell(f"interrupted; {again}: {command_line(sys.argv)}", err=True, kept="\n")
+        sys.exit(signals.code())
 
 
 def conclude(attempts: list, source: "Source", results: Path, data_dir: Path | None, device: str = "cpu") -> None:

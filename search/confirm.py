@@ -19,7 +19,7 @@ from typing import Any
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
-from . import datasets
+from . import datasets, signals
 from .attempt import dataset_of
 from .checkpoints import checkpoint_name
 from .conclusion import verdict
@@ -301,7 +301,8 @@ def retrain(
     accuracies: list[float] = []
     checkpoints: list[Path] = []
     seconds, stopped = 0.0, None
-    test = datasets.load(data.source, "test", data_dir)
+    with signals.prompt():
+        test = datasets.load(data.source, "test", data_dir)
     if test_digest not in (None, test.digest):
         raise UserError(f"the test images of {data.label} are not those of the record: nothing was trained")
     datasets.compare(data, test)

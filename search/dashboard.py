@@ -1,15 +1,18 @@
 """A study in a browser: optuna-dashboard (the extra `dashboard`), served to this machine and not changed by it."""
 
-from collections.abc import Callable, Iterable
+import ipaddress
+import socket
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna
+from sqlalchemy.engine import URL
 
-from .environment import mask
 from .errors import UserError
-from .storage import first_line
+from .outage import shown, told
+from .storage import connect, embedded
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -21,19 +24,40 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def read_only(app: Callable) -> Callable:
-    """`app` without its ways to rename, delete and tell: the search owns its study, a page anybody opens does not."""
+def guarded(app: Callable, names: Collection[str]) -> Callable:
+    """`app` without its ways to change a study, which its search owns, for pages of this server alone.
 
-    def guarded(environ: dict, start_response: Callable) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            return app(environ, start_response)
-        start_response("405 Method Not Allowed", [("Content-Type", "text/plain"), ("Allow", "GET, HEAD")])
-        return [b"read only: studies are changed by `wavemix search` alone"]
+    A page from elsewhere whose own name was made to mean this machine (DNS rebinding) says that name as the host: only
+    `names`, `localhost` and addresses are answered.
+    """
 
-    return guarded
+    def answer(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("405 Method Not Allowed", [("Content-Type", "text/plain"), ("Allow", "GET, HEAD")])
+            return [b"read only: studies are changed by `wavemix search` alone"]
+        if not _ours(environ.get("HTTP_HOST", "localhost"), names):
+            start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
+            return [b"this server has another name: give it by --host"]
+        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # optuna-dashboard takes it for granted
+        return app(environ, start_response)
+
+    return answer
 
 
-def location(name: str | None, storage: str | None, results: Path) -> tuple[str, str | None]:
+def _ours(host: str, names: Collection[str]) -> bool:
+    """Whether a Host header, with or without a port, is an address or one of the `names`."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name in {known.lower() for known in names}
+    return True
+
+
+def location(name: str | None, storage: str | None, results: Path) -> tuple[str | URL, str | None]:
     """The storage URL and the study's name, from --storage or from the study's own file under `results`.
 
     Raises UserError, naming the known studies, where there is none or where it is not clear which.
@@ -48,10 +72,10 @@ def location(name: str | None, storage: str | None, results: Path) -> tuple[str,
     if name not in files:
         problem = "several studies" if name is None else f"no study {name}"
         raise UserError(f"{problem} in {results}: name one of {', '.join(files)}")
-    return f"sqlite:///{files[name]}", name
+    return embedded(results, name), name
 
 
-def server(url: str, name: str | None, host: str, port: int) -> tuple[WSGIServer, str]:
+def server(url: str | URL, name: str | None, host: str, port: int) -> tuple[WSGIServer, str]:
     """A server that is bound but not yet running, and the address of the study's page (of all studies' without `name`).
 
     Port 0 takes a free one. Raises UserError where optuna-dashboard is not installed, the storage can't be opened, it
@@ -61,19 +85,15 @@ def server(url: str, name: str | None, host: str, port: int) -> tuple[WSGIServer
         from optuna_dashboard._app import create_app  # what `optuna_dashboard.wsgi` calls, for a storage object
     except ImportError as error:
         raise UserError("the dashboard is not installed: pip install '.[dashboard]'") from error
-    file = url.removeprefix("sqlite:///")
-    if file != url and not Path(file).is_file():  # SQLite would make an empty one
-        raise UserError(f"no file {file}: the storage holds no study yet")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = connect(url, create=False, write=False).once  # a page that waits for minutes helps nobody
     try:
-        storage = optuna.storages.get_storage(url)
         studies = {study.study_name: study._study_id for study in storage.get_all_studies()}
     except Exception as error:  # SQLAlchemy's, the driver's and Optuna's own, according to the URL
-        raise UserError(f"the storage {mask(url)} cannot be opened: {first_line(error)}") from error
+        raise UserError(f"the storage {shown(url)} cannot be read: {told(error, url)}") from error
     if name is not None and name not in studies:
-        raise UserError(f"no study {name} in {mask(url)}: it holds {', '.join(sorted(studies)) or 'none'}")
+        raise UserError(f"no study {name} in {shown(url)}: it holds {', '.join(sorted(studies)) or 'none'}")
     try:
-        bound = make_server(host, port, read_only(create_app(storage)), _Server, _Quiet)
+        bound = make_server(host, port, guarded(create_app(storage), {host, socket.gethostname()}), _Server, _Quiet)
     except (OSError, OverflowError, UnicodeError) as error:
         raise UserError(f"cannot serve on {host} port {port}: {error}; choose another --port") from error
     page = f"dashboard/studies/{studies[name]}" if name is not None else "dashboard"

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +19,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 PACKAGES = ("wavemix-search", "pydantic", "fvcore", "pytorch_wavelets", "PyWavelets", "scipy", "safetensors")
 
 
-def mask(text: str) -> str:
-    """`text` without passwords: `//user:secret@host` becomes `//user:***@host`, `?password=x` becomes `?password=***`.
+# what an option of a connection or of a URL may be called whose value is nobody's business
+SECRET = re.compile(r"(?i)\b(\w*(?:password|passwd|pwd|token|secret|signature|_key|apikey)|sig|key)=[^&;\s'\"]+")
 
-    Up to the *last* @, since people forget to percent-encode: too much is hidden rather than too little.
+
+def mask(text: str, whole: bool = False) -> str:
+    """`text` without the secrets of URLs: `//user:secret@host/x?key=value` becomes `//***@host/x?key=***`.
+
+    Up to the *last* @ of a word (of all the text, where it is `whole` a URL), and every value of a query: people forget
+    to percent-encode, and every service names its keys otherwise. Too much is hidden rather than too little.
     """
-    text = re.sub(r"//([^/:@\s]*):(\S*)@", r"//\1:***@", text)
-    return re.sub(r"(?i)(password|passwd|pwd|token|secret)=[^&\s'\"]*", r"\1=***", text)
+    any_, value = (r"(?s:.)", r"[^&]") if whole else (r"\S", r"[^&\s'\"]")
+    text = re.sub(rf"//{any_}*@", "//***@", text)
+    text = re.sub(rf"([?&][^\s=&?'\"]+)={value}+", r"\1=***", text)
+    return SECRET.sub(r"\1=***", text)
 
 
 def encodable(text: str) -> str:
@@ -43,7 +50,7 @@ class Model(BaseModel):
 
 
 class Environment(Model):
-    """Where a record was made. No host or user name; passwords in the command are masked."""
+    """Where a record was made. No host or user name, no folder, no secret: the command is kept without them."""
 
     python: str
     torch: str | None
@@ -70,7 +77,7 @@ def environment(device: str = "cpu") -> Environment:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         git_commit=commit,
         dirty=dirty,
-        command=_told(command_line(sys.argv)),
+        command=command_line(sys.argv, _nameless),
     )
 
 
@@ -93,19 +100,28 @@ def device_name(device: str = "cpu") -> str:
     return _processor() if str(device) == "cpu" else f"{device}, {_processor()}"
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """The command as a user types it: program name, quoted arguments, passwords masked."""
+def _secretless(argument: str) -> str:
+    return mask(argument, whole="://" in argument and not argument.lstrip().startswith("{"))
+
+
+def command_line(argv: Sequence[str], shown: Callable[[str], str] = _secretless) -> str:
+    """The command as a user types it: program name, quoted arguments, each as it may be `shown`: secrets masked."""
     program = Path(argv[0]).name if argv and argv[0] else "python"
     if program == "__main__.py":
         program = f"python -m {Path(argv[0]).parent.name}"
-    # masked before quoting as well: a password may hold blanks or quotes
-    arguments = [re.sub(r"//([^/:@]*):(.*)@", r"//\1:***@", mask(a), flags=re.DOTALL) for a in argv[1:]]
-    return " ".join([program, *map(shlex.quote, arguments)])
+    # before quoting: a password may hold blanks or quotes
+    return " ".join([program, *(shlex.quote(shown(argument)) for argument in argv[1:])])
 
 
-def _told(command: str) -> str:
-    """A command without the folders of absolute paths, which name users and machines; a file's own name stays."""
-    return re.sub(r"(?<![\w.:/*])/(?:[\w.+@-]+/)+([\w.+@-]+)", r"\1", command)
+def _nameless(argument: str) -> str:
+    """An argument without what names users and machines: of a URL and of an absolute path the last part stays."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if url := re.fullmatch(r"(\w[\w.+-]*://)(.*)", value, re.DOTALL):
+        place = url[2].rpartition("@")[2].partition("?")[0]
+        return f"{option}{equals}{url[1]}***/{place.rpartition('/')[2] if '/' in place else ''}".rstrip("/")
+    if value.startswith(("/", "~")):
+        return f"{option}{equals}{Path(value).name}"
+    return _secretless(argument)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ beat never goes stale, and failing a trial and adding its successor are two step
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -23,16 +23,16 @@ def now() -> str:
 
 
 class Heartbeat:
-    """Renews the sign of life of the trial `trial_id` every INTERVAL seconds while its `with` block runs.
+    """Calls `beat`, which renews a sign of life, every INTERVAL seconds while its `with` block runs.
 
-    A beat that fails is left out: the worker goes on, and should the trial be given to another one meanwhile, the
-    first of the two to finish it counts.
+    A beat that fails is left out: the worker goes on, and should its trial be given to another one meanwhile, the
+    first of the two to finish it counts. No more follow once a trial has been finished.
     """
 
-    def __init__(self, storage, trial_id: int):
-        self.storage, self.trial_id = storage, trial_id
+    def __init__(self, storage, beat: Callable[[], None]):
+        self.storage, self.beat = storage, beat
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
         self.thread.start()
@@ -42,10 +42,10 @@ class Heartbeat:
         self.ended.set()
         self.thread.join(timeout=1)  # a database that does not answer must not keep the worker
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         while not self.ended.wait(INTERVAL):
             try:
-                self.storage.set_trial_user_attr(self.trial_id, "beat", now())
+                self.beat()
             except UpdateFinishedTrialError:
                 return
             except Exception:  # whatever a driver raises: the next beat tries again
@@ -53,22 +53,26 @@ class Heartbeat:
         self.storage.remove_session()
 
 
+def sign(trial: FrozenTrial) -> tuple:
+    """What changes while a trial's worker lives."""
+    return trial.user_attrs.get("worker"), trial.user_attrs.get("beat"), trial.datetime_start
+
+
 class Watch:
-    """What this process has seen of the others' running trials."""
+    """What this process has seen of others' signs of life, by whose they are."""
 
     def __init__(self):
-        self.seen: dict[int, tuple[tuple, float]] = {}
+        self.seen: dict[Hashable, tuple[object, float]] = {}
 
     def forget(self) -> None:
         """Start anew: while the database was away nobody could beat."""
         self.seen = {}
 
-    def stale(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those of the `running` trials that have shown no sign of life for more than GRACE seconds."""
+    def stale(self, signs: Mapping[Hashable, object]) -> set:
+        """Whose signs have not changed for more than GRACE seconds."""
         clock, seen = time.monotonic(), {}
-        for trial in running:
-            sign = (trial.user_attrs.get("worker"), trial.user_attrs.get("beat"), trial.datetime_start)
-            before, since = self.seen.get(trial.number, (None, clock))
-            seen[trial.number] = (sign, since if before == sign else clock)
+        for whose, shown in signs.items():
+            before, since = self.seen.get(whose, (None, clock))
+            seen[whose] = (shown, since if before == shown else clock)
         self.seen = seen
-        return [trial for trial in running if clock - seen[trial.number][1] > GRACE]
+        return {whose for whose, (_, since) in seen.items() if clock - since > GRACE}

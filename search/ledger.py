@@ -14,7 +14,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from .errors import UserError
-from .journal import append, read, repair
+from .journal import append, identity_of, repair
 from .lock import acquire
 from .records import Trial
 from .storage import writable
@@ -47,15 +47,28 @@ class Ledger:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process of this directory at a time; freed with the process, however that ends."""
-        with open(self.folder / "lock", "w") as file:
+        """One process of this directory at a time; freed with the process, however that ends.
+
+        Where the directory has been deleted, what the block writes is written all the same, and UserError is raised.
+        """
+        gone = not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "ab") as file:
             acquire(file)
             yield
+        if gone:
+            write_atomically(
+                self.folder / "id", self.id.encode()
+            )  # so that the next run finds all that were written here
+            raise UserError(
+                f"{self.folder} has been deleted: what was in memory is in {self.path}; the same command writes the "
+                "other records there that the storage still has"
+            )
 
     @contextmanager
     def searching(self) -> Iterator[None]:
         """One `wavemix search` at a time: two would confirm the same network twice. Raises UserError for the second."""
-        with open(self.folder / "search", "w") as file:
+        with open(self.folder / "search", "ab") as file:
             if not acquire(file, wait=False):
                 raise UserError(
                     f"`wavemix search` works on the study {self.folder.name} already: `wavemix worker --study "
@@ -65,17 +78,15 @@ class Ledger:
 
     def complete(self, trials: Sequence[FrozenTrial]) -> int:
         """Write the records of finished trials of this directory that are missing from its file; their number."""
+        own = [t for t in trials if t.state.is_finished() and worked(t) == self.id]
         with self.locked():
             written = set()
             if self.path.exists():
-                written = {(r.number, r.created) for r in read(self.path) if isinstance(r, Trial)}
-            count = 0
-            finished = (t for t in trials if t.state.is_finished())
-            for record in recorded(t for t in finished if worked(t) == self.id):
-                if (record.number, record.created) not in written:
-                    append(self.path, record)
-                    count += 1
-            return count
+                written = {identity_of(line) for line in self.path.read_bytes().splitlines()}
+            missing = [text for text in texts(own) if identity_of(text.encode()) not in written]
+            for text in missing:
+                append(self.path, Trial.model_validate_json(text))
+            return len(missing)
 
 
 def worked(trial: FrozenTrial) -> str:
@@ -83,6 +94,6 @@ def worked(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("worker", "")).partition("-")[0]
 
 
-def recorded(trials: Iterable[FrozenTrial]) -> Iterator[Trial]:
-    """The records that trials of a study carry."""
-    return (Trial.model_validate_json(t.user_attrs["record"]) for t in trials if "record" in t.user_attrs)
+def texts(trials: Iterable[FrozenTrial]) -> Iterator[str]:
+    """The records that trials of a study carry, as they are kept."""
+    return (t.user_attrs["record"] for t in trials if "record" in t.user_attrs)

@@ -38,7 +38,7 @@ def worker(
 
     from .display import Display
 
-    found = found_study(study, storage, results)
+    found = found_study(study, storage, results, wait=True)
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     with resumable(), found.join(data_dir, results, checkpoints, device=device, listen=display) as search, display:
@@ -76,9 +76,9 @@ def status(
     show(studies(read_all(results)))
 
 
-def found_study(name: str, storage: str | None, results: Path) -> "Study":
+def found_study(name: str, storage: str | None, results: Path, wait: bool = False) -> "Study":
     """The study of this name in the storage, or in the file that it has under `results` where none is named."""
-    from .study import embedded
+    from .storage import embedded
     from .worker import Study
 
-    return Study(storage or embedded(results, name), name)
+    return Study(storage or embedded(results, name), name, wait)

@@ -106,10 +106,14 @@ class FrontierSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        survey = self._survey(study, trial.number)
+        return self.proposal(study, trial.number) or {}
+
+    def proposal(self, study: Study, number: int | None = None) -> dict[str, Any] | None:
+        """What to try next, for the trial `number` where it is in the study already; None where all have been tried."""
+        survey = self._survey(study, number)
         pool = survey.pool()
         if not pool:
-            return {}
+            return None
         typical = float(np.median([candidate.work for candidate in pool]))
         utility = self._utility(survey, pool, typical)
         for _ in range(ROUNDS if self.near else 0):

@@ -12,33 +12,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL
 
 from wavemix.config import LiteConfig
 
+from . import signals
+from .allocation import Allocation
 from .attempt import Attempt, Event, Unfinished
 from .checkpoints import Checkpoints
+from .claim import Claim
 from .datasets import Split, split_validation
 from .environment import code
 from .errors import UserError
-from .heartbeat import Watch
-from .journal import read
-from .ledger import Ledger, recorded
+from .heartbeat import now
+from .journal import identity_of, read
+from .ledger import Ledger, texts
 from .names import LONGEST, can_name
+from .outage import Lost
 from .pool import Pool
 from .protocol import STARTS, threshold
+from .rebuild import emptied, restored
 from .recipe import Recipe
-from .records import Trial
+from .records import Confirmation, Record, Trial
 from .sampler import FrontierPruner, FrontierSampler
+from .seal import checked
 from .space import Space
 from .stopping import ENOUGH
-from .storage import Presence, connect, open_study, sqlite_file
+from .storage import Presence, connect, embedded, open_study, sqlite_file
 from .tuning import Tuning
+from .waiting import sleep
 from .warm import warm_start
+from .whole import set_aside
 
 SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
 BROKEN = 3  # trainings in a row that may break before the search gives up
+TESTED = "confirmation "  # what the study's attributes begin with that are records of confirmations
 POLL = 1.0  # seconds between two looks at what other workers do
 
 
@@ -56,6 +65,8 @@ class Search:
         checkpoints: directory or fsspec URL of the checkpoints, shared by machines that shall go on with each other's
             trials; left out, `studies/NAME` under `results`.
         device: what this worker trains on.
+        rebuild: make a study that is lost anew from its records under `results`; an SQLite file that is damaged is set
+            aside.
 
     Raises UserError where the storage holds another study of this name, cannot be opened, or no configuration is
     possible.
@@ -71,7 +82,7 @@ class Search:
         family: str = "extended",
         name: str,
         results: Path,
-        storage: str | None = None,
+        storage: str | URL | None = None,
         seed: int = 0,
         members: int = 2,
         ceiling: int,
@@ -80,6 +91,7 @@ class Search:
         source: str | None = None,
         checkpoints: str | None = None,
         device: str = "cpu",
+        rebuild: bool = False,
         listen=lambda event: None,
     ):
         if not 0 < target < 1:
@@ -97,15 +109,27 @@ class Search:
         self.path = self.ledger.path
         self.checkpoints = Checkpoints(checkpoints, self.ledger.folder)
         self.worker = f"{self.ledger.id}-{secrets.token_hex(2)}"
-        self.broken, self.ended, self.stopped, self.watch = 0, 0, False, Watch()
-        self._waited = 0
+        self.broken, self.ended, self.stopped = 0, 0, False
         self.pool = Pool(self.space, self.tuning, seed, self._finished)
         url = storage or embedded(self.results, name)
         self.presence, self.storage = Presence(sqlite_file(url)), None
         try:
-            self.storage = connect(url)
-            self.study = self._open()
-            self._id = self.storage.get_study_id_from_name(name)
+            try:
+                self.storage = connect(url, wait=True)
+                self.study = self._open(rebuild)
+            except Lost:
+                if not rebuild or sqlite_file(url) is None:
+                    raise
+                if self.storage:
+                    self.storage.close()
+                for part in ("", "-wal", "-shm"):
+                    set_aside(Path(f"{sqlite_file(url)}{part}"), "is damaged, so the study is made anew")
+                self.storage = connect(url)
+                self.study = self._open(rebuild)
+            self.claim = Claim(self.storage, self.storage.get_study_id_from_name(name), self.ledger.id)
+            self.allocation = Allocation(
+                self.study, self.storage, self.knobs, lambda: self.sampler.proposal(self.study), self.marks
+            )
             self._start(source or data.name, start)
         except BaseException:
             self.close()
@@ -117,7 +141,7 @@ class Search:
         if self.presence.alone:
             for trial in trials:
                 if trial.state == TrialState.RUNNING:
-                    self._put_back(trial)
+                    self.allocation.put_back(trial)
         self.presence.settle()
         self.ledger.complete(trials)
         reading = self.data.source.reading.model_dump(mode="json", exclude_defaults=True)
@@ -160,7 +184,7 @@ class Search:
 
     # --- the study ---------------------------------------------------------------------------------------------
 
-    def _open(self) -> optuna.Study:
+    def _open(self, rebuild: bool) -> optuna.Study:
         identity = {
             "schema": SCHEMA,
             "digest": self.data.digest,
@@ -175,15 +199,21 @@ class Search:
         if self.tuning.choices:  # studies without are as they were before there was this
             identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
         study = open_study(self.storage, self.name, identity)
+        checked(study.get_trials(deepcopy=False))
+        if rebuild:
+            if emptied(study, self):
+                study = open_study(self.storage, self.name, identity)
+            self.listen(Event("note", restored(study, self)))
+        elif study.user_attrs.get("rebuilding"):
+            raise UserError(f"rebuilding the study {self.name} was cut off: give --rebuild again")
         self._keep_choices(study)
         # those of the study itself it knows already, but for what an earlier study of this name left in the records
-        known = {(r.number, r.created) for r in recorded(study.get_trials(deepcopy=False))}
+        known = {identity_of(text.encode()) for text in texts(study.get_trials(deepcopy=False))}
         trials = [
             r
             for path in sorted(self.results.glob("*.jsonl"))
-            for r in read(path)
+            for r in read(path, known if path == self.path else ())
             if isinstance(r, Trial) and r.state == "complete"
-            and not (path == self.path and (r.number, r.created) in known)
         ]  # fmt: skip
         earlier = warm_start(trials, self.space, self.data.label, self.tuning, self.threshold)
         self.sampler = FrontierSampler(
@@ -214,40 +244,20 @@ class Search:
         """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
         return self.space.build({name: params[name] for name in self.space.knobs}), self.tuning.recipe(params)
 
-    def trial_id(self, number: int) -> int:
-        """The storage's own number of a trial."""
-        return self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
-
-    def _put_back(self, trial: FrozenTrial) -> None:
-        """Let a trial whose worker has died wait for another: it stays the same one, so none is lost or made twice.
-
-        One that was killed while it was being asked for has nothing to go on with, and is ended.
-        """
-        whole = trial.params.keys() == self.knobs.keys() or "fixed_params" in trial.system_attrs
-        try:
-            state = TrialState.WAITING if whole else TrialState.FAIL
-            self.storage.set_trial_state_values(self.trial_id(trial.number), state)
-        except UpdateFinishedTrialError:
-            pass  # its worker lives after all and has just finished it
-
-    def _running(self, own: int | None = None) -> list[FrozenTrial]:
-        """Trials of other workers that show signs of life; the others are put back."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        running = [trial for trial in running if trial.number != own]
-        if self.storage.waited != self._waited:
-            self._waited = self.storage.waited
-            self.watch.forget()
-        stale = self.watch.stale(running)
-        for trial in stale:
-            self._put_back(trial)
-        return [trial for trial in running if trial not in stale]
+    def marks(self, params: Mapping) -> dict:
+        """What a running trial of this worker says of itself, for others and for the sampler."""
+        config, _ = self.plan(params)
+        built = {"parameters": config.parameters(), "config": config.model_dump(mode="json")} if config else {}
+        return built | {"worker": self.worker, "beat": now()}
 
     def obey(self) -> None:
         """Raises Unfinished where `wavemix stop` has stopped the study, UserError where other code goes on with it."""
-        attributes = self.storage.get_study_user_attrs(self._id)
+        attributes = self.storage.get_study_user_attrs(self.allocation.study_id)
         if attributes.get("stop"):
             self.stopped = True
             raise Unfinished(f"the study {self.name} was stopped: `wavemix search` with its options goes on with it")
+        if self.claim.taken_over(attributes):
+            raise Unfinished(f"another machine's `wavemix search` has taken over the study {self.name}")
         if attributes.get("code") != code():
             raise UserError(f"the study {self.name} is gone on with by another version of this program: use that one")
 
@@ -279,6 +289,22 @@ class Search:
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
 
+    def shared(self, records: Sequence[Record]) -> list[Record]:
+        """`records` and the confirmations of this study that other machines have made; the storage gets those in it.
+
+        So a network is confirmed once, and attempts are counted through, wherever the study is searched.
+        """
+        stored = self.storage.get_study_system_attrs(self.allocation.study_id)  # the others are read every epoch
+        ours = {
+            f"{TESTED}{r.created.isoformat()} {r.config.name}": r
+            for r in records
+            if isinstance(r, Confirmation) and r.study == self.name
+        }
+        for key in ours.keys() - stored.keys():
+            self.storage.set_study_system_attr(self.allocation.study_id, key, ours[key].model_dump_json())
+        theirs = sorted(key for key in stored if key.startswith(TESTED) and key not in ours)
+        return [*records, *(Confirmation.model_validate_json(stored[key]) for key in theirs)]
+
     # --- running -----------------------------------------------------------------------------------------------
 
     def recorded(self) -> list[FrozenTrial]:
@@ -309,14 +335,15 @@ class Search:
                 late = left <= 0 or (self.ended > before and left < 0.5 * self._typical_seconds())
                 if late and self.recorded():
                     break
+            signals.check()
             try:
                 self.obey()
-                others = self._running()
+                others = self.allocation.running()
                 if not self._one(deadline if self.best() else None):
                     if not others:
                         self.listen(Event("note", "no untried configuration below the incumbent was found"))
                         break
-                    time.sleep(POLL)  # one of them may die and leave its trial
+                    sleep(POLL)  # one of them may die and leave its trial
             except Unfinished as reason:
                 self.listen(Event("note", str(reason)))
                 break
@@ -339,21 +366,14 @@ class Search:
 
     def _one(self, deadline: float | None = None) -> bool:
         """Ask for one configuration, train it and tell; False when there is nothing left to try."""
-        distributions = {
-            name: optuna.distributions.CategoricalDistribution(values) for name, values in self.knobs.items()
-        }
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not waiting and not self.sampler.unseen(self.study):
+        taken = self.allocation.take()
+        if taken is None:
             return False
-        try:
-            trial = self.study.ask(distributions)
-        except UpdateFinishedTrialError:
-            return True  # it took so long that the others thought this worker dead
-        attempt = Attempt(self, trial.number, trial.params)
+        attempt = Attempt(self, *taken)
         incumbent = self.incumbent
         if attempt.config is None:
             attempt.drop()
-        elif (twin := self._twin(trial.number, trial.params)) is not None:
+        elif (twin := self.allocation.twin(*taken)) is not None:
             attempt.drop(twin=twin)
         elif attempt.config.parameters() >= incumbent:
             attempt.refuse(f"not below the incumbent's {incumbent:,}")
@@ -361,34 +381,11 @@ class Search:
             attempt.run(deadline)
         return True
 
-    def _twin(self, number: int, params: dict) -> int | None:
-        """The earlier trial with the same configuration and recipe, which another worker asked for at the same moment.
-
-        The lower number keeps it, so the lower ones that are still choosing are waited for: the bakery algorithm
-        (Lamport, "A new solution of Dijkstra's concurrent programming problem", 1974).
-        """
-        while True:
-            self._running(number)  # one that was killed while choosing is not waited for
-            trials = self.study.get_trials(deepcopy=False)
-            lower = [t for t in trials if t.number < number and t.state != TrialState.FAIL]
-            for trial in lower:
-                if (trial.params or trial.system_attrs.get("fixed_params")) == params:
-                    return trial.number
-            choosing = [t for t in lower if t.state == TrialState.RUNNING and t.params.keys() != params.keys()]
-            if not choosing:
-                return None
-            time.sleep(0.05)
-
     def broke(self, reason: str, error: Exception) -> None:
         """Count a training that broke. Raises UserError after BROKEN in a row."""
         self.broken += 1
         if self.broken == BROKEN:
             raise UserError(f"{BROKEN} trials in a row broke, the last with {reason}") from error
-
-
-def embedded(results: Path, name: str) -> str:
-    """URL of the storage that a study has where none is named."""
-    return f"sqlite:///{results / 'studies' / name}.db"
 
 
 def checked_name(name: str) -> None:

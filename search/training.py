@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from wavemix.config import LiteConfig
 from wavemix.kernels import LANES
 from wavemix.stack import Stack, Statistics
 
+from . import signals
 from .datasets import Split
 from .errors import UserError
 from .images import Images, spread
@@ -153,7 +154,7 @@ def train(
     start, saved, spent, stopped = time.perf_counter(), time.perf_counter(), 0.0, None
     if checkpoint and checkpoint.exists():
         spent = _resume(checkpoint, identity, stack, optimizer, average, curves)
-    done = len(curves[0])
+    done = kept = len(curves[0])
     for epoch in range(done, recipe.epochs):
         if config.dropout:
             torch.manual_seed(seeds[0] * 100003 + epoch)  # masks are drawn for all members at once
@@ -169,6 +170,7 @@ def train(
         source = small if epoch < round(recipe.progressive * recipe.epochs) else images
         step.losses.zero_()
         for number in range(steps):
+            signals.check()
             at = slice(number * batch, (number + 1) * batch)
             # the average starts with the horizon of the steps so far, so that it never remembers the initial weights
             age = epoch * steps + number
@@ -192,8 +194,15 @@ def train(
             break
         if checkpoint and (time.perf_counter() - saved > CHECKPOINT_SECONDS or epoch + 1 == recipe.epochs):
             _save(checkpoint, identity, stack, optimizer, average, curves, spent + time.perf_counter() - start)
-            saved = time.perf_counter()
-        if on_epoch and on_epoch(epoch + 1, [curve[-1] for curve in curves]):
+            saved, kept = time.perf_counter(), epoch + 1
+        try:
+            ended = on_epoch and on_epoch(epoch + 1, [curve[-1] for curve in curves])
+        except BaseException:  # it is cut off here, for whatever reason: nothing of it is trained twice
+            if checkpoint and kept < epoch + 1:
+                with suppress(OSError):
+                    _save(checkpoint, identity, stack, optimizer, average, curves, spent + time.perf_counter() - start)
+            raise
+        if ended:
             stopped = "pruned" if epoch + 1 < recipe.epochs else None
             break
     seconds = spent + time.perf_counter() - start
@@ -264,6 +273,7 @@ def accuracy(stack: Stack, flat: Tensor, statistics: Statistics, held_out: Image
     """Fraction of `held_out` images classified right, by member."""
     right, count = torch.zeros(len(flat), dtype=torch.float64), len(held_out.labels)
     for start in range(0, count, EVALUATION):
+        signals.check()
         size = min(EVALUATION, count - start)
         padded = -(-size // LANES) * LANES  # the last group is filled up with repetitions, which are not counted
         index = (start + torch.arange(padded)).clamp_max(count - 1).to(held_out.labels.device)

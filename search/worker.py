@@ -1,51 +1,62 @@
 """More workers for a study that `wavemix search` has started: joining it, stopping it, and seeing how it goes."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Group
+from sqlalchemy.engine import URL
 
-from . import datasets
-from .environment import code, mask
+from . import datasets, signals
+from .environment import code
 from .errors import UserError
 from .heartbeat import now
 from .listing import Block, Listing
+from .outage import Lost, shown
 from .recipe import Recipe
+from .seal import checked, digest
 from .source import Reading, Source
 from .storage import Patient, connect
 from .study import Search, checked_name
 
 
 class Study:
-    """A study in the storage at `url`, as one sees it who has none of its data.
+    """A study in the storage at `url`, as one sees it who has none of its data: it is only read.
 
-    Raises UserError where there is none of this name, or one that this program has not made.
+    One that does not answer is waited for where `wait` says so. Raises UserError where there is none of this name, or
+    one that this program has not made.
     """
 
-    def __init__(self, url: str, name: str):
+    def __init__(self, url: str | URL, name: str, wait: bool = False):
         checked_name(name)
-        self.storage: Patient = connect(url, create=False)
+        self.storage: Patient = connect(url, create=False, write=False, wait=wait)
         self.url, self.name = url, name
         try:
             self.id = self.storage.get_study_id_from_name(name)
             attributes = self.storage.get_study_user_attrs(self.id)
-        except KeyError:
-            raise UserError(f"the storage {mask(url)} holds no study {name}: `wavemix search` starts one") from None
+        except Lost as error:
+            if not isinstance(error.__cause__, KeyError):
+                raise
+            raise UserError(f"the storage {shown(url)} holds no study {name}: `wavemix search` starts one") from None
         self.stopped: str | None = attributes.get("stop")
         self.identity, self.source, self.code = (attributes.get(key) for key in ("identity", "source", "code"))
         self.reading = Reading.model_validate(attributes.get("reading") or {})
         if not (self.identity and self.source and self.code):
             raise UserError(
-                f"the study {name} in {mask(url)} does not say what a worker needs: go on with `wavemix search` first"
+                f"the study {name} in {shown(url)} does not say what a worker needs: go on with `wavemix search` first"
             )
+
+        if attributes.get("seal") not in (None, digest(self.identity)):
+            raise Lost(f"the study {name} in {shown(url)} is damaged: what it says of itself is not what was written")
 
     def stop(self) -> None:
         """Ask its workers to put their trials back after the epoch they are in, and to end."""
-        self.storage.set_study_user_attr(self.id, "stop", now())
+        with closing(connect(self.url, create=False)) as storage:
+            storage.set_study_user_attr(self.id, "stop", now())
 
     def trials(self) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self.id, deepcopy=False)
+        return checked(self.storage.get_all_trials(self.id, deepcopy=False))
 
     def join(self, data_dir: Path | None, results: Path, checkpoints: str | None = None, **options) -> Search:
         """A worker of this study: the search it was started as, with this machine's data.
@@ -61,7 +72,8 @@ class Study:
             raise UserError(
                 f"the study {self.name} runs version {self.code} of this program, this is {code()}: install that one"
             )
-        split = datasets.load(Source(self._here(data_dir), self.reading), "train", data_dir)
+        with signals.prompt():
+            split = datasets.load(Source(self._here(data_dir), self.reading), "train", data_dir)
         if split.digest != identity["digest"]:
             raise UserError(
                 f"{split.label} on this machine is not what the study {self.name} was made with: its digest is "

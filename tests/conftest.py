@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import postgres
 import pytest
 from hypothesis import settings
 
+from search import signals
 from search.__main__ import main
 
 settings.register_profile("any machine", deadline=None)  # a stall says nothing about the code
@@ -36,8 +38,14 @@ def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cal
     def run(program: Callable[[], object], *arguments: object, code: int = 0):
         monkeypatch.setattr(sys, "argv", ["wavemix", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            program()
+        handlers, hook = {number: signal.getsignal(number) for number in signals.ENDING}, sys.unraisablehook
+        try:
+            with pytest.raises(SystemExit) as end:
+                program()
+        finally:  # Ctrl-C ends the tests
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            sys.unraisablehook = hook
         written = capsys.readouterr()
         assert (end.value.code or 0) == code, written.err
         return written

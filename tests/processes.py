@@ -72,6 +72,7 @@ def _run(program: str | Path, arguments: list[str], environment: dict, folder: s
     """In the forked process."""
     os.dup2(output.fileno(), 1)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # what the server's were is gone
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server, or who started it, may ignore it
     os.environ.clear()
     os.environ.update(environment)

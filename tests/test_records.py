@@ -241,17 +241,23 @@ def test_ratios_are_ours_over_the_peers():
 @pytest.mark.parametrize(
     ("text", "hidden"),
     [
-        ("postgresql+psycopg://ann:s3cr3t@db/x", "postgresql+psycopg://ann:***@db/x"),
-        ("postgresql://ann:p@s/s@db/x", "postgresql://ann:***@db/x"),
-        ("postgresql://:s3cr3t@db", "postgresql://:***@db"),
-        ("postgresql://db/x?user=ann&password=s3cr3t&a=b", "postgresql://db/x?user=ann&password=***&a=b"),
+        ("postgresql+psycopg://ann:s3cr3t@db/x", "postgresql+psycopg://***@db/x"),
+        ("postgresql+psycopg://ann@corp:s3cr3t@db/x", "postgresql+psycopg://***@db/x"),
+        ("postgresql://ann:p@s/s@db/x", "postgresql://***@db/x"),
+        ("postgresql://:s3cr3t@db", "postgresql://***@db"),
+        ("postgresql://s3cr3t@db", "postgresql://***@db"),
+        ("postgresql://db/x?user=ann&password=s3cr3t&a=b", "postgresql://db/x?user=***&password=***&a=***"),
+        ("abfs://box/x?account_key=s3cr3t==", "abfs://box/x?account_key=***"),
+        ("see https://box/x?sv=1&sig=s3%2Fcr3t, or https://h/?api_key=s3cr3t", None),
+        ("abfs says account_key=s3cr3t;sig=s3cr3t", None),
+        ("no answer from 'grpc://ann:s3cr3t@h:1'", "no answer from 'grpc://***@h:1'"),
         ("sqlite:///a.db", "sqlite:///a.db"),
         ("https://example.org/a", "https://example.org/a"),
     ],
 )
 def test_passwords_are_masked(text, hidden):
-    assert mask(text) == hidden
-    assert mask(hidden) == hidden
+    assert "s3" not in mask(text) and mask(text) == (hidden or mask(text))
+    assert mask(mask(text)) == mask(text)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +277,8 @@ def test_no_record_keeps_a_password():
     command = command_line(argv)
     assert command.startswith("wavemix search mnist --storage ") and "cr" not in command.split("--storage")[1]
     assert "s3cr3t" not in trial(reason="no route to postgresql://ann:s3cr3t@db").reason
+    assert "cr" not in command_line(["wavemix", "search", "--storage=postgresql://ann@corp:s3 cr3t@db/x"])
+    assert "cr" not in command_line(["wavemix", "search", "--storage", "x://db/x?key=s3 cr'3t&password=s3cr3t"])
     changed = ENVIRONMENT.model_dump() | {"command": "x //ann:s3cr3t@db"}
     assert "s3cr3t" not in trial(environment=changed).model_dump_json()
 
@@ -280,8 +288,15 @@ def test_the_environment_says_where():
     assert ENVIRONMENT.torch and ENVIRONMENT.numpy and ENVIRONMENT.optuna
 
 
-def test_a_record_names_no_folders_of_the_machine(monkeypatch):
-    command = ["wavemix", "search", "mnist", "--results", "/home/me/my results/x", "--data-dir=/data/a/b", "--storage"]
-    monkeypatch.setattr("sys.argv", [*command, "postgresql+psycopg://me:secret@host:5432/base"])
-    told = environment().command
-    assert "/home" not in told and "/data" not in told and "--data-dir=b" in told and "host:5432/base" in told
+def test_a_record_names_no_folder_user_or_host(monkeypatch):
+    command = ["wavemix", "search", "mnist", "--results", "/home/me/my results/x", "--data-dir=/data/a/b"]
+    for storage in (
+        "postgresql+psycopg://me@corp:secret@host:5432/base?user=me&x=secret",
+        "grpc://host:13000",
+        "sqlite:////home/me/base",
+        "s3://host/home/base",
+    ):
+        monkeypatch.setattr("sys.argv", [*command, "--storage", storage])
+        told = environment().command
+        assert not any(word in told for word in ("/home", "/data", "me@", "host", "secret", "user")), told
+        assert "--results x --data-dir=b" in told and (told.endswith("base'") or storage.startswith("grpc"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from fsspec.core import url_to_fs
 from optuna.trial import TrialState
 from processes import Process
@@ -24,6 +25,7 @@ from search.checkpoints import Checkpoints, checkpoint_name
 from search.environment import code
 from search.errors import UserError
 from search.journal import read
+from search.outage import Lost
 from search.recipe import Recipe
 from search.storage import connect
 from search.study import Search
@@ -113,13 +115,39 @@ def test_trial_whose_worker_died_goes_on_as_the_same_one(tmp_path, monkeypatch, 
     half = dead.study.ask()  # killed while it was asking
     Training(monkeypatch)
     with start(tmp_path, url, place="b") as other:
-        other.watch.stale(other.study.get_trials(states=(TrialState.RUNNING,)))
+        other.allocation.running()
         time.sleep(0.35)
         other.run(trials=1)
         told = other.study.get_trials()
     assert [r.number for r in recorded(tmp_path)] == [lost.number]
     assert told[lost.number].params == lost.params and told[half.number].state == TrialState.FAIL
     assert len(told) == 2
+
+
+@pytest.mark.parametrize("statement", [1, 25, 60])
+def test_worker_killed_while_it_asks_keeps_nobody_waiting(tmp_path, monkeypatch, sqlite, statement):
+    """kill -9 at a statement of the transactions that take a trial; a trial that looked unfinished was waited for."""
+    Training(monkeypatch)
+    child = os.fork()
+    if child == 0:
+        with start(tmp_path, sqlite) as killed:
+            left = [None] * statement
+
+            def before(*_):
+                left.pop()
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sqlalchemy.event.listen(killed.storage.once._backend.engine, "before_cursor_execute", before)
+            killed.allocation.take()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    monkeypatch.setattr("search.study.sleep", lambda seconds: pytest.fail("it waits for the dead one"))
+    with start(tmp_path, sqlite, place="b") as other:
+        other.run(trials=1)
+        told = other.study.get_trials()
+    assert len(recorded(tmp_path)) == 1
+    assert all(len(t.params) == len(other.knobs) for t in told), "what is not yet whole is not there"
 
 
 def test_live_trial_that_was_given_away_is_counted_once(tmp_path, monkeypatch, url):
@@ -129,7 +157,7 @@ def test_live_trial_that_was_given_away_is_counted_once(tmp_path, monkeypatch, u
     def give_away(config, epoch):
         if epoch == 3 and not recorded(tmp_path):
             training.before = lambda config, epoch: None
-            first._put_back(first.study.get_trials()[0])
+            first.allocation.put_back(first.study.get_trials()[0])
             second.run(trials=1)
 
     training = Training(monkeypatch, give_away)
@@ -146,7 +174,7 @@ def test_live_trial_that_was_given_away_is_counted_once(tmp_path, monkeypatch, u
 def test_live_trial_that_was_put_back_keeps_its_result(tmp_path, monkeypatch, sqlite):
     def put_back(config, epoch):
         if epoch == 3:
-            search._put_back(search.study.get_trials()[0])
+            search.allocation.put_back(search.study.get_trials()[0])
 
     Training(monkeypatch, put_back)
     search = start(tmp_path, sqlite)
@@ -230,10 +258,10 @@ def test_no_clock_is_compared(tmp_path, monkeypatch):
         trial = search.study.ask(choices)
         for second in range(4):
             trial.set_user_attr("beat", f"200{second}-01-01T00:00:00+00:00")
-            assert [t.number for t in search._running()] == [0]
+            assert [t.number for t in search.allocation.running()] == [0]
             time.sleep(0.1)
         time.sleep(0.2)
-        assert search._running() == []
+        assert search.allocation.running() == []
         assert search.study.get_trials()[0].state == TrialState.WAITING
 
 
@@ -252,7 +280,8 @@ def test_heartbeat_outlives_errors_and_ends_with_its_trial(monkeypatch):
         def remove_session(self):
             pass
 
-    with heartbeat.Heartbeat(Storage(), 7) as life:
+    storage = Storage()
+    with heartbeat.Heartbeat(storage, lambda: storage.set_trial_user_attr(7, "beat")) as life:
         life.thread.join(10)  # ends by itself
     assert len(beats) == 4 and {b[:2] for b in beats} == {(7, "beat")}
 
@@ -285,7 +314,7 @@ def test_storage_is_waited_for_and_then_given_up(monkeypatch):
 
     patient = storage.Patient(Storage(), "postgresql://me:secret@host/db")
     assert patient.get_trial(4) == 4 and patient.waited == 2
-    with pytest.raises(KeyError):
+    with pytest.raises(Lost, match="does not hold the study"):
         patient.get_study()
     monkeypatch.setattr(storage, "PATIENCE", 0.0)
     with pytest.raises(UserError, match="has not answered for 0 s .*connection refused") as caught:
@@ -486,9 +515,10 @@ def test_folder_elsewhere_is_found_by_data_dir(folder, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("command", ["worker", "stop", "status"])
-def test_errors_of_the_commands_are_one_line_without_the_password(tmp_path, command):
+def test_errors_of_the_commands_are_one_line_without_the_password(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(storage, "PATIENCE", 0.0)
     for url, message in (
-        ("postgresql+psycopg://me:se:cr/et@127.0.0.1:1/none", "cannot be opened"),
+        ("postgresql+psycopg://me:se:cr/et@127.0.0.1:1/none", "the storage postgresql+psycopg://***@127.0.0.1:1/none"),
         (f"sqlite:///{tmp_path}/none.db", "there is no file"),
         ("grpc://nowhere", "grpc://host:port"),
     ):
