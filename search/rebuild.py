@@ -76,7 +76,7 @@ def trial_of(record: Trial, number: int, search: "Search") -> FrozenTrial | None
         "seconds": record.device_seconds,
     }
     if record.state == "complete":
-        attributes["feasible"] = accuracy >= search.threshold
+        attributes["feasible"] = record.feasible
     means = [[point.accuracy for point in points] for points in zip(*record.curves)]
     trial = create_trial(
         state=state,
