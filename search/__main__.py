@@ -2,9 +2,11 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from . import signals
-from .terminal import open_streams
+from .errors import UserError
+from .terminal import open_streams, tell
 
 
 def main() -> None:
@@ -17,25 +19,15 @@ def main() -> None:
             from . import cli
         cli.main()
     except KeyboardInterrupt:
-        said("interrupted")
+        with suppress(UserError):  # its reader may have been interrupted as well
+            tell("interrupted", err=True)
         sys.exit(signals.code())
-    except (SystemExit, OSError) as end:  # writing to a terminal that has been closed is an OSError
+    except (SystemExit, OSError, UserError) as end:  # a terminal that has been closed can't be written to
         if signals.received and getattr(end, "code", 1):
             sys.exit(signals.code())
         raise
     finally:
         signals.finish()
-        said()
-
-
-def said(line: str = "") -> None:
-    """Everything printed, `line` on standard error last; where they are closed, nothing more is tried."""
-    try:
-        print(line, file=sys.stderr, end="\n" if line else "")
-        sys.stderr.flush()
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        sys.stdout = sys.stderr = open(os.devnull, "w")
 
 
 if __name__ == "__main__":
