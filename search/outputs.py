@@ -50,7 +50,7 @@ def audit(
         tell("the counts of at least one row differ", err=True)
         raise typer.Exit(1)
     if strict and any(row.cost and (row.cost.unsupported or row.cost.flops is None) for row in rows):
-        typer.echo("the FLOPs of at least one row are not, or not all, counted", err=True)
+        tell("the FLOPs of at least one row are not, or not all, counted", err=True)
         raise typer.Exit(1)
 
 

@@ -54,9 +54,13 @@ def tell(text: object, *, err: bool = False, kept: str = "") -> None:
 def show(listing) -> None:
     """Print a table as wide as the terminal at most; one that is piped has 160 columns."""
     from rich.console import Console
+    from rich.segment import Segments
 
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
-    with console.capture() as drawn:
-        console.print(listing, crop=False)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # Rich would end the program with 1, which means a mismatch here
+
+    console = Terminal(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
+    drawn = Segments(list(console.render(listing)))
     with _heard(sys.stdout):
-        print(drawn.get(), end="", flush=True)
+        console.print(drawn, crop=False)

@@ -12,9 +12,10 @@ from search.journal import append
 from search.listing import Listing
 
 
-def listing() -> Listing:
+def listing(rows: int = 1) -> Listing:
     table = Listing("name", "number")
-    table.add_row("a", "1")
+    for number in range(rows):
+        table.add_row("a" * 30, str(number))
     return table
 
 
@@ -78,7 +79,7 @@ def test_a_reader_that_has_gone_ends_the_command_silently(stdout, say):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("say", [lambda: terminal.tell("x"), lambda: terminal.show(listing())])
+@pytest.mark.parametrize("say", [lambda: terminal.tell("x"), lambda: terminal.show(listing(500))])
 def test_a_full_disk_under_the_output_is_one_line(stdout, say):
     stdout(os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(UserError, match="cannot print: No space left on device"):
