@@ -128,7 +128,7 @@ def search(
     from .display import Display, summary
     from .journal import read_all
     from .protocol import CEILINGS, VALIDATION
-    from .stopping import ENOUGH
+    from .stopping import FIRST
     from .study import Search
 
     began = time.monotonic()
@@ -177,11 +177,11 @@ def search(
                     "(--rebuild takes their trials into it)"
                 )
             left = None if seconds is None else seconds - (time.monotonic() - began)
-            engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, ENOUGH))
+            engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, FIRST))
             if engine.stopped:
                 return
             finalists = [
-                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(min(seeds, ENOUGH)))
+                Finalist(*engine.plan(t.params), t.user_attrs.get("seconds", 0.0) * engine.growth(min(seeds, FIRST)))
                 for t in engine.best()
             ]
             try:

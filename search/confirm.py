@@ -30,14 +30,14 @@ from .errors import UserError
 from .journal import append, read, repair
 from .recipe import Recipe, filled
 from .records import Confirmation, Record, Trial, counted, numbered, tested
-from .stopping import ENOUGH, enough, hopeless, looks
+from .stopping import FIRST, enough, hopeless, looks
 from .training import Epoch, Trained, check_fit, evaluate, train
 from .weights import Inputs, Training, weights_path
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """What a search hands to confirmation; `seconds` is what its first ENOUGH seeds are expected to take."""
+    """What a search hands to confirmation; `seconds` is what its first look's seeds are expected to take."""
 
     config: LiteConfig
     recipe: Recipe
@@ -48,7 +48,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
     """Feasible trials on the data set `label`, fewest parameters first.
 
     Where there are none, the complete one nearest to the target. Of trials of one configuration and recipe the last
-    counts. What a trial took says how long training `seeds` seeds, or ENOUGH where that is less, on all training images
+    counts. What a trial took says how long training those of the first look at `seeds` seeds, on all training images,
     will.
     """
     complete: dict[tuple, Trial] = {}
@@ -63,7 +63,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
             t.config,
             Recipe.model_validate(t.recipe),
             max(t.wall_seconds, t.device_seconds)
-            * min(seeds, ENOUGH)
+            * min(seeds, FIRST)
             / len(t.seeds)
             * (1 + (t.dataset.validation_count or 0) / t.dataset.train_count),
         )
@@ -89,7 +89,7 @@ def confirm_smallest(
 ) -> list[Confirmation]:
     """Test the first finalist; while it is not confirmed and `seconds` are left, the next.
 
-    The first is tried whatever the time, with ENOUGH seeds; more are trained while there is time. An attempt takes as
+    The first is tried whatever the time, up to its first look; more are trained while there is time. An attempt takes as
     many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how many attempts the
     threshold has taken. One that this study holds with the same seeds is not repeated, since its result would be the
     same, and one that ended for lack of time is gone on with. `obey` is called after each epoch and may raise, to end
@@ -288,7 +288,7 @@ def retrain(
 ) -> Retrained:
     """Train the seeds up to each of the looks `planned` and test them, until they are enough (`search.stopping`).
 
-    After ENOUGH seeds it also ends where the next ones would take until after `deadline` (`time.monotonic`). Seeds that
+    After its first look it also ends where the next ones would take until after `deadline` (`time.monotonic`). Seeds that
     are `known` are not trained, and a batch that was trained before an interruption is taken from its checkpoint.
 
     Raises UserError where the configuration does not fit the images, or the test part is missing, of other
@@ -311,7 +311,7 @@ def retrain(
     with _breakage(f"the cost of {config.name} could not be measured"):
         costs = cost(network, tuple(data.images.shape[1:]), device=device)
     for first, last in pairwise([0, *planned]):
-        if deadline is not None and first >= ENOUGH:
+        if deadline is not None and first >= FIRST:
             if time.monotonic() + seconds / first * (last - first) > deadline:
                 left = counted(planned[-1] - first, "other seed")
                 say(f"  no time for {left}: the same command with a larger --budget goes on with them")

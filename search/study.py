@@ -38,7 +38,7 @@ from .records import Confirmation, Record, Trial
 from .sampler import FrontierPruner, FrontierSampler
 from .seal import checked
 from .space import Space
-from .stopping import ENOUGH
+from .stopping import FIRST
 from .storage import Presence, connect, embedded, open_study, sqlite_file
 from .tuning import Tuning
 from .waiting import sleep
@@ -317,7 +317,7 @@ class Search:
         trials: int | None = None,
         total: int | None = None,
         seconds: float | None = None,
-        confirmation_seeds: int = ENOUGH,
+        confirmation_seeds: int = FIRST,
     ) -> None:
         """Run trials until their number or the time is used up, less the time that confirming the best takes.
 
