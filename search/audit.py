@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from wavemix import LiteConfig, WaveMixLite
-from wavemix.checkpoint import Checkpoint, place, read_checkpoint, within
+from wavemix.checkpoint import Checkpoint, nested, place, read_checkpoint
 
 from .cost import Cost, cost, one_line, parameters, run
 from .errors import UserError
@@ -108,8 +108,9 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
     config, state = (stored, state) if stored else _classifier(state)
     network = WaveMixLite(config) if config else None
     buffers = _buffers(state, network)
-    counted = _distinct([tensor for key, tensor in state.items() if key not in buffers])
-    twice = sum(tensor.numel() for key, tensor in state.items() if key not in buffers) - counted
+    trained = [tensor for key, tensor in state.items() if key not in buffers]
+    counted = _distinct(trained)
+    twice = sum(_distinct([tensor]) for tensor in trained) - counted
     told = [f"taken out of {', '.join(read.taken_off)}"] if read.taken_off else []
     told += [f"{twice:,} numbers stand under two names or more and count once"] if twice else []
     fields: dict[str, Any] = {
@@ -191,17 +192,22 @@ def _distinct(tensors: Sequence[Tensor]) -> int:
     """How many numbers the tensors hold, each counted once where several share it."""
     sharing: dict[tuple, list[Tensor]] = {}
     for tensor in tensors:
-        sharing.setdefault((tensor.untyped_storage()._cdata, tensor.dtype), []).append(tensor)
+        sharing.setdefault((place(tensor)[0], tensor.dtype), []).append(tensor)
     return sum(map(_distinct_of_one, sharing.values()))
 
 
 def _distinct_of_one(tensors: list[Tensor]) -> int:
     """The same of tensors of one type in one storage."""
-    if len({place(tensor) for tensor in tensors}) == 1 and tensors[0].is_contiguous():
-        return tensors[0].numel()
-    seen = torch.zeros(tensors[0].untyped_storage().nbytes() // tensors[0].element_size(), dtype=torch.bool)
+    first = tensors[0]
+    if len(set(map(place, tensors))) == 1 and (first.layout != torch.strided or first.is_contiguous()):
+        return first.numel()
+    seen = torch.zeros(first.untyped_storage().nbytes() // first.element_size(), dtype=torch.bool)
     for tensor in tensors:
-        seen.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).fill_(True)
+        if tensor.numel() <= len(seen):
+            seen.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).fill_(True)
+        else:  # it repeats its own numbers, however often
+            reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride()))
+            seen[tensor.storage_offset() :][: reach + 1] = True
     return int(seen.sum())
 
 
@@ -215,11 +221,9 @@ def _stored_config(read: Checkpoint) -> LiteConfig | None:
 
 def _classifier(state: dict[str, Tensor]) -> tuple[LiteConfig | None, dict[str, Tensor]]:
     """The configuration of a WaveMix classifier, and its tensors by its own names where it was a part of a module."""
-    inner: dict[str, Tensor] | None = state
-    while inner is not None:
+    for inner in nested(state):
         if config := infer(inner):
             return config, inner
-        inner = within(inner)
     return None, state
 
 

@@ -70,8 +70,7 @@ def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
 EFFICIENCY = (
     "Row", "Task", "Model", "Family", "Verdict", "Parameters", "Published parameters", "Ratio", "Maps", "Epochs",
     "Accuracy", "95 % low", "95 % high", "Min", "Max", "Seeds", "Confidence", "Adjusted confidence", "Attempt", "FLOPs",
-    "MACs by torch",
-    "Activation bytes", "GPU bytes", "Data set", "Study",
+    "MACs by torch", "Activation bytes", "GPU bytes", "Data set", "Study",
 )  # fmt: skip
 
 

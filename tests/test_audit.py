@@ -170,7 +170,7 @@ class Wrapper(nn.Module):
 
 
 class Sliced(nn.Module):
-    """Two parameters that share half of their numbers, and one that is another's transpose."""
+    """Parameters that share some numbers, that are another's transpose, that repeat their own, and a sparse one."""
 
     def __init__(self):
         super().__init__()
@@ -178,6 +178,8 @@ class Sliced(nn.Module):
         self.first, self.second = nn.Parameter(numbers[:8]), nn.Parameter(numbers[4:])
         self.matrix = nn.Parameter(torch.ones(3, 5))
         self.turned = nn.Parameter(self.matrix.data.T)
+        self.repeated = nn.Parameter(torch.ones(2, 1).expand(2, 10**12))
+        self.sparse = nn.Parameter(torch.eye(3).to_sparse())
 
 
 def pruned():
@@ -191,7 +193,7 @@ def pruned():
     [
         (Tied, 800, 512 + 32 * 32),
         (Wrapper, 123, 0),
-        (Sliced, 12 + 15, 0),
+        (Sliced, 12 + 15 + 2 + 9, 0),
         (lambda: nn.DataParallel(Wrapper()), 123, 0),
         (lambda: AveragedModel(Wrapper()), 123, 0),
         (lambda: nn.Sequential(pruned()), 3 * 8 * 9 + 8, 3 * 8 * 9),

@@ -1,7 +1,7 @@
 """Loading published and saved weights, without executing anything a file contains."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,14 @@ def unwrapped(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def within(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """The same tensors as their only outermost module names them; None where there are several."""
-    outer = {key.partition(".")[0] for key in state}
-    inner = {key.partition(".")[2]: tensor for key, tensor in state.items()}
-    return inner if len(outer) == 1 and all(inner) else None
+def nested(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The same tensors by their names, then, while a single module holds all of them, by its own names for them."""
+    for _ in range(9):  # nobody nests deeper
+        yield state
+        outer = {key.partition(".")[0] for key in state}
+        state = {key.partition(".")[2]: tensor for key, tensor in state.items()}
+        if len(outer) > 1 or not all(state):
+            return
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -124,10 +127,8 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     own = {key: tensor for key, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     same = checkpoint.tensors.keys() == own.keys()
     names = {key: key for key in own} if same else unwrapped(own)
-    state = inner = checkpoint.tensors if same else checkpoint.state
-    while inner is not None and inner.keys() != set(names.values()):
-        inner = within(inner)
-    state = state if inner is None else inner
+    state = checkpoint.tensors if same else checkpoint.state
+    state = next((inner for inner in nested(state) if inner.keys() == set(names.values())), state)
     places = {place(own[key]): name for key, name in names.items() if name in state}  # of what the network ties
     found = {key: state.get(name, state.get(places.get(place(own[key]), name))) for key, name in names.items()}
     missing = [f"missing {key}" for key, tensor in found.items() if tensor is None]
@@ -148,4 +149,6 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
 
 def place(tensor: Tensor) -> tuple:
     """Where a tensor's numbers are: equal for tensors that share all of them."""
+    if tensor.layout != torch.strided:  # a sparse one
+        return (id(tensor),)
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
