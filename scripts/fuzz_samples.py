@@ -11,8 +11,11 @@ import pickle
 import random
 import struct
 import tarfile
+import tempfile
 import warnings
 import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +24,9 @@ from safetensors.torch import save as safetensors_bytes
 from side_by_side import ROOT
 
 from search import decoded, formats
+from search.recipe import Recipe
 from search.tensors import packed as tensors_packed
+from search.weights import Inputs, Training
 from wavemix import LiteConfig, WaveMixLite
 from wavemix.stack import Stack
 
@@ -264,9 +269,9 @@ def checkpoints() -> list[bytes]:
         [], {}, None,
     ):  # fmt: skip
         metadata = {"identity": json.dumps({"a": 1}, sort_keys=True), "progress": json.dumps(progress)}
-        samples.append(safetensors_bytes(tensors, metadata))
-    samples += [safetensors_bytes(tensors), safetensors_bytes({**tensors, "flat": torch.zeros(3)}, metadata)]
-    return samples + [safetensors_bytes({k: v.half() for k, v in tensors.items()}, {**metadata, "identity": "x"})]
+        samples.append(tensors_packed(tensors, metadata))
+    samples += [safetensors_bytes(tensors, metadata), tensors_packed({**tensors, "flat": torch.zeros(3)}, metadata)]
+    return samples + [tensors_packed({k: v.half() for k, v in tensors.items()}, {**metadata, "identity": "x"})]
 
 
 def weights() -> list[bytes]:
@@ -290,14 +295,14 @@ def whole_checkpoints() -> list[bytes]:
 
 def whole_weights() -> list[bytes]:
     """Two files of weights as they are written, of one seed and of two."""
-    header = {"config": CONFIG.model_dump_json(), "recipe": "{}", "digest": "d"}
-    samples = []
-    for seeds in ([1], [1, 2]):
-        torch.manual_seed(len(seeds))
-        states = {seed: WaveMixLite(CONFIG).state_dict() for seed in seeds}
-        tensors = {f"{seed}/{name}": value for seed, state in states.items() for name, value in state.items()}
-        names = {"seeds": json.dumps(seeds), "records": json.dumps(["2026-01-01"] * len(seeds))}
-        samples.append(tensors_packed(tensors, header | names))
+    told = Inputs(data="toy", shape=(1, 6, 5), mean=(0.5,), deviation=(0.25,), classes=tuple("abcd"))
+    training, samples = Training(CONFIG, Recipe(), "d" * 64, told), []
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        for count in (1, 2):
+            torch.manual_seed(count)
+            states = {seed: WaveMixLite(CONFIG).state_dict() for seed in range(count)}
+            path = training.save(Path(scratch) / f"{count}.safetensors", states, datetime(2026, 1, 1, tzinfo=UTC))
+            samples.append(path.read_bytes())
     return samples
 
 

@@ -38,8 +38,8 @@ def packed(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> bytes:
 def read(path: Path | str, older: Collection[str] = ()) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The header, without its digest, and the tensors of a file by `write`.
 
-    Files from before there was a digest are taken where their header has no other entries than `older`. Raises Damaged,
-    also for a file of another format, and OSError where there is none that can be read.
+    Files from before there was a digest are taken where their header has no other entries than `older`; without, none
+    is. Raises Damaged, also for a file of another format, and OSError where there is none that can be read.
     """
     with open(path, "rb"):  # safetensors words its errors otherwise
         pass

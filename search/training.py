@@ -315,13 +315,10 @@ def _save(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, averag
     write(path, tensors, {"identity": json.dumps(identity, sort_keys=True), "progress": json.dumps(progress)})
 
 
-HEADER = ("identity", "progress")
-
-
 def steps(path: Path) -> int | None:
     """How many steps of training a checkpoint holds: 0 where there is none, None where it is damaged."""
     try:
-        return _progress(read(path, HEADER)[0]).count
+        return _progress(read(path)[0]).count
     except FileNotFoundError:
         return 0
     except Damaged:
@@ -348,7 +345,7 @@ def _resume(path: Path, identity: dict, stack: Stack, optimizer: Optimizer, aver
     """Go on from a checkpoint: the seconds it has taken. A damaged one is set aside, and nothing is changed."""
     targets = {"flat": stack.flat, "first": optimizer.first, "second": optimizer.second, "average": average}
     try:
-        header, tensors = read(path, HEADER)
+        header, tensors = read(path)
         progress = _progress(header)
         written = _identity(header)
     except Damaged as error:

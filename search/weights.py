@@ -173,7 +173,8 @@ def inputs(path: Path | str) -> Inputs:
         raise UserError(f"{path} does not say what images its networks take ({reason})") from error
 
 
-HEADER = ("config", "recipe", "digest", "seeds", "records")  # of files from before there was a digest of their own
+# of files from before they had a digest; they had no "inputs" either, so none that has lost its digest passes for one
+HEADER = ("config", "recipe", "digest", "seeds", "records")
 
 
 def _read(path: Path | str) -> tuple[dict[str, str], dict[int, dict[str, Tensor]]]:

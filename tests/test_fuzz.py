@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from test_records import confirmation
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -23,6 +22,7 @@ from search.arguments import study_name, validated  # noqa: E402
 from search.errors import UserError  # noqa: E402
 from search.journal import read  # noqa: E402
 from search.recipe import Recipe  # noqa: E402
+from search.tensors import write  # noqa: E402
 from wavemix.stack import Stack  # noqa: E402
 
 SHORT = {"tables": 30, "commands": 60, "audit": 40, "whole-checkpoint": 60, "whole-weights": 60}  # slow ones
@@ -89,12 +89,12 @@ def test_checkpoints_that_do_not_fit_are_set_aside_or_refused(tmp_path):
         {"curves": [[epoch], [{}]]},
         {"curves": [[epoch], []]},
     ):
-        save_file(tensors, path, {"identity": '{"a": 1}', "progress": json.dumps(whole | change)})
+        write(path, tensors, {"identity": '{"a": 1}', "progress": json.dumps(whole | change)})
         assert resume(path) == (0.0, 0, [0, 0]) and not path.exists()
-    save_file(tensors, path)
+    write(path, tensors, {})
     assert resume(path) == (0.0, 0, [0, 0]) and not path.exists()
     for change, others in (({"curves": [[epoch]]}, {}), ({}, {"flat": torch.zeros(1)})):
-        save_file(tensors | others, path, {"identity": '{"a": 1}', "progress": json.dumps(whole | change)})
+        write(path, tensors | others, {"identity": '{"a": 1}', "progress": json.dumps(whole | change)})
         with pytest.raises(UserError, match="of another training"):
             resume(path)
 

@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from search.datasets import Split
@@ -14,6 +13,7 @@ from search.images import Images, affine
 from search.optimizer import Optimizer, orthogonal
 from search.recipe import Recipe, default_recipe
 from search.step import cut, mixed
+from search.tensors import read, write
 from search.training import RECALIBRATION, evaluate, moves, recalibrate, reduced, schedule, train
 from wavemix import LiteConfig, WaveMixLite, kernels
 from wavemix.kernels import LANES
@@ -151,16 +151,19 @@ def test_damaged_checkpoint_is_set_aside_and_its_training_starts_over(tmp_path, 
     epochs.clear()
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path, on_epoch=lambda epoch, _: epochs.append(epoch))
     assert epochs == [], "what was written since is whole"
+    header, tensors = read(path)
+    save_file(tensors, path, header)
+    train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
+    assert "its digest is missing" in caplog.messages[1]
 
 
 def test_checkpoint_from_before_a_knob_goes_on(tmp_path):
     path, epochs = tmp_path / "checkpoint", []
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
-    with safe_open(path, "pt") as file:
-        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
-    identity = json.loads(metadata["identity"])
+    header, tensors = read(path)
+    identity = json.loads(header["identity"])
     del identity["recipe"]["mixup"], identity["config"]["wavelet"]
-    save_file(tensors, path, {"progress": metadata["progress"], "identity": json.dumps(identity)})
+    write(path, tensors, header | {"identity": json.dumps(identity)})
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path, on_epoch=lambda epoch, _: epochs.append(epoch))
     assert epochs == [], "all of them had been trained"
 
