@@ -89,8 +89,8 @@ def confirm_smallest(
 ) -> list[Confirmation]:
     """Test the first finalist; while it is not confirmed and `seconds` are left, the next.
 
-    The first is tried whatever the time, up to its first look; more are trained while there is time. An attempt takes as
-    many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how many attempts the
+    The first is tried whatever the time, up to its first look; more are trained while there is time. An attempt takes
+    as many of `seeds` as `search.stopping` asks for. `records` are those of all studies: they say how many attempts the
     threshold has taken. One that this study holds with the same seeds is not repeated, since its result would be the
     same, and one that ended for lack of time is gone on with. `obey` is called after each epoch and may raise, to end
     it for now.
@@ -288,8 +288,8 @@ def retrain(
 ) -> Retrained:
     """Train the seeds up to each of the looks `planned` and test them, until they are enough (`search.stopping`).
 
-    After its first look it also ends where the next ones would take until after `deadline` (`time.monotonic`). Seeds that
-    are `known` are not trained, and a batch that was trained before an interruption is taken from its checkpoint.
+    After its first look it also ends where the next ones would take until after `deadline` (`time.monotonic`). Seeds
+    that are `known` are not trained, and a batch that was trained before an interruption is taken from its checkpoint.
 
     Raises UserError where the configuration does not fit the images, or the test part is missing, of other
     images or not the one of `test_digest`, before anything is trained, and where the training breaks (a full disk, no

@@ -446,8 +446,10 @@ def test_finalists_are_those_beyond_the_margin_smallest_first():
 
 def test_time_of_a_confirmation_grows_with_its_seeds_and_images():
     (one,) = finalists([trial(1, 0.95, wall_seconds=10.0)], "Toy", 0.9, 1)
-    (five,) = finalists([trial(1, 0.95, wall_seconds=10.0)], "Toy", 0.9, 5)
-    assert one.seconds == pytest.approx(10.0 * (9 + 100) / 9) and five.seconds == pytest.approx(5 * one.seconds)
+    (two,) = finalists([trial(1, 0.95, wall_seconds=10.0)], "Toy", 0.9, 2)
+    (ten,) = finalists([trial(1, 0.95, wall_seconds=10.0)], "Toy", 0.9, 10)
+    assert one.seconds == pytest.approx(10.0 * (9 + 100) / 9) and two.seconds == pytest.approx(2 * one.seconds)
+    assert ten.seconds == pytest.approx(3 * one.seconds), "the others are trained while there is time"
 
 
 def test_without_feasible_trials_the_nearest_is_the_finalist():
@@ -558,17 +560,17 @@ def test_close_case_takes_all_seeds_and_is_only_reached(lab, by_seed, tmp_path):
     assert (record.n, len(record.seeds), record.reached, record.verdict) == (10, 10, True, "reached")
 
 
-def test_without_time_it_ends_after_five_seeds_and_goes_on_with_the_others_later(lab, by_seed, tmp_path):
+def test_without_time_it_ends_after_three_seeds_and_goes_on_with_the_others_later(lab, by_seed, tmp_path):
     """As the same attempt: it is one test, looked at when it was planned to be."""
     accuracies = [0.9, 0.92, 0.88, 0.93, 0.87, 0.91, 0.912, 0.911, 0.909, 0.91]
-    by_seed[1] = accuracies[:5] + accuracies  # the first five are tested again, from their weights
+    by_seed[1] = accuracies[:3] + accuracies  # the first three are tested again, from their weights
     lines = []
     (first,) = confirm_all(tmp_path, (1,), say=lines.append, seconds=0.0)
-    assert (first.n, first.verdict) == (5, "reached") and first.looks == [3, 5, 10]
-    assert any("no time for 5 other seeds: the same command with a larger --budget" in line for line in lines)
+    assert (first.n, first.verdict) == (3, "reached") and first.looks == [3, 5, 10]
+    assert any("no time for 7 other seeds: the same command with a larger --budget" in line for line in lines)
     assert confirm_all(tmp_path, (1,), seconds=0.0) == [first], "nothing is recorded again"
     (whole,) = confirm_all(tmp_path, (1,))
-    assert (whole.n, whole.attempt, whole.reused) == (10, 1, many(5)) and len(read(tmp_path / "toy.jsonl")) == 2
+    assert (whole.n, whole.attempt, whole.reused) == (10, 1, many(3)) and len(read(tmp_path / "toy.jsonl")) == 2
     assert [seeds for _, seeds, _ in lab.trained] == [many(3), many(5)[3:], many(10)[5:]]
     later = [r.attempt for r in numbered([*read(tmp_path / "toy.jsonl"), first.model_copy(update={"seeds": [5]})])]
     assert later == [1, 1, 2]
