@@ -11,7 +11,7 @@ import optuna
 import pytest
 from processes import COMMAND, Process
 
-from search.dashboard import location, server
+from search.dashboard import guarded, location, server
 from search.errors import UserError
 
 pytest.importorskip("optuna_dashboard", reason="needs the extra `dashboard`")
@@ -80,3 +80,31 @@ def test_password_is_never_printed(results, wavemix):
     done = wavemix("dashboard", "x", "--storage", secret, code=2)
     assert "hunter2" not in done.out + done.err and "//***@127" in done.err
     assert len([line for line in done.err.splitlines() if line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", "200"),
+        ("localhost:8080", "200"),
+        ("127.0.0.1:8080", "200"),
+        ("[::1]:8080", "200"),
+        ("Tower.example", "200"),
+        ("tower.example.:8080", "200"),
+        (None, "200"),  # HTTP/1.0
+        ("evil.example", "421"),
+        ("evil.example:8080", "421"),
+        ("localhost.evil.example", "421"),
+        ("127.0.0.1.evil.example", "421"),
+        ("[::1", "421"),
+        ("", "421"),
+    ],
+)
+def test_only_this_servers_own_names_are_answered(host, status):
+    """A page from elsewhere whose name was made to mean this machine can't read the studies."""
+    seen, begun = [], []
+    app = guarded(lambda environ, start: seen.append(environ) or start("200 OK", []) or [b""], {"tower.example"})
+    environ = {"REQUEST_METHOD": "GET"} | ({} if host is None else {"HTTP_HOST": host})
+    app(environ, lambda said, headers: begun.append(said[:3]))
+    assert begun == [status] and len(seen) == (status == "200")
+    assert all(each["HTTP_ACCEPT_ENCODING"] == "identity" for each in seen), "optuna-dashboard takes it for granted"
