@@ -18,6 +18,15 @@ from wavemix.config import LiteConfig
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """However the tests were started: nohup has SIGHUP ignored, a shell's background SIGINT."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def installed(monkeypatch):
     handlers = {number: signal.getsignal(number) for number in signals.ENDING}
