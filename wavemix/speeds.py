@@ -16,14 +16,17 @@ from filelock import FileLock
 from . import kernels
 
 LARGE = 32  # channels; with fewer PyTorch is slower by factors, and measuring would be all it is good for
-CLEARLY = 0.9  # of the kernels' time: what PyTorch has to need less than, as timing errs
+CLEARLY = (
+    0.8  # of the kernels' time: what PyTorch has to need less than, as its threads suffer more from other processes
+)
 ROUNDS = 3
 
 
 def kernels_win(channels: int, shape: str, ours: Callable[[], object], theirs: Callable[[], object]) -> bool:
     """Whether a training step by `ours` is to be preferred to one by `theirs`; both are run where it is not known.
 
-    What was measured is kept beside the compiled kernels, by `shape`, PyTorch's version and the number of threads.
+    What was measured, the least of some runs in turn, is kept beside the compiled kernels, by `shape`, PyTorch's
+    version and the number of threads.
     """
     if channels < LARGE:
         return True
@@ -32,7 +35,8 @@ def kernels_win(channels: int, shape: str, ours: Callable[[], object], theirs: C
     with suppress(OSError), FileLock(f"{file}.lock"):
         known = _read(file)
         if key not in known:
-            known[key] = {"kernels": _seconds(ours), "pytorch": _seconds(theirs)}
+            taken = [(_seconds(ours), _seconds(theirs)) for _ in range(1 + ROUNDS)][1:]
+            known[key] = dict(zip(("kernels", "pytorch"), map(min, zip(*taken))))
             part = file.with_suffix(".part")
             part.write_text(json.dumps(known, indent=1))
             part.replace(file)
@@ -48,10 +52,7 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
 
 
 def _seconds(step: Callable[[], object]) -> float:
-    """The least of some runs' times, after one that is not counted."""
-    times = []
-    for _ in range(1 + ROUNDS):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    """Processor time of all threads: what else the machine is busy with now says nothing about later."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
