@@ -4,9 +4,9 @@ import os
 import sys
 from contextlib import suppress
 
-from . import signals
-from .errors import UserError
-from .terminal import open_streams, tell
+from search import signals
+from search.cli.terminal import open_streams, tell
+from search.errors import UserError
 
 
 def main() -> None:
@@ -16,8 +16,9 @@ def main() -> None:
     signals.install()
     try:
         with signals.deferred():
-            from . import cli
-        cli.main()
+            # each of them adds its commands, in the order of `wavemix --help`
+            from search.cli import run, workers, show, data, app  # noqa: F401, I001
+        app.main()
     except KeyboardInterrupt:
         with suppress(UserError):  # its reader may have been interrupted as well
             tell("interrupted", err=True)

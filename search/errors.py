@@ -1,6 +1,13 @@
-"""The exceptions a user is meant to read."""
+"""The exceptions a user is meant to read, in characters that a terminal can show."""
 
-from .safe import printable
+
+def printable(text: object, kept: str = "") -> str:
+    """`text` without control characters, one for one: a blank for white space, U+FFFD for others.
+
+    In text that is to be copied, a command, line ends are `kept` ("\\n"), and nothing else passes for a blank.
+    """
+    blank = "\ufffd" if kept else " "
+    return "".join(c if c.isprintable() or c in kept else blank if c.isspace() else "\ufffd" for c in str(text))
 
 
 class UserError(Exception):

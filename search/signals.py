@@ -7,13 +7,18 @@ end cleanly, after each batch and in every wait. Anywhere else KeyboardInterrupt
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+SOON, AGAIN = 5.0, 10.0  # seconds after which a wait says so for the first time, and between two times
+log = logging.getLogger(__name__)
 
 received: int | None = None  # number of the signal that ends this process
 _deferred = 0  # `deferred` blocks that the main thread is in
@@ -98,3 +103,39 @@ def _unraisable(problem) -> None:
     """An interruption that Python drops has been remembered: it needs no traceback."""
     if not (received is not None and issubclass(problem.exc_type, KeyboardInterrupt)):
         sys.__unraisablehook__(problem)
+
+
+def sleep(seconds: float) -> None:
+    """Raises KeyboardInterrupt within a fifth of a second after a signal."""
+    end = time.monotonic() + seconds
+    while True:
+        check()
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, 0.2))
+
+
+class Word:
+    """Says what is being waited for while its `with` block takes long, from a thread: the block may hang in a driver.
+
+    `reason` is added to what is said.
+    """
+
+    def __init__(self, text: str):
+        self.text, self.reason = text, ""
+        self.ended = threading.Event()
+
+    def __enter__(self) -> "Word":
+        threading.Thread(target=self._tell, args=(time.monotonic(),), daemon=True).start()
+        return self
+
+    def __exit__(self, *problem) -> None:
+        self.ended.set()
+
+    def _tell(self, start: float) -> None:
+        pause = SOON
+        while not self.ended.wait(pause):
+            reason = f" ({self.reason})" if self.reason else ""
+            log.warning("waiting for %s for %.0f s%s", self.text, time.monotonic() - start, reason)
+            pause = AGAIN

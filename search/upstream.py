@@ -1,6 +1,7 @@
 """What upstream states: its parameter-efficiency table, and the configurations of its README and published weights.
 
-Facts from github.com/pranavphoenix/WaveMix (README and the scripts under Saved_weights), checked by `search.audit`.
+Facts from github.com/pranavphoenix/WaveMix (README and the scripts under Saved_weights); `search.audit.counts`
+checks them.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ class Published:
     """One row of upstream's parameter-efficiency table (its README).
 
     The row says embedding / depth and the count. mult 2, ff_channel = final_dim, level 1 and stride 1 are upstream's
-    defaults for small images; the kind of up-sampling is what `search.audit` finds.
+    defaults for small images; the kind of up-sampling is what `search.audit.counts` finds.
     """
 
     label: str  # data set
@@ -188,3 +189,10 @@ def _dense_head(widths: Sequence[int], outputs: int) -> int:
     """4x4 transposed convolutions along `widths`, then a 1x1 convolution, all with biases."""
     transposed = sum(16 * a * b + b for a, b in zip(widths, widths[1:]))
     return transposed + widths[-1] * outputs + outputs
+
+
+CEILINGS = {("mnist", 0.99): 3566, ("fashion-mnist", 0.9): 7156, ("cifar10", 0.8): 37058, ("cifar10", 0.9): 520106}
+
+
+# the published networks' width and an up-sampling: searches start from them
+STARTS = {"mnist": (8, "bilinear"), "fashion-mnist": (8, "bilinear")}

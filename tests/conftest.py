@@ -11,8 +11,14 @@ from pathlib import Path
 
 import postgres
 import pytest
+from bars import bars
 from hypothesis import settings
+from PIL import Image
 
+import search.cli.data
+import search.cli.run
+import search.cli.show
+import search.cli.workers  # noqa: F401, the commands
 from search import signals
 from search.__main__ import main
 
@@ -70,6 +76,19 @@ def server() -> Iterator[postgres.Server]:
     yield running
     running.stop()
     shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Images of bars in class folders, a training and a test part."""
+    root = tmp_path_factory.mktemp("images") / "bars"
+    for part, count, seed in (("train", 320, 0), ("test", 96, 1)):
+        split = bars(count, seed)
+        for number, (image, label) in enumerate(zip(split.images, split.labels.tolist())):
+            place = root / part / split.classes[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(place / f"{number}.png")
+    return root
 
 
 @pytest.fixture(scope="session")

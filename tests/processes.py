@@ -12,23 +12,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
 
 COMMAND = "from search.__main__ import main; main()"  # what `python -m search` runs
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["search.cli", "search.audit", "search.confirm", "search.tables", "search.worker"])
+_SERVER.set_forkserver_preload(
+    ["search.cli.run", "search.campaign", "search.audit.counts", "search.report.tables", "search.study.joining"]
+)
 
 
 class Process:
-    """`program`, source text or the path of a script, with these arguments, in this process's folder and environment
-    with what is given of it here.
+    """`program`, source text or the name of a script ("scripts.import_graph"), with these arguments.
+
+    In this process's folder and environment, with what is given of it here.
 
     As with `subprocess.Popen`: pid, returncode, stdout (a text stream), send_signal, poll, kill, communicate, which
     returns (output, errors). What goes to standard error is kept apart and is complete when the process has ended.
     """
 
-    def __init__(self, program: str | Path, *arguments: object, **environment: str):
+    def __init__(self, program: str, *arguments: object, **environment: str):
         reader, writer = _SERVER.Pipe(duplex=False)
         self._errors = tempfile.NamedTemporaryFile("r")
         given = (program, [str(a) for a in arguments], os.environ | environment, os.getcwd(), writer, self._errors.name)
@@ -61,14 +63,14 @@ class Process:
         return output, self._errors.read()
 
 
-def done(program: str | Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
+def done(program: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
     """The same, run to its end: returncode, stdout and stderr."""
     process = Process(program, *arguments, **environment)
     output, errors = process.communicate()
     return subprocess.CompletedProcess([program, *arguments], process.returncode, output, errors)
 
 
-def _run(program: str | Path, arguments: list[str], environment: dict, folder: str, output, errors: str) -> None:
+def _run(program: str, arguments: list[str], environment: dict, folder: str, output, errors: str) -> None:
     """In the forked process."""
     os.dup2(output.fileno(), 1)
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
@@ -77,9 +79,9 @@ def _run(program: str | Path, arguments: list[str], environment: dict, folder: s
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    if isinstance(program, Path):
-        sys.argv, sys.path[0:0] = [str(program), *arguments], [str(program.parent)]
-        runpy.run_path(str(program), run_name="__main__")
+    if program.startswith("scripts."):
+        sys.argv = [program, *arguments]
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         sys.argv = ["wavemix", *arguments]
         exec(program, {"__name__": "__main__"})

@@ -10,7 +10,7 @@ import pytest
 import search
 import wavemix
 
-FILES = [path for package in (wavemix, search) for path in sorted(Path(package.__file__).parent.glob("*.py"))]
+FILES = [path for package in (wavemix, search) for path in sorted(Path(package.__file__).parent.rglob("*.py"))]
 # modules whose loading functions run code from the file, and calls that do by themselves
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 CALLS = {"eval", "exec", "compile", "__import__"}

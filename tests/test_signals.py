@@ -8,11 +8,13 @@ import weakref
 import pytest
 import torch
 
-from search import cli, signals, training, waiting
+from search import signals
 from search.__main__ import main
-from search.conclusion import resumable
-from search.datasets import Split
-from search.recipe import Recipe
+from search.cli import app as cli
+from search.cli.endings import resumable
+from search.data.split import Split
+from search.training import train as training
+from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -93,7 +95,7 @@ def test_exit_codes_tell_the_signal(ended, monkeypatch, number, code):
         with resumable():
             signal.raise_signal(number)
             signal.raise_signal(number)
-            waiting.sleep(60)
+            signals.sleep(60)
 
     monkeypatch.setattr(cli, "main", command)
     said = ended(main, code=code).err
@@ -116,7 +118,7 @@ def test_a_wait_ends_within_a_moment(installed):
     signals.received = signal.SIGTERM
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        waiting.sleep(60)
+        signals.sleep(60)
     assert time.monotonic() - start < 1
 
 

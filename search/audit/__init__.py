@@ -1,0 +1,1 @@
+"""Audits: parameters, FLOPs and memory of any network."""

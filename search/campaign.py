@@ -1,0 +1,281 @@
+"""The main jobs as functions: search, confirm, train. What the commands of `wavemix` print is made of what they return.
+
+from search import campaign
+
+data = campaign.load("mnist")
+found = campaign.search(data, Goal("mine", 0.99, ceiling=3566), seconds=900, results=Results("runs"))
+network = found.load()
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+from sqlalchemy.engine import URL
+
+from search import signals
+from search.confirmation.confirm import Finalist, confirm_smallest, finalists
+from search.confirmation.confirm import confirm as tested
+from search.confirmation.plan import SeedPlan, fresh_seeds
+from search.confirmation.retrain import OnEpoch
+from search.data import datasets
+from search.data.catalogue import VALIDATION
+from search.data.source import Source
+from search.data.split import Split
+from search.errors import UserError
+from search.records.goal import Goal
+from search.records.jsonl import read_all, repair
+from search.records.models import Confirmation, Trial
+from search.records.results import Results
+from search.records.statistics import FIRST
+from search.records.weights import Inputs, WeightsFile, networks
+from search.runtime import Runtime
+from search.study.events import Event
+from search.study.search import Search
+from search.study.setting import Setting
+from search.study.trial import Unfinished
+from search.training.identity import Training
+from search.training.recipe import Recipe, default_recipe
+from search.upstream import CEILINGS
+from wavemix.config import LiteConfig
+from wavemix.lite import WaveMixLite
+
+OTHERS = 500  # fresh seeds from which on `confirm` takes others than a search
+CEILING = 50_000  # parameters to stay below where nothing is published
+WORDS = ("confirmed", "reached")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search or a confirmation came to.
+
+    Attributes:
+        tests: of the candidates, in the order of their sizes; the last one is confirmed, or none is.
+        finished: whether it came to its end; False where it was stopped, or is gone on with later.
+        setting, trials: of the study that was searched.
+    """
+
+    data: Split
+    goal: Goal
+    results: Results
+    tests: list[Confirmation] = field(default_factory=list)
+    finished: bool = True
+    setting: Setting | None = None
+    trials: list[FrozenTrial] = field(default_factory=list)
+
+    @property
+    def best(self) -> Confirmation | None:
+        """The confirmed test; where there is none the first that reached the target, else the first."""
+        return next((c for word in WORDS for c in self.tests if c.verdict == word), next(iter(self.tests), None))
+
+    @property
+    def weights(self) -> Path:
+        """The file of the best one's weights. Raises UserError where nothing was tested."""
+        if self.best is None:
+            raise UserError("nothing was tested, so there are no weights")
+        training = Training(self.best.config, Recipe.model_validate(self.best.recipe), self.data.digest)
+        return WeightsFile.of(self.results.weights, self.goal.study, training, Inputs.of(self.data)).place()
+
+    def load(self, seed: int | None = None) -> WaveMixLite:
+        """The best one's network of a seed (default: its first), in evaluation mode."""
+        found = networks(self.weights)
+        return found[self.best.seeds[0] if seed is None else seed]
+
+
+def load(source: Source | str, runtime: Runtime = Runtime()) -> Split:  # noqa: B008, frozen
+    """The training part of a data set, a folder or an archive, after a look at all that a test of it would refuse.
+
+    Says what was read. Raises UserError where it can't be, or has no test part that goes with it.
+    """
+    data = datasets.load(source, "train", runtime.data_dir)
+    for line in datasets.check_test(data, runtime.data_dir):
+        runtime.say(line)
+    return data
+
+
+def ceiling_of(data: str, target: float) -> int:
+    """The number of parameters to stay below: the published one of this target, or 50,000."""
+    return CEILINGS.get((data, target)) or CEILING
+
+
+def search(
+    data: Split,
+    goal: Goal,
+    *,
+    results: Results,
+    runtime: Runtime = Runtime(),  # noqa: B008, frozen
+    recipe: Recipe | None = None,
+    tune: Mapping[str, Sequence] | None = None,
+    start: LiteConfig | None = None,
+    seconds: float | None = 900.0,
+    trials: int | None = None,
+    seed: int = 0,
+    members: int = 2,
+    seeds: int = 10,
+    source: str | None = None,
+    storage: str | URL | None = None,
+    checkpoints: str | None = None,
+    rebuild: bool = False,
+    listen: Callable[[Event], None] = lambda event: None,
+) -> Outcome:
+    """Search the smallest network that reaches the goal, and test it with fresh seeds.
+
+    Args:
+        goal: `ceiling` None is the published count of the target.
+        recipe: of every trial, by default the data set's; `tune`: knobs of it that are searched as well.
+        start: configuration that is tried first.
+        seconds: for search and confirmation; the first trial and the first confirmation are finished whatever they
+            take. None with `trials`, the number that the study is to have in all.
+        seed: of the validation split, the sampler and the trials, 0 to 999.
+        members: seeds that a trial trains at once; `seeds`: fresh ones of a confirmation at most.
+        source: what a worker on another machine loads the data by.
+        storage, checkpoints, rebuild, listen: see `search.study.search.Search`.
+
+    Raises UserError for bad input, before anything is trained; KeyboardInterrupt after a signal: the same call goes on.
+    """
+    began = time.monotonic()
+    ceiling = goal.ceiling or ceiling_of(data.name, goal.target)
+    setting = Setting(
+        data,
+        goal.target,
+        recipe or default_recipe(data.name, data.images.shape[-1], None, ceiling),
+        tune=tune,
+        family=goal.family,
+        name=goal.study,
+        seed=seed,
+        members=members,
+        ceiling=ceiling,
+        validation_count=data.validation or VALIDATION.get(data.name, max(1, len(data) // 10)),
+    )
+    with ExitStack() as held:
+        with signals.prompt():
+            engine = held.enter_context(
+                Search.open(
+                    setting,
+                    results,
+                    start=start,
+                    source=source,
+                    rebuild=rebuild,
+                    storage=storage,
+                    checkpoints=checkpoints,
+                    device=runtime.device,
+                    listen=listen,
+                )
+            )
+            held.enter_context(engine.records.searching())
+            held.enter_context(engine.claim.held())
+            engine.reopen()
+        _begin(engine, listen)
+        left = None if seconds is None else seconds - (time.monotonic() - began)
+        engine.run(total=trials, seconds=left, confirmation_seeds=min(seeds, FIRST))
+        outcome = Outcome(data, goal, results, [], not engine.stopped, setting, engine.study.get_trials(deepcopy=False))
+        if engine.stopped:
+            return outcome
+        deadline = None if seconds is None else began + seconds
+        try:
+            tests = _confirmed(engine, outcome, SeedPlan.of(fresh_seeds(seeds, seed), deadline), runtime)
+        except Unfinished as reason:
+            listen(Event("note", str(reason)))
+            return replace(outcome, finished=False)
+        return replace(outcome, tests=tests)
+
+
+def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
+    """Say what there is of the study already."""
+    past = engine.past()
+    for event in past:
+        listen(event)
+    name, path = engine.setting.name, engine.records.path
+    if past:
+        listen(Event("note", f"going on with study {name}: {len(past)} trials so far"))
+    elif path.exists():
+        listen(
+            Event(
+                "note",
+                f"{path} has records, but the study itself is not here: a new one starts from them (--rebuild takes "
+                "their trials into it)",
+            )
+        )
+
+
+def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
+    first = min(len(plan.seeds), FIRST)
+    found = [
+        Finalist(*engine.setting.plan(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.growth(first))
+        for trial in engine.best()
+    ]
+    try:
+        return confirm_smallest(
+            found,
+            outcome.data,
+            outcome.goal,
+            plan,
+            outcome.results,
+            replace(runtime, obey=engine.obey),
+            records=engine.shared(read_all(outcome.results.folder)),
+        )
+    finally:
+        engine.shared(read_all(outcome.results.folder))
+
+
+def recorded(goal: Goal, results: Results) -> Path:
+    """The file of the study's records. Raises UserError where there is none."""
+    path = results.journal(goal.study)
+    if not path.is_file():
+        raise UserError(
+            f"no records of a study {goal.study} in {results.folder}: search first, or give --name or --results"
+        )
+    return path
+
+
+def confirm(
+    data: Split,
+    goal: Goal,
+    *,
+    results: Results,
+    runtime: Runtime = Runtime(),  # noqa: B008, frozen
+    seconds: float | None = None,
+    seed: int = 0,
+    seeds: int = 10,
+) -> Outcome:
+    """Test the smallest network that the study of `goal` has recorded, with other seeds than its search; where it is
+    not confirmed the next larger one, while there are `seconds`.
+
+    Raises UserError where there is no such study, trial or family.
+    """
+    path = recorded(goal, results)
+    repair(path)
+    records = read_all(results.folder)
+    trials = [r for r in records if isinstance(r, Trial) and r.study == goal.study]
+    found = finalists(trials, data.label, goal.target, seeds)
+    if not found:
+        raise UserError(f"{path} holds no complete trial on {data.label} with target {goal.target:g}: search longer")
+    kept = {trial.family for trial in trials}
+    if goal.family not in kept:
+        raise UserError(f"the study {goal.study} is of the {' and '.join(kept)} family: give --family")
+    deadline = None if seconds is None else time.monotonic() + seconds
+    plan = SeedPlan.of(fresh_seeds(seeds, seed, OTHERS), deadline)
+    tests = confirm_smallest(found, data, goal, plan, results, runtime, records=records)
+    return Outcome(data, goal, results, tests)
+
+
+def train(
+    data: Split,
+    config: LiteConfig,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    *,
+    results: Results,
+    runtime: Runtime = Runtime(),  # noqa: B008, frozen
+    target: float | None = None,
+    name: str = "train",
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Train one configuration on all training images and test it once a seed; without a `target` it has no row."""
+    goal = Goal(name, target, config.family)
+    training = Training(config, recipe, data.digest)
+    test = tested(training, data, goal, SeedPlan(tuple(seeds)), results, runtime, on_epoch)
+    return Outcome(data, goal, results, [test])

@@ -1,0 +1,228 @@
+"""What the command line's options mean: times, seeds, models given as JSON, names of studies."""
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from search.data.source import Reading, Source
+from search.errors import UserError
+from search.files import LONGEST, can_name, shortened
+from search.training.recipe import Recipe, default_recipe
+from wavemix.threads import limit
+
+if TYPE_CHECKING:
+    from search.data.split import Split
+    from wavemix.config import LiteConfig
+
+
+def at_home(path):
+    """A path, or a URL, with the home directory in place of a leading ~, which no shell replaces in --option=~/x."""
+    return path if path is None else type(path)(os.path.expanduser(path))
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="WAVEMIX_DATA", callback=at_home, help="Where data files lie."),
+]
+DataName = Annotated[
+    str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
+]
+Family = Annotated[
+    str, typer.Option(help="'extended', or 'published': upstream's knobs, parameter-free up-sampling, unequal strides.")
+]
+Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
+Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
+RecipeText = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", help="Training recipe, JSON or a file of it, plain where it says nothing; default: the data set's."
+    ),
+]
+ResultsDir = Annotated[
+    Path, typer.Option("--results", callback=at_home, help="Directory of records, tables and weights.")
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option("--checkpoints", callback=at_home, help="Directory or fsspec URL of checkpoints, for all machines."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option("--resize", help="Height and width that a folder's images are stretched to, antialiased: 32,32."),
+]
+TestSplit = Annotated[
+    float | None,
+    typer.Option("--test-split", help="Share of each class that is split off as the test part of a folder: 0.2."),
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out of a folder what can't be read as an image.")
+]
+
+
+def source_of(data: str, resize: str | None, test_split: float | None, skip_unreadable: bool) -> Source:
+    """The data named on the command line and how to read them. Raises UserError for values that mean nothing."""
+    try:
+        size = tuple(int(edge) for edge in resize.split(",")) if resize is not None else None
+        return Source(data, Reading(resize=size, test_split=test_split, skip_unreadable=skip_unreadable))
+    except ValidationError as error:
+        if error.errors()[0]["loc"][0] == "test_split":
+            raise UserError(f"--test-split is a share between 0 and 1 such as 0.2, not {test_split:g}") from error
+        raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
+    except ValueError as error:
+        raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
+
+
+def seconds_of(budget: str) -> float:
+    """'90s', '15m', '2h' or '1d' as seconds. Raises UserError for anything else."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(budget[-1:])
+    try:
+        value = float(budget[:-1]) * (unit or 0)
+    except ValueError:
+        value = 0
+    if not unit or not 0 < value < float("inf"):
+        raise UserError(f"--budget is a time such as 90s, 15m or 2h, not {budget!r}")
+    return value
+
+
+def device_of(text: str) -> str:
+    """A device that is here: 'cpu', 'cuda' or 'cuda:N'. Raises UserError for anything else."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
+        raise UserError(f"--device is cpu, cuda, or one of several GPUs such as cuda:1, not {text!r}")
+    if text == "cpu":
+        return text
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(text.partition(":")[2] or 0) >= count:
+        number = f"{count} GPU" + "s" * (count != 1) if count else "no GPU"
+        raise UserError(f"--device {text}: PyTorch finds {number} on this machine")
+    return text
+
+
+Device = Annotated[
+    str, typer.Option(callback=device_of, help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")
+]
+
+
+def threads_of(count: int | None) -> int | None:
+    if count is not None:
+        limit(count)
+    return count
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, callback=threads_of, help="CPU threads to use at most; default: as many as this process may use at once."
+    ),
+]
+
+
+def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
+    """A model from JSON given on the command line, or from the file of that name."""
+    if not text.lstrip().startswith("{"):
+        try:
+            content = Path(os.path.expanduser(text)).read_bytes()
+            text = content.decode(json.detect_encoding(content))  # which a byte order mark says
+        except (OSError, ValueError) as error:  # not a path, or not text
+            raise UserError(f"{option} takes JSON or a file with JSON; {text!r} can't be read") from error
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{option}: {first_line(error)}") from error
+
+
+def network_of(text: str, option: str) -> "LiteConfig":
+    """A configuration given on the command line, JSON or a file of it."""
+    from wavemix.config import LiteConfig  # with it comes torch, which takes seconds
+
+    return validated(LiteConfig, text, option)
+
+
+def fitted(network: "LiteConfig", data: "Split", option: str) -> "LiteConfig":
+    """A configuration given by `option` with the channels and classes of the data; UserError where it says others."""
+    own = {"in_channels": data.images.shape[1], "num_classes": len(data.classes)}
+    for knob, value in own.items():
+        said = getattr(network, knob)
+        if knob in network.model_fields_set and said != value:
+            raise UserError(f"{option}: {knob} is {said}, but {data.label} has {value}; left out, it is the data's")
+    return network.model_copy(update=own)
+
+
+def recipe_of(text: str | None, data: str, pixels: int, parameters: int, epochs: int | None = None) -> Recipe:
+    """The recipe given on the command line, or the default one for the data set and networks of up to `parameters`;
+    `epochs` go before its own."""
+    recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels, None, parameters)
+    return Recipe.model_validate(recipe.model_dump() | {"epochs": epochs}) if epochs else recipe
+
+
+def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:
+    """'lr=0.02,0.03' as a knob of the recipe and its values, unread. Raises UserError for anything else."""
+    found: dict[str, list[str]] = {}
+    for text in texts or ():
+        name, equals, values = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"--tune is a knob of the recipe and its values, such as lr=0.02,0.03, not {text!r}")
+        if name in found:
+            raise UserError(f"--tune {name} is given twice: name all its values in one, {name}=A,B")
+        found[name] = values.split(",")
+    return found
+
+
+def first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place + ': ' if place else ''}{first['msg']}"
+
+
+def seeds_of(text: str) -> list[int]:
+    """'7,8' as these two seeds. Raises UserError for anything else."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--seed-list is a list of seeds such as 7,8,9, not {text!r}") from error
+    if max(numbers) >= 2**32:
+        raise UserError(f"--seed-list: a seed is below {2**32}, not {max(numbers)}")
+    if min(numbers) < 0 or len(set(numbers)) != len(numbers) or len(numbers) > 64:
+        raise UserError(f"--seed-list is a list of up to 64 different seeds, not {text!r}")
+    return numbers
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """'3,224,224' as channels, height and width."""
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+        if min(channels, height, width) < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--input is channels,height,width such as 3,224,224, not {text!r}") from None
+    return channels, height, width
+
+
+def checked(target: float, family: str = "extended") -> None:
+    if not 0 < target < 1:
+        raise UserError(f"--target is a fraction between 0 and 1, not {target:g}: 0.99 means 99 %")
+    if family not in ("published", "extended"):
+        raise UserError(f"--family is 'published' or 'extended', not {family!r}")
+
+
+def study_name(data: str, target: float, family: str, name: str | None = None) -> str:
+    """`name` where it is one that a file can have, or without it one made of data, target and family."""
+    if name is not None:
+        if not can_name(name):
+            raise UserError(
+                f"--name is made of letters, digits and . + - _, at most {LONGEST} bytes of UTF-8, not {name[:80]!r}"
+            )
+        return name
+    place = os.path.expanduser(data)
+    stem = os.path.basename(os.path.realpath(place)) if "/" in place or os.path.isdir(place) else data
+    plain = re.sub(r"[^\w.+-]", "-", unicodedata.normalize("NFC", stem[:60])).lstrip("-.+")
+    if not plain:
+        raise UserError(f"the study can't be named after {data!r}: name it by --name")
+    return shortened(f"{plain}-{target * 100:g}-{family}")

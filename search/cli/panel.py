@@ -1,0 +1,122 @@
+"""What a person sees of a search: a live panel on a terminal, plain lines anywhere else."""
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from search.cli.terminal import tell
+from search.study.events import Event
+from search.text import line
+from wavemix.config import LiteConfig
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """The last `width` values as bars between their smallest and largest."""
+    values = values[-width:]
+    low, high = min(values), max(values)
+    span = high - low or 1.0
+    return "".join(BARS[int((value - low) / span * (len(BARS) - 1))] for value in values)
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def named(config: LiteConfig, choices: str) -> str:
+    """A configuration's name and the choices of its recipe, where it has any."""
+    return f"{config.name}, {choices}" if choices else config.name
+
+
+class Display:
+    """Listens to a search's events. `seconds` is the time budget, `ceiling` the parameter count to beat."""
+
+    def __init__(self, console: Console, title: str, target: float, ceiling: int, seconds: float | None):
+        self.console, self.title, self.target, self.ceiling, self.seconds = console, title, target, ceiling, seconds
+        self.start = time.monotonic()
+        self.counts: dict[str, int] = {}
+        self.best: Event | None = None
+        self.now: Event | None = None
+        self.last: list[str] = []
+        self.live = Live(self, console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *problem) -> None:
+        if self.live:
+            self.live.__exit__(*problem)
+
+    def _best(self, event: Event) -> bool:
+        """Whether it is the smallest that reaches the target so far."""
+        smaller = self.best is None or event.config.parameters() < self.best.config.parameters()
+        if event.feasible and smaller:
+            self.best = event
+        return event.feasible and smaller
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        if self.live:
+            self.last = [*self.last[-5:], line(text)]
+        else:
+            tell(f"[{clock(time.monotonic() - self.start)}] {text}")
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "note":
+            self.say(event.text)
+        elif event.kind == "past":
+            self.counts[event.state] = self.counts.get(event.state, 0) + 1
+            self._best(event)
+        elif event.kind == "trial":
+            self.now = event
+            if not self.live:
+                name = named(event.config, event.text)
+                self.say(f"trial {event.number}: {name}, {event.config.parameters():,} parameters")
+        elif event.kind == "epoch":
+            self.now = event
+            quarter = max(1, event.epochs // 4)
+            if not self.live and (event.epoch % quarter == 0 or event.epoch == event.epochs):
+                self.say(f"  epoch {event.epoch}/{event.epochs}: {event.curve[-1]:.2%} validation")
+        else:
+            self.counts[event.state] = self.counts.get(event.state, 0) + 1
+            smaller = self._best(event)
+            self.now = None
+            accuracy = "" if event.accuracy is None else f" {event.accuracy:.2%}"
+            reached = "reaches the target" + ": new incumbent" * smaller
+            verdict = reached if event.feasible else event.state
+            self.say(
+                f"trial {event.number}: {event.config.name}, {event.config.parameters():,} parameters,{accuracy} "
+                f"{verdict}" + (f" ({event.text})" if event.text and event.text != event.state else "")
+            )
+
+    def __rich__(self) -> Panel:
+        table = Table.grid(padding=(0, 2))
+        left = "" if self.seconds is None else clock(self.seconds - (time.monotonic() - self.start)) + " left"
+        best = (
+            f"{self.best.config.parameters():,} parameters, {self.best.accuracy:.2%}  {self.best.config.name}"
+            if self.best
+            else f"none yet below {self.ceiling:,} parameters"
+        )
+        table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
+        if self.now:
+            name = line(named(self.now.config, self.now.text))
+            progress = f"trial {self.now.number}  {self.now.config.parameters():,} parameters  {name}"
+            table.add_row("running", Text(progress))
+            if self.now.curve:
+                curve = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
+                table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}")
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none"
+        table.add_row("trials", counts)
+        table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
+        lines = Text("\n".join(self.last), style="dim")
+        title = Text(line(f"{self.title}: {self.target:.4g} accuracy"))
+        return Panel(Group(table, lines), title=title, expand=True)

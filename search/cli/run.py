@@ -1,0 +1,246 @@
+"""The commands that train: search, confirm, train, reproduce."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.app import app
+from search.cli.endings import conclude, resumable, tabulate
+from search.cli.options import (
+    Checkpoints,
+    DataDir,
+    DataName,
+    Device,
+    Family,
+    RecipeText,
+    Resize,
+    ResultsDir,
+    SkipUnreadable,
+    Start,
+    TestSplit,
+    Threads,
+    Tune,
+    checked,
+    fitted,
+    network_of,
+    recipe_of,
+    seconds_of,
+    seeds_of,
+    source_of,
+    study_name,
+    tune_of,
+)
+from search.cli.terminal import show, tell
+from search.errors import UserError
+
+
+@app.command()
+def search(
+    data: DataName,
+    target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
+    budget: Annotated[str, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h.")] = "15m",
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials the study is to have, instead of a time.")] = None,
+    family: Family = "extended",
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
+    members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 10,
+    max_parameters: Annotated[
+        int | None,
+        typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
+    ] = None,
+    recipe: RecipeText = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
+    tune: Tune = None,
+    start: Start = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    checkpoints: Checkpoints = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make a study that was lost or damaged anew from its records.")
+    ] = False,
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    data_dir: DataDir = None,
+    results: ResultsDir = Path("results"),
+) -> None:
+    """Search the smallest network that reaches TARGET on DATA, confirm it on the test set, print the table.
+
+    The same command goes on where an earlier run stopped, also after `wavemix stop`; `wavemix worker` helps it.
+    """
+    checked(target, family)
+    seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
+    from rich.console import Console
+
+    from search import campaign
+    from search.cli.listings import summary
+    from search.cli.panel import Display
+    from search.records.goal import Goal
+    from search.records.results import Results
+    from search.runtime import Runtime
+
+    began = time.monotonic()
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = campaign.load(source, Runtime(data_dir=data_dir, say=tell))
+    ceiling = max_parameters or campaign.ceiling_of(split.name, target)
+    goal = Goal(study_name(data, target, family, name), target, family, ceiling)
+    display = Display(Console(), f"{split.label}, {family} family", target, ceiling, seconds)
+    with resumable(), display:
+        outcome = campaign.search(
+            split,
+            goal,
+            results=Results(results),
+            runtime=Runtime(device, data_dir, display.say),
+            recipe=recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs),
+            tune=choices,
+            start=fitted(network_of(start, "--start"), split, "--start") if start else None,
+            seconds=None if seconds is None else seconds - (time.monotonic() - began),
+            trials=trials,
+            seed=seed,
+            members=members,
+            seeds=seeds,
+            source=str(Path(data).expanduser().resolve()) if split.variant == "folder" else data,
+            storage=storage,
+            checkpoints=checkpoints,
+            rebuild=rebuild,
+            listen=display,
+        )
+    if not outcome.finished:
+        return
+    show(summary(outcome.setting, outcome.trials))
+    if not outcome.tests:
+        tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
+    conclude(outcome.tests, source, results, data_dir, device)
+
+
+@app.command()
+def confirm(
+    data: DataName,
+    target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
+    family: Family = "extended",
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of the search.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
+    budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    data_dir: DataDir = None,
+    results: ResultsDir = Path("results"),
+) -> None:
+    """Confirm the smallest network a search recorded, with other seeds; where that fails, the next larger one.
+
+    An attempt ends when it is confirmed, from 5 seeds on, or can't be any more, from 3 seeds on.
+    """
+    checked(target, family)
+    seconds = seconds_of(budget) if budget else None
+    from search import campaign
+    from search.records.goal import Goal
+    from search.records.results import Results
+    from search.runtime import Runtime
+
+    goal, runtime = Goal(study_name(data, target, family, name), target, family), Runtime(device, data_dir, tell)
+    campaign.recorded(goal, Results(results))
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = campaign.load(source, runtime)
+    with resumable():
+        outcome = campaign.confirm(
+            split, goal, results=Results(results), runtime=runtime, seconds=seconds, seed=seed, seeds=seeds
+        )
+    conclude(outcome.tests, source, results, data_dir, device)
+
+
+@app.command()
+def train(
+    data: DataName,
+    config: Annotated[str, typer.Option(help="Network configuration, JSON or a file of it.")],
+    recipe: RecipeText = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=64, help="How many seeds; default: 1.")] = None,
+    seed_list: Annotated[str | None, typer.Option(help="Which seeds, instead of how many: 7,8,9.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to judge by; without one the test is no attempt and has no row.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
+    resize: Resize = None,
+    test_split: TestSplit = None,
+    skip_unreadable: SkipUnreadable = False,
+    device: Device = "cpu",
+    threads: Threads = None,
+    data_dir: DataDir = None,
+    results: ResultsDir = Path("results"),
+) -> None:
+    """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
+    if target is not None:
+        checked(target)
+    study = study_name(data, 0.0, "extended", name)
+    from search import campaign
+    from search.confirmation.plan import fresh_seeds
+    from search.records.jsonl import read_all
+    from search.records.models import counted, numbered
+    from search.records.results import Results
+    from search.records.verdicts import verdict
+    from search.runtime import Runtime
+
+    network, runtime = network_of(config, "--config"), Runtime(device, data_dir, tell)
+    if seeds and seed_list:
+        raise UserError("--seeds says how many and --seed-list which: give one of them")
+    numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
+    split = campaign.load(source_of(data, resize, test_split, skip_unreadable), runtime)
+    network = fitted(network, split, "--config")
+    plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
+    size = f"{network.parameters():,} parameters"
+    tell(f"{network.name}: {size}, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}")
+
+    def on_epoch(epoch, latest):
+        loss = sum(e.train_loss for e in latest) / len(latest)
+        tell(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
+
+    with resumable():
+        outcome = campaign.train(
+            split,
+            network,
+            plan,
+            numbers,
+            results=Results(results),
+            runtime=runtime,
+            target=target,
+            name=study,
+            on_epoch=on_epoch,
+        )
+    (record,) = outcome.tests
+    tell(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
+    tabulate(results)
+
+
+@app.command()
+def reproduce(
+    row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
+    data: Annotated[str | None, typer.Option(help="Where a folder's images are; default: as recorded.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    data_dir: DataDir = None,
+    results: ResultsDir = Path("results"),
+) -> None:
+    """Train a row's network again from its record, same seeds and data. Exit code 1 when it misses the target."""
+    from search.cli.listings import comparison
+    from search.confirmation.reproduce import reproduce
+    from search.records.jsonl import read_all
+    from search.records.results import Results
+    from search.report.efficiency import row_of
+    from search.runtime import Runtime
+
+    folder = Results(results)
+    name, original = row_of(row, read_all(results))
+    with resumable():
+        record = reproduce(name, original, folder, Runtime(device, data_dir, tell), data)
+    for line in comparison(record):
+        tell(line)
+    tabulate(results)
+    raise typer.Exit(0 if record.reached else 1)

@@ -1,0 +1,1 @@
+"""Data sets: finding, checking, decoding and splitting them."""

@@ -1,0 +1,87 @@
+"""One part of a data set in memory: images, labels, and what is known of them."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from search.data.source import Part, Source, Variant
+from search.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        name: what `load` was called with.
+        label: what tables print: "MNIST", "CIFAR-10 (JPEG copy)", a folder's own name.
+        part: "train" or "test"; a validation set split off the training part stays "train".
+        images: uint8 tensor (N, C, H, W).
+        labels: int64 tensor (N,), indices into `classes`.
+        classes: names in the order of the labels.
+        variant: "official" (digests checked), "jpeg" (recompressed copy) or "folder".
+        source: what `load` was called with, and how its files were read.
+        validation: so many images, the last ones, are a validation part of the data's own.
+        skipped: files that could not be read and were left out.
+        told: lines about what was read and what was left out.
+        digest: SHA-256, hexadecimal, over the bytes of images and labels (computed).
+    """
+
+    name: str
+    label: str
+    part: Part
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    variant: Variant
+    source: Source | None = None  # None: of the name alone
+    validation: int = 0
+    skipped: int = 0
+    told: tuple[str, ...] = ()
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.source or Source(self.name))
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError("images must be a uint8 tensor (N, C, H, W)")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError("labels must be an int64 tensor (N,)")
+        object.__setattr__(self, "digest", digest_of(self.images, self.labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Split `count` images off for validation, by a plain seeded permutation (not stratified).
+
+    Where the data have a validation part of their own it is that one, whatever `count` and `seed`. Both parts keep the
+    order of `split`; the same split, count and seed give the same parts.
+
+    Returns:
+        The remaining training images and the validation images.
+    Raises:
+        UserError: `count` does not leave at least one image in each.
+    """
+    count = split.validation or count
+    if not 0 < count < len(split):
+        raise UserError(
+            f"{count} validation images cannot be split off {split.label}'s {len(split)}; choose 1 to {len(split) - 1}"
+        )
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    if split.validation:
+        order = torch.arange(len(split)).flip(0)
+    validation, train = order[:count].sort().values, order[count:].sort().values
+    return (
+        replace(split, images=split.images[train], labels=split.labels[train], validation=0),
+        replace(split, images=split.images[validation], labels=split.labels[validation], validation=0),
+    )
+
+
+def digest_of(images: torch.Tensor, labels: torch.Tensor) -> str:
+    """SHA-256, hexadecimal, over the bytes of images and labels."""
+    sha = hashlib.sha256()
+    for tensor in (images, labels):
+        sha.update(memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B"))
+    return sha.hexdigest()

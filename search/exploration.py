@@ -1,0 +1,105 @@
+"""Explorations: trainings that a script plans: each is done once, judged on validation images, and recorded."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from search.data import datasets
+from search.data.catalogue import VALIDATION
+from search.data.split import split_validation
+from search.files import writable
+from search.records.environment import environment
+from search.records.jsonl import append, read, repair
+from search.records.making import dataset_of, trial_of
+from search.records.models import Trial, tested
+from search.training.evaluate import evaluate
+from search.training.identity import Training
+from search.training.outcome import Epoch
+from search.training.recipe import Recipe
+from search.training.train import train
+from wavemix.config import LiteConfig
+
+
+class Exploration:
+    """The trainings of the study `study` over one data set's training part, remembered in `results`/`study`.jsonl.
+
+    The test part is never read. A training that was cut off goes on from its checkpoint. With `images`, only so many
+    are trained on, and what was learned of them is judged on all others, once, after the last epoch.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        data: str,
+        target: float,
+        data_dir: Path | None,
+        results: Path,
+        device: str = "cpu",
+        images: int | None = None,
+    ):
+        self.study, self.target, self.path = study, target, results / f"{study}.jsonl"
+        self.device, self.few = device, images is not None
+        split = datasets.load(data, "train", data_dir)
+        others = VALIDATION[data] if images is None else len(split) - images
+        self.training, self.validation = split_validation(split, others, 0)
+        writable(results / "studies")
+        repair(self.path)
+
+    @property
+    def done(self) -> list[Trial]:
+        return [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
+
+    def recorded(self, config: LiteConfig, recipe: Recipe, seeds: Sequence[int]) -> Trial | None:
+        plan = tested(config, recipe.model_dump(mode="json"), self.training.digest), list(seeds)
+        return next((t for t in self.done if (tested(t.config, t.recipe, t.dataset.digest), t.seeds) == plan), None)
+
+    def run(
+        self,
+        config: LiteConfig,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        *,
+        number: int | None = None,
+        on_epoch: Callable[[int, list[Epoch]], bool | None] | None = None,
+    ) -> Trial:
+        """The record of this training, which is done where there is none yet.
+
+        `number` is the trial's in the study; left out, the next one.
+        """
+        if (earlier := self.recorded(config, recipe, seeds)) is not None:
+            return earlier
+        name = Training(config, recipe, self.training.digest).checkpoint_name(seeds)
+        checkpoint = self.path.parent / "studies" / name
+        start = time.monotonic()
+        results = train(
+            config,
+            recipe,
+            self.training,
+            seeds,
+            validation=None if self.few else self.validation,
+            on_epoch=on_epoch,
+            checkpoint=checkpoint,
+            device=self.device,
+        )
+        if self.few:
+            states = [result.state for result in results]
+            for result, accuracy in zip(results, evaluate(config, states, self.training, self.validation)):
+                result.accuracy = result.curve[-1].accuracy = accuracy
+        trial = trial_of(
+            config,
+            recipe,
+            results,
+            study=self.study,
+            number=len(self.done) if number is None else number,
+            dataset=dataset_of(self.training, self.validation, 0),
+            target=self.target,
+            family=config.family,
+            seeds=list(seeds),
+            state="complete" if results[0].stopped is None else "failed",
+            reason=results[0].stopped,
+            wall_seconds=time.monotonic() - start,
+            environment=environment(self.device),
+        )
+        append(self.path, trial)
+        checkpoint.unlink(missing_ok=True)
+        return trial

@@ -1,0 +1,1 @@
+"""Records: what was run and what came out, as lines of JSON and files of weights."""

@@ -1,0 +1,44 @@
+"""Records made from what was trained."""
+
+from search.data.source import PLAIN
+from search.data.split import Split
+from search.records.models import Data, Trial
+from search.training.outcome import Trained
+from search.training.recipe import Recipe
+from wavemix.config import LiteConfig
+
+
+def trial_of(config: LiteConfig, recipe: Recipe, results: list[Trained], **fields) -> Trial:
+    """The record of a configuration trained with one result a seed (none: untrained); `fields` are the others."""
+    accuracies = [r.accuracy for r in results]
+    return Trial(
+        config=config,
+        recipe=recipe,
+        parameters=config.parameters(),
+        curves=[r.curve for r in results],
+        accuracies=accuracies,
+        accuracy_validation=sum(accuracies) / len(accuracies) if accuracies else None,
+        device_seconds=results[0].seconds if results else 0.0,
+        **fields,
+    )
+
+
+def is_buffer(key: str) -> bool:
+    """Whether a state dict's entry is BatchNorm's bookkeeping, no parameter."""
+    return "running_" in key or "num_batches" in key
+
+
+def dataset_of(train_split: Split, validation: Split | None, split_seed: int | None, test: Split | None = None) -> Data:
+    return Data(
+        name=train_split.name,
+        label=train_split.label,
+        variant=train_split.variant,
+        digest=train_split.digest,
+        train_count=len(train_split),
+        validation_count=len(validation) if validation else 0,
+        split_seed=split_seed,
+        test_digest=test.digest if test else None,
+        test_count=len(test) if test else None,
+        reading=train_split.source.reading if train_split.source.reading != PLAIN else None,
+        skipped=train_split.skipped,
+    )

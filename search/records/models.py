@@ -1,0 +1,426 @@
+"""Records: what was run and what came out. Tables and plots are functions of these and of nothing else.
+
+They are checked when they are made and when they are read; `search.records.jsonl` keeps them.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
+
+from search.data.source import Reading
+from search.records.environment import Environment, Masked, Model, environment
+from search.records.statistics import Judgement, judge, summary, threshold
+from search.training.recipe import MOST_EPOCHS, filled
+from wavemix.config import LiteConfig
+
+SCHEMA_VERSION = 1
+# operators that multiply and add, by the names under which `search.audit.flops` counts them
+MATRICES = frozenset({
+    "conv", "linear", "matmul", "scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu",
+    "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
+})  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """A pydantic model (a Recipe, an Epoch) as the plain data it is stored as."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a loss that is not a number is stored as null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Count  # what every generator of random numbers takes
+Family = Literal["published", "extended"]
+Target = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _utc(time: datetime) -> datetime:
+    """`time` in UTC. Near the ends of the calendar no sum or difference of times can be made."""
+    moved = time.astimezone(UTC) if 1 < time.year < 9999 else time
+    if not 2000 <= moved.year < 3000:
+        raise ValueError(f"the year {moved.year} is none of a run")
+    return moved
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
+class _Record(Model):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    environment: Environment = Field(default_factory=environment)
+
+
+class Data(Model):
+    """The data set of a run. `digest` is of the images and labels trained on, `test_digest` of those tested on.
+
+    `reading` says how the files of a folder were read, where not plainly; `skipped` of them could not be. Validation
+    images without a `split_seed` are a part of the data's own.
+    """
+
+    name: str
+    label: str  # what tables print
+    variant: str
+    digest: str
+    train_count: Count
+    validation_count: Count = 0
+    split_seed: Seed | None = None
+    test_digest: str | None = None
+    test_count: Count | None = None
+    reading: Reading | None = None
+    skipped: Count = 0
+
+    @property
+    def population(self) -> tuple[str, ...]:
+        """What results are compared on: folders of one name are the same only with the same images."""
+        return self.label, self.variant, self.digest if self.variant == "folder" else ""
+
+
+def label(dataset: Data) -> str:
+    """What a data set is called in a table: a copy or a user's folder never passes for the official data set."""
+    if dataset.variant == "folder":
+        return f"{dataset.label} (folder)"
+    if dataset.variant == "jpeg" and "JPEG" not in dataset.label:
+        return f"{dataset.label} (JPEG copy)"
+    return dataset.label
+
+
+def base_label(name: str) -> str | None:
+    """The official data set a label is a variant of; None for a folder."""
+    return None if name.endswith("(folder)") else name.removesuffix(" (JPEG copy)")
+
+
+def counted(count: int, noun: str = "seed") -> str:
+    """1 seed, 3 seeds, 3 fresh seeds."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
+class Cost(Model):
+    """What a network costs, measured by `search.audit.cost`, which says what counts how much."""
+
+    parameters: Count
+    input_shape: list[int]  # channels, height, width of one image
+    flops: dict[str, Annotated[float, Field(ge=0, lt=2**63)]] | None  # by operator, one image
+    unsupported: dict[str, int] = Field({})  # operators without a count, and how often they ran
+    flops_torch: Count | None = None
+    macs_fvcore: Count | None = None  # None: not asked for, or fvcore can't follow the network
+    activation_bytes: Count | None  # saved for backward, whole batch
+    activation_batch: int = Field(ge=1, lt=2**63)
+    peak_gpu_bytes: Count | None = None  # of a training step; None: no GPU, never guessed
+    peak_gpu_batch: int | None = None
+    latency_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # one image, median
+    device: str | None = None  # that peak memory and latency were measured on
+    unmeasured: dict[str, str] = Field({})  # what could not be had of a network that runs, and why
+
+    @property
+    def flops_total(self) -> int | None:
+        """Of all operators with a count: a lower bound where some are `unsupported`."""
+        return None if self.flops is None else round(sum(self.flops.values()))
+
+    @property
+    def flops_stated(self) -> int | str | None:
+        """`flops_total` for a table, which says where it is a lower bound and of what."""
+        return f">= {self.flops_total} without {', '.join(self.unsupported)}" if self.unsupported else self.flops_total
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of convolutions and matrix products, which torch and fvcore count, too."""
+        return None if self.flops is None else round(sum(n for kind, n in self.flops.items() if kind in MATRICES))
+
+    @property
+    def macs_torch(self) -> int | None:
+        return None if self.flops_torch is None else self.flops_torch // 2
+
+    @property
+    def activation_bytes_per_image(self) -> int | None:
+        return None if self.activation_bytes is None else round(self.activation_bytes / self.activation_batch)
+
+
+class ModuleCost(Model):
+    """One row of `modules`: a module's share, that of its children included."""
+
+    name: str  # '' is the network itself
+    type: str
+    parameters: Count
+    flops: Count
+    activation_bytes: Count  # for one image
+
+
+class Point(Model):
+    """One epoch of one seed's curve."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    epoch: Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
+    train_loss: Annotated[float | None, BeforeValidator(_finite)] = None
+    accuracy: Accuracy | None = None
+    seconds: Seconds | None = None
+
+
+class _Run(_Record):
+    study: str
+    config: LiteConfig
+    recipe: Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
+    dataset: Data
+    target: Target
+    family: Family
+    seeds: list[Seed]
+    parameters: Count  # closed form
+    parameters_counted: Count | None = None  # None: never built
+    curves: list[list[Annotated[Point, BeforeValidator(_plain)]]] = Field([])  # one per seed
+    accuracies: list[Accuracy | None] = Field([])  # one per seed
+    state: Literal["complete", "pruned", "refused", "failed"]
+    reason: Masked | None = None
+    wall_seconds: Seconds = 0.0
+    device_seconds: Seconds = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.parameters != self.config.parameters():
+            raise ValueError(f"parameters is not the configuration's closed form {self.config.parameters()}")
+        if self.parameters_counted not in (None, self.parameters):
+            raise ValueError("parameters_counted differs from the closed form")
+        if self.family == "published" and self.config.family != "published":
+            raise ValueError("an extended configuration in a study of the published family")
+        if self.state == "complete" and len(self.accuracies) != len(self.seeds):
+            raise ValueError("complete, but accuracies and seeds differ in length")
+        if len(self.accuracies) > len(self.seeds):
+            raise ValueError("more accuracies than seeds")
+        if self.curves and len(self.curves) != len(self.seeds):
+            raise ValueError("curves and seeds differ in length")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("a seed stands twice")
+        return self
+
+
+class Trial(_Run):
+    """One candidate of a search, trained on the training part and judged (`accuracies`) on validation images."""
+
+    kind: Literal["trial"] = "trial"
+    number: Count | None = None  # in its study
+    accuracy_validation: Accuracy | None = None  # mean over seeds
+    parent: Count | None = None  # the trial this one goes on from
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it reached what its search asked for: the target and the margin over it."""
+        mean = self.accuracy_validation
+        return (
+            self.state == "complete"
+            and mean is not None
+            and mean >= threshold(self.target, self.dataset.validation_count)
+        )
+
+    @model_validator(mode="after")
+    def _mean(self) -> Self:
+        values = [a for a in self.accuracies if a is not None]
+        stated = self.accuracy_validation
+        judged = self.state == "complete" and stated is not None and values
+        if judged and not math.isclose(stated, math.fsum(values) / len(values), abs_tol=1e-6):
+            raise ValueError("accuracy_validation is not the mean of accuracies")
+        return self
+
+
+class _Tested(_Run):
+    """A network retrained on the whole training set and tested once a seed, at the last epoch.
+
+    Built with `of`, or with the statistics given and checked. `interval` is the two-sided 95 % interval of the mean
+    (Student's t, n - 1 degrees of freedom), None for fewer than two accuracies.
+    """
+
+    accuracies: list[Accuracy]  # on the test set, one per finished seed
+    mean: Accuracy | None
+    interval: tuple[Finite, Finite] | None
+    min: Accuracy | None
+    max: Accuracy | None
+    n: Count
+    # that the mean reaches the target; older records call it confirmed
+    reached: bool = Field(validation_alias=AliasChoices("reached", "confirmed"))
+    cost: Cost | None = None
+
+    @classmethod
+    def of(cls, accuracies: Sequence[float], **fields: Any) -> Self:
+        """A record with its statistics computed."""
+        statistics, target = summary(accuracies), fields["target"]
+        finished = fields.get("state") == "complete" and statistics["n"] > 0 and target is not None
+        reached = finished and statistics["mean"] >= target
+        return cls(accuracies=list(accuracies), reached=reached, **statistics, **fields)
+
+    @property
+    def clipped(self) -> tuple[float, float] | None:
+        """The interval without what no accuracy can be."""
+        return self.interval and (max(0.0, self.interval[0]), min(1.0, self.interval[1]))
+
+    @model_validator(mode="after")
+    def _statistics(self) -> Self:
+        for name, value in summary(self.accuracies).items():
+            stated = getattr(self, name)
+            if (stated is None) != (value is None) or not (value is None or np.allclose(stated, value, 0, 1e-9)):
+                raise ValueError(f"{name} does not agree with accuracies")
+        finished = self.state == "complete" and None not in (self.mean, self.target)
+        if self.reached and not (finished and self.mean >= self.target):
+            raise ValueError("reached, but the mean is below the target or a seed was not finished")
+        if self.cost is not None and self.cost.parameters != self.parameters:
+            raise ValueError("the cost is that of a network with another number of parameters")
+        return self
+
+
+class Confirmation(_Tested):
+    """A candidate's test with fresh seeds; `search.records.statistics` says when it ends, and how sure it is."""
+
+    kind: Literal["confirmation"] = "confirmation"
+    target: Target | None  # None: trained and tested without one
+    looks: list[Positive] = Field([])  # numbers of seeds it could end after; empty: all at once
+    attempt: Positive | None = None  # its number at its threshold, as known to the run; see `numbered`
+    reused: list[Seed] = Field([])  # seeds that an earlier record's run had trained; this environment isn't theirs
+
+    @property
+    def network(self) -> tuple:
+        """What a test is about: the network, its recipe and the images."""
+        return tested(self.config, self.recipe, self.dataset.digest)
+
+    @property
+    def training(self) -> tuple:
+        """What its result follows from."""
+        return *self.network, tuple(self.seeds)
+
+    def continues(self, other: "Confirmation") -> bool:
+        """Whether it is no attempt of its own beside an earlier one: the same training, or more seeds of its plan."""
+        same_plan = bool(self.looks) and self.looks == other.looks
+        seeds = self.seeds[: len(other.seeds)] if same_plan else self.seeds
+        return seeds == other.seeds and self.network == other.network
+
+    @property
+    def judgement(self) -> Judgement:
+        """What its accuracies come to, as the attempt it has the number of (without one: the first)."""
+        return judge(self.accuracies, self.target, self.looks, self.attempt or 1, self.dataset.test_count)
+
+    @property
+    def verdict(self) -> str:
+        """'confirmed', 'reached' or 'missed'; 'failed' where the training broke, 'tested' where there is no target."""
+        if self.state != "complete":
+            return "failed"
+        return "tested" if self.target is None else self.judgement.verdict
+
+
+def numbered(records: Iterable["Record"]) -> list["Record"]:
+    """The records, each confirmation with the number of its attempt among all of its data, target and family.
+
+    In the order they were made: what came later was no chance for it to pass by luck. At least the number that the run
+    itself knew, whose records may not all be here.
+    """
+    records = list(records)
+    tests = [r for r in records if isinstance(r, Confirmation) and r.target is not None]
+    rows: dict[tuple, list[Confirmation]] = defaultdict(list)
+    numbers: dict[int, int] = {}
+    for run in sorted(tests, key=lambda run: run.created):
+        row = rows[run.dataset.population, round(run.target, 9), run.family]
+        known = [numbers[id(other)] for other in row if run.continues(other)]
+        following = 1 + max((numbers[id(other)] for other in row), default=0)
+        numbers[id(run)] = known[0] if known else max(run.attempt or 1, following)
+        row.append(run)
+    return [r.model_copy(update={"attempt": numbers[id(r)]}) if id(r) in numbers else r for r in records]
+
+
+def tested(config: LiteConfig, recipe: Mapping[str, JsonValue], digest: str) -> tuple:
+    """`Confirmation.network` of these."""
+    return config, json.dumps(filled(recipe), sort_keys=True), digest
+
+
+class Reproduction(_Tested):
+    """A confirmation run again: the same configuration, recipe, seeds and data. It is no attempt of its own."""
+
+    kind: Literal["reproduction"] = "reproduction"
+    row: str  # of the parameter-efficiency table
+    reproduces: Moment  # `created` of the confirmation
+    recorded: list[Accuracy]  # its accuracies
+
+
+class Audit(_Record):
+    """One network's parameter count by independent ways, and its cost. `agree` is checked against the counts."""
+
+    kind: Literal["audit"] = "audit"
+    row: str
+    source: str  # where the configuration and the published figure stand
+    published: Count | None = None  # None: not published
+    published_millions: Count | None = None  # where only a figure rounded to millions is published ("28M")
+    closed_form: Count | None = None  # None: no closed form is known for this network
+    counted: Count
+    fvcore: Count | None = None
+    buffers: Count | None = None  # numbers kept beside the parameters (BatchNorm's statistics)
+    agree: bool
+    upsampling: list[str] = Field([])  # kinds of up-sampling that reproduce the published count
+    upsampling_counts: dict[str, Count] = Field({})
+    configuration: dict[str, JsonValue] | None = None
+    cost: Cost | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _agreement(self) -> Self:
+        others = (self.published, self.closed_form, self.fvcore)
+        equal = all(other is None or other == self.counted for other in others)
+        if self.published_millions is not None:
+            equal = equal and round(self.counted / 1e6) == self.published_millions
+        if self.agree and not equal:
+            raise ValueError("agree is set, but the counts differ")
+        return self
+
+
+class Benchmark(_Record):
+    """One measurement beside peers' in the same run: medians, and ratios ours / peer's (filled in if left out)."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    name: str
+    unit: str
+    ours: Finite
+    peers: dict[str, Finite] = Field({})
+    ratios: dict[str, Finite] = Field({})
+    better: Literal["higher", "lower"] = "higher"
+    repetitions: Positive
+    machine: str
+    details: dict[str, JsonValue] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ratios(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "ratios" not in data and isinstance(data.get("peers"), dict):
+            try:
+                ratios = {peer: data["ours"] / value for peer, value in data["peers"].items() if value}
+                data = {**data, "ratios": ratios}
+            except (KeyError, TypeError):
+                pass  # the fields' own validation says what is wrong
+        return data
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        for peer, ratio in self.ratios.items():
+            if peer not in self.peers:
+                raise ValueError(f"a ratio to {peer!r}, which is not among the peers")
+            if not math.isclose(ratio * self.peers[peer], self.ours, rel_tol=1e-6, abs_tol=1e-12):
+                raise ValueError(f"the ratio to {peer!r} is not ours / peer's")
+        return self
+
+
+Record = Annotated[Trial | Confirmation | Reproduction | Audit | Benchmark, Field(discriminator="kind")]

@@ -1,0 +1,364 @@
+"""Pictures of the records: frontier, anytime curve, importance of the knobs, learning curves.
+
+Every function takes records and gives a matplotlib figure, or None where the records hold nothing to draw. Like the
+tables they depend on nothing else: the same records give the same bytes on the same version of matplotlib. Nothing
+here goes through pyplot, so that no display, window or global state is touched.
+"""
+
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from search.errors import UserError
+from search.files import write_atomically
+from search.records.jsonl import read_all
+from search.records.models import Confirmation, Record, Trial, label, numbered
+from search.report.efficiency import deciding
+from search.report.importance import importances
+from search.report.plot_axes import accuracy_axis, capped, count_axis, target_lines
+from search.report.plot_style import style, styled
+from search.text import line
+from search.upstream import PUBLISHED, Published
+
+# Okabe & Ito's colours, told apart under every common colour blindness; the shapes differ too
+COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
+MARKERS = {"published": "s", "extended": "o"}
+FILLS = {"confirmed": "full", "reached": "left", "missed": "none", "tested": "none"}  # of a verdict's marker
+UPSTREAM, PRUNED, FAINT = "#000000", "#8C8C8C", "#5F5F5F"
+KINDS = ("frontier", "anytime", "importance", "curves")
+SIZE = (4.8, 3.9)  # inches: read without zooming where a phone shrinks it to its width
+MANY = 400  # markers or lines from which they are one bitmap inside the SVG
+
+
+# ----------------------------------------------------------------------------------------------------- frontier
+
+
+@styled
+def frontier(records: Iterable[Record]) -> Figure | None:
+    """Parameters against accuracy of one data set's runs.
+
+    Completed trials stand at their validation accuracy, confirmations at their mean on the test set with its 95 %
+    interval: of several with the same target, network and recipe the one that decides (`efficiency.deciding`), of
+    trainings that broke none. The thin steps are the best validation accuracy at or below a count, targets are lines,
+    and upstream's published networks stand at the accuracy they are published for. Accuracy is spaced by the logarithm
+    of the error.
+    """
+    runs = _runs(records)
+    trials = [r for r in runs if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation is not None]
+    tests = [r for r in runs if isinstance(r, Confirmation) and r.mean is not None]
+    targets = sorted({r.target for r in tests}, key=lambda target: target or 1)
+    tested = [r for target in targets for r in deciding(r for r in tests if r.target == target)]
+    if not trials and not tested:
+        return None
+    rows = published(runs)
+    figure, axes = _figure("Parameters and accuracy", label(runs[0].dataset))
+    handles = []
+    for family, colour in COLOURS.items():
+        mine = [r for r in trials if r.family == family]
+        if mine:
+            counts, values = [r.parameters for r in mine], [capped(r.accuracy_validation) for r in mine]
+            axes.plot(
+                counts, values, MARKERS[family], color=colour, mfc="none", ms=4, mew=0.8, alpha=0.6,
+                rasterized=len(mine) > MANY,
+            )  # fmt: skip
+            steps = _staircase(counts, values)
+            axes.step(*zip(*steps), where="post", color=colour, lw=0.9, alpha=0.8)
+            handles.append(_marker(MARKERS[family], colour, f"{family} family, validation", "none"))
+        mine = [r for r in tested if r.family == family]
+        for run in mine:
+            low, high = run.interval or (run.mean, run.mean)
+            mean = capped(run.mean)
+            errors = [[mean - min(mean, capped(low))], [max(mean, capped(high)) - mean]]
+            axes.errorbar(
+                run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
+                **_filled(colour, FILLS[run.verdict]), zorder=4,
+            )  # fmt: skip
+        for verdict in FILLS:
+            if any(r.verdict == verdict for r in mine):
+                said = f"{family} family, test: {verdict}"
+                handles.append(_marker(MARKERS[family], colour, said, FILLS[verdict], size=6.5))
+    for row in rows:
+        axes.plot(row.parameters, row.target, "*", color=UPSTREAM, ms=10, zorder=5)
+        axes.annotate(
+            f"{row.parameters:,}", (row.parameters, row.target), xytext=(0, -6), textcoords="offset points",
+            ha="center", va="top", fontsize=8, zorder=6, path_effects=[withStroke(linewidth=3, foreground="white")],
+        )  # fmt: skip
+    if rows:
+        handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
+    target_lines(axes, sorted({r.target for r in runs if r.target} | {row.target for row in rows}))
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low * (low / high) ** 0.17, high)  # room for what the target lines are called
+    axes.set_xlabel("parameters (log scale)")
+    axes.set_ylabel("accuracy")
+    count_axis(axes, "x")
+    accuracy_axis(axes)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
+    return figure
+
+
+def _staircase(counts: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
+    """(count, best value at or below that count), the points where the best rises and the last count."""
+    steps: list[tuple[int, float]] = []
+    for count, value in sorted(zip(counts, values), key=lambda pair: (pair[0], -pair[1])):
+        if not steps or value > steps[-1][1]:
+            steps.append((count, value))
+    return [*steps, (max(counts), steps[-1][1])]
+
+
+# ------------------------------------------------------------------------------------------------------ anytime
+
+
+@styled
+def anytime(records: Iterable[Record]) -> Figure | None:
+    """Fewest parameters of a feasible trial so far against the training time spent, a line a study.
+
+    For the studies of one data set and one target. The time is the sum of the trials' device seconds in the order in
+    which they ended, pruned and failed ones included: it is compute, whatever the number of workers.
+    """
+    runs = [r for r in _runs(records) if isinstance(r, Trial)]
+    found = []
+    for name, trials in _by_study(runs).items():
+        total, best, points = 0.0, math.inf, []
+        for trial in sorted(trials, key=lambda r: r.created):
+            total += trial.device_seconds
+            if trial.feasible and trial.parameters < best:
+                best = trial.parameters
+                points.append((total, best))
+        if points:
+            found.append((best, name, trials[0].family, [*points, (total, best)]))
+    if not found:
+        return None
+    found.sort(key=lambda entry: entry[:2])
+    shown = found[:8]
+    rows = [row for row in published(runs) if row.target == runs[0].target]
+    longest = max(points[-1][0] for *_, points in shown)
+    unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
+    figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
+    styles, handles = ("-", "--", "-.", ":"), []
+    for index, (best, name, family, points) in enumerate(shown):
+        times, counts = zip(*points)
+        handles += axes.step(
+            np.array(times) / seconds, counts, where="post", color=COLOURS[family], ls=styles[index % 4], lw=1.5,
+            marker=MARKERS[family], ms=4, markevery=range(len(points) - 1),
+            mfc=COLOURS[family] if index < 4 else "white", label=f"{short(name, 40)}: {best:,}",
+        )  # fmt: skip
+    for row in rows:
+        axes.axhline(row.parameters, color=UPSTREAM, lw=0.9, ls=(0, (4, 3)))
+        axes.annotate(
+            f"published {row.parameters:,}", (1, row.parameters), xycoords=("axes fraction", "data"), xytext=(0, 3),
+            textcoords="offset points", ha="right", va="bottom", fontsize=8,
+        )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{unit} of training so far, judged on validation images")
+    axes.set_ylabel("parameters (log scale)")
+    count_axis(axes, "y")
+    more = f"the best 8 of {len(found)} studies" if len(found) > len(shown) else None
+    # handles named, since matplotlib would leave out a study whose name begins with an underscore
+    figure.legend(handles=handles, loc="outside lower center", ncols=1, title=more, title_fontsize=8)
+    return figure
+
+
+# --------------------------------------------------------------------------------------------------- importance
+
+
+@styled
+def importance(records: Iterable[Record]) -> Figure | None:
+    """The twelve most important knobs of one data set's trials, as `importances` measures them."""
+    runs = _runs(records)
+    found = {name: value for name, value in importances(runs).items() if value >= 0.005}
+    if not found:
+        return None
+    names = [line(name, 30) for name in list(found)[:12]][::-1]
+    figure, axes = _figure("What decides beyond size", label(runs[0].dataset))
+    bars = axes.barh(
+        names, [100 * value for value in list(found.values())[:12]][::-1], color=COLOURS["published"], height=0.65
+    )
+    axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
+    axes.margins(x=0.12)
+    axes.set_ylim(min(-0.6, len(names) - 6.5), len(names) - 0.4)  # few bars stay as thin as many
+    axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("share of the log error left open by the parameter\ncount that the knob alone explains (%)")
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------------- curves
+
+
+@styled
+def curves(records: Iterable[Record]) -> Figure | None:
+    """Validation accuracy of a study's trials after every epoch (mean over seeds); pruned ones end in a cross."""
+    trials = [r for r in _runs(records) if isinstance(r, Trial)]
+    drawn = [(trial, line) for trial in trials if len(line := _curve(trial))]
+    if not drawn:
+        return None
+    figure, axes = _figure("Learning curves", trials[0].study)
+    family = trials[0].family
+    kinds = (
+        ("pruned", PRUNED, 0.7, [d for d in drawn if d[0].state == "pruned"]),
+        ("failed", FAINT, 0.7, [d for d in drawn if d[0].state == "failed"]),
+        ("complete, misses", "#56B4E9", 0.9, [d for d in drawn if d[0].state == "complete" and not d[0].feasible]),
+        ("complete, reaches the target", COLOURS["extended"], 1.3, [d for d in drawn if d[0].feasible]),
+    )
+    handles = []
+    for order, (name, colour, width, mine) in enumerate(kinds, 2):
+        if not mine:
+            continue
+        many = len(mine) > MANY
+        lines = LineCollection(
+            [line for _, line in mine], colors=colour, linewidths=width, alpha=0.3 if many else 0.8, rasterized=many,
+            zorder=order,
+        )  # fmt: skip
+        axes.add_collection(lines)
+        single = [line for _, line in mine if len(line) == 1]  # a segment of one point is not drawn
+        if name in ("pruned", "failed"):
+            ends = np.array([line[-1] for _, line in mine])
+            axes.plot(ends[:, 0], ends[:, 1], "x", color=colour, ms=4, mew=1, rasterized=many, zorder=order)
+        elif single:
+            axes.plot(*np.concatenate(single).T, "o", color=colour, ms=3, zorder=order)
+        mark = "x" if name in ("pruned", "failed") else None
+        handles.append(Line2D([], [], color=colour, lw=1.5, marker=mark, ms=4, label=f"{name} ({len(mine):,})"))
+    axes.autoscale_view()
+    last = max(line[-1][0] for _, line in drawn)
+    axes.set_xlim(0, last * 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    target_lines(axes, sorted({r.target for r in trials}))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"validation accuracy ({family} family)")
+    accuracy_axis(axes)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _curve(trial: Trial) -> NDArray:
+    """(epochs, 2) array of epoch and mean accuracy over the seeds that have one."""
+    points: dict[int, list[float]] = {}
+    for curve in trial.curves:
+        for point in curve:
+            if point.accuracy is not None:
+                points.setdefault(point.epoch, []).append(point.accuracy)
+    return np.array([(epoch, capped(math.fsum(v) / len(v))) for epoch, v in sorted(points.items())])
+
+
+# ------------------------------------------------------------------------------------------------------ drawing
+
+
+def short(name: str, most: int) -> str:
+    """A name cut to `most` characters in its middle: names often differ at their end."""
+    whole, end = line(name), (most - 1) // 2
+    return whole if len(whole) <= most else f"{whole[: most - 1 - end]}…{whole[len(whole) - end :]}"
+
+
+def _figure(what: str, name: str) -> tuple[Figure, Axes]:
+    """A figure entitled "what: name", the name cut so that the title fits."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    title = figure.suptitle(what, fontsize=10)
+    for most in range(60, 0, -3):
+        title.set_text(f"{what}: {short(name, most)}")
+        if title.get_window_extent().width < 0.96 * figure.bbox.width:
+            break
+    return figure, figure.subplots()
+
+
+def _marker(shape: str, colour: str, text: str, fill: str = "full", size: float = 5) -> Line2D:
+    return Line2D([], [], ls="", **_filled(colour, fill), marker=shape, color=colour, ms=size, label=text)
+
+
+def _filled(colour: str, fill: str) -> dict:
+    """How a marker is drawn: 'full', its 'left' half, or 'none', white inside."""
+    inside, style = ("white", "full") if fill == "none" else (colour, fill)
+    return {"mec": colour, "mfc": inside, "mfcalt": "white", "fillstyle": style}
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+def _runs(records: Iterable[Record]) -> list[Trial | Confirmation]:
+    return [r for r in records if isinstance(r, (Trial, Confirmation))]
+
+
+def _by_study(runs: Sequence[Trial | Confirmation]) -> dict[str, list]:
+    groups: dict[str, list] = {}
+    for run in runs:
+        groups.setdefault(run.study, []).append(run)
+    return groups
+
+
+def published(runs: Sequence[Trial | Confirmation]) -> list[Published]:
+    """Upstream's rows on the data set of the runs; a copy of the images stands beside the official ones' figures."""
+    name = label(runs[0].dataset).removesuffix(" (JPEG copy)")
+    return [row for row in PUBLISHED if row.label == name]
+
+
+def slug(text: str) -> str:
+    """A file name for `text`; where characters had to go, a digest keeps different texts apart."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:80]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+    return name if name and name == text else f"{name}-{digest}".strip("-")
+
+
+def figures(records: Iterable[Record]) -> dict[str, Figure]:
+    """Name -> figure of all that the records give: per data set, per data set and target, and per study."""
+    runs = _runs(numbered(records))
+    sets: dict[str, list] = {}
+    goals: dict[tuple[str, str], list] = {}
+    for run in runs:
+        sets.setdefault(label(run.dataset), []).append(run)
+        if run.target is not None:
+            goals.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
+    found: dict[str, Figure | None] = {}
+    for name, mine in sets.items():
+        found[f"frontier-{slug(name)}"] = frontier(mine)
+        found[f"importance-{slug(name)}"] = importance(mine)
+    for (name, target), mine in goals.items():
+        found[f"anytime-{slug(name)}-{target}"] = anytime(mine)
+    for name, mine in _by_study(runs).items():
+        found[f"curves-{slug(name)}"] = curves(mine)
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def rendered(figure: Figure, name: str, suffix: str) -> bytes:
+    """A figure as 'png' or 'svg', without date or version; `name` makes the ids inside an SVG."""
+    metadata = {"Software": None} if suffix == "png" else dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    stream = io.BytesIO()
+    with style({"svg.hashsalt": name}):
+        figure.savefig(stream, format=suffix, dpi=200, metadata=metadata)
+    return stream.getvalue()
+
+
+def write(results_dir: Path | str) -> list[Path]:
+    """Write every picture of the records as PNG and SVG to `results_dir`/plots; returns the files.
+
+    Each is replaced whole or not at all. A picture whose records are gone is removed. Raises UserError where a record
+    is bad or a file cannot be written.
+    """
+    folder = Path(results_dir) / "plots"
+    drawn = figures(read_all(results_dir))
+    written = []
+    try:
+        for name, figure in drawn.items():
+            folder.mkdir(exist_ok=True)
+            for suffix in ("png", "svg"):
+                written.append(write_atomically(folder / f"{name}.{suffix}", rendered(figure, name, suffix)))
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                ours = path.suffix in (".png", ".svg") and path.name.startswith(tuple(f"{kind}-" for kind in KINDS))
+                if ours and path not in written:
+                    path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write pictures to {folder}: {error.strerror or error}") from error
+    return written

@@ -1,0 +1,323 @@
+"""Tables: pure functions of the records, as Markdown, CSV and LaTeX.
+
+Nothing else goes in: no date, no measurement, no machine that a record does not hold, so that the same records give the
+same bytes everywhere and `check` can compare committed tables with them. CSV holds the plain values (fractions, bytes,
+FLOPs); Markdown and LaTeX the same, formatted for reading.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from search.errors import UserError
+from search.files import write_atomically
+from search.records.jsonl import read_all, repair
+from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
+from search.report.efficiency import parameter_efficiency, winners
+from search.report.typeset import NOT_RUN, csv, frame_of, latex, markdown
+from search.space.configurations import PUBLISHED_FAMILY
+from search.upstream import BENCHMARKS, SAVED, classifier_config
+
+# -------------------------------------------------------------------------------------------------- benchmarks
+
+
+def benchmark(records: Iterable[Record]) -> pd.DataFrame:
+    """Upstream's published benchmark values, the audited cost of the configurations behind them, and what ran here."""
+    records = list(records)
+    audits = _latest((r for r in records if isinstance(r, Audit)), lambda r: r.row)
+    rows = []
+    for stated in BENCHMARKS:
+        saved = next((saved for saved in SAVED if saved.row == stated.audit), None)
+        found = audits.get(stated.audit)
+        cells: dict[str, Any] = {
+            "Task": stated.task,
+            "Data set": stated.label,
+            "Metric": stated.metric,
+            "Published": stated.value,
+            "Configuration": saved.name if saved else "configuration not published",
+            "Source": saved.source if saved else "",
+            "Here": NOT_RUN,
+        }
+        if saved:
+            cells["Parameters"] = found.counted if found else "not audited here"
+            cells["FLOPs"] = found and found.cost and found.cost.flops_stated
+            cells["MACs by torch"] = found and found.cost and found.cost.macs_torch
+            cells["Input"] = "x".join(map(str, found.cost.input_shape)) if found and found.cost else None
+        config = classifier_config(saved) if saved else None
+        runs = [
+            r
+            for r in records
+            if isinstance(r, Confirmation)
+            and label(r.dataset) == stated.label
+            and stated.metric == "accuracy"
+            and r.mean is not None
+            and (config is None or r.config.model_copy(update={"dropout": config.dropout}) == config)
+        ]
+        if runs:
+            best = max(runs, key=lambda r: r.created) if config else max(runs, key=lambda r: r.mean)
+            cells["Here"] = f"{100 * best.mean:.2f} % ({best.config.name}, {best.parameters:,} parameters)"
+        rows.append(cells)
+    return frame_of(rows, BENCHMARK)
+
+
+BENCHMARK = (
+    "Task", "Data set", "Metric", "Published", "Here", "Configuration", "Parameters", "FLOPs",
+    "MACs by torch", "Input", "Source",
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ trials, audits, measurements
+
+
+def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
+    """The trials of a study (of every study without `name`), fewest parameters first; accuracy is on validation."""
+    trials = [r for r in records if isinstance(r, Trial) and name in (None, r.study)]
+    trials.sort(key=lambda r: (r.study, r.parameters, math.inf if r.number is None else r.number, r.created))
+    rows = [
+        {
+            "Study": r.study,
+            "Data set": label(r.dataset),
+            "Target": r.target,
+            "Family": r.family,
+            "Trial": r.number,
+            "Configuration": r.config.name,
+            "Parameters": r.parameters,
+            "State": r.state,
+            "Validation": r.accuracy_validation,
+            "Seeds": len(r.seeds),
+            "Epochs": max((len(curve) for curve in r.curves), default=0),
+            "Seconds": round(r.device_seconds, 1),
+            "Reason": r.reason,
+        }
+        for r in trials
+    ]
+    return frame_of(rows, STUDY)
+
+
+STUDY = (
+    "Study", "Data set", "Target", "Family", "Trial", "Configuration", "Parameters", "State", "Validation", "Seeds",
+    "Epochs", "Seconds", "Reason",
+)  # fmt: skip
+
+
+def audit(records: Iterable[Record]) -> pd.DataFrame:
+    """The latest audit of every row: published, closed-form, counted and fvcore's parameters, and the cost."""
+    rows = [
+        {
+            "Row": r.row,
+            "Published": f"{r.published_millions} M" if r.published_millions is not None else r.published,
+            "Closed form": r.closed_form,
+            "Counted": r.counted,
+            "fvcore": r.fvcore,
+            "Agree": "yes" if r.agree else "NO",
+            "Up-sampling": ", ".join(r.upsampling),
+            "Input": "x".join(map(str, r.cost.input_shape)) if r.cost else None,
+            "FLOPs": r.cost and r.cost.flops_stated,
+            "MACs by torch": r.cost and r.cost.macs_torch,
+            "Uncounted operators": ", ".join(r.cost.unsupported) if r.cost else None,
+            "Activation bytes": r.cost and r.cost.activation_bytes_per_image,
+            "GPU bytes": r.cost and r.cost.peak_gpu_bytes,
+            "Source": r.source,
+            "Note": r.note,
+        }
+        for r in _latest((r for r in records if isinstance(r, Audit)), lambda r: (r.row, r.source)).values()
+    ]
+    for row in rows:
+        if row["Published"] is None:
+            row["Published"] = "not published"
+    return frame_of(rows, AUDIT)
+
+
+AUDIT = (
+    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", "Input", "FLOPs",
+    "MACs by torch", "Uncounted operators", "Activation bytes", "GPU bytes", "Source", "Note",
+)  # fmt: skip
+
+
+def measurements(records: Iterable[Record]) -> pd.DataFrame:
+    """The latest of every measurement of every network on every machine, a line a peer; the ratio is ours / peer's."""
+    found = _latest(
+        (r for r in records if isinstance(r, Benchmark)),
+        lambda r: (_title(r), r.unit, r.machine, _parameters(r) or 0),
+    )
+    rows = [
+        {
+            "Measurement": _title(r),
+            "Parameters": _parameters(r),
+            "Unit": r.unit,
+            "Better": r.better,
+            "Ours": r.ours,
+            "Peer": _peer(r, peer),
+            "Peer's": value,
+            "Ratio": r.ratios.get(peer) if peer else None,
+            "Repetitions": r.repetitions,
+            "Machine": r.machine,
+        }
+        for _, r in sorted(found.items())
+        for peer, value in (r.peers or {"": None}).items()
+    ]
+    return frame_of(rows, MEASUREMENTS)
+
+
+MEASUREMENTS = (
+    "Measurement",
+    "Parameters",
+    "Unit",
+    "Better",
+    "Ours",
+    "Peer",
+    "Peer's",
+    "Ratio",
+    "Repetitions",
+    "Machine",
+)
+
+
+def _title(measurement: Benchmark) -> str:
+    """Its name, and the seed where it is a run of one: another seed's is another measurement."""
+    seed = measurement.details.get("seed")
+    return measurement.name if seed is None else f"{measurement.name}, seed {seed}"
+
+
+def _peer(measurement: Benchmark, peer: str) -> str:
+    """Its name; that its maps are of another size than ours is said where it is so, as in older records."""
+    config = measurement.details.get("config")
+    if "peer_parameters" in measurement.details and isinstance(config, dict):
+        if config.get("stride", [1, 1]) != measurement.details.get("peer_stride", [1, 1]):
+            return f"{peer}, maps of another size"
+    return peer
+
+
+def _parameters(measurement: Benchmark) -> int | None:
+    stated = measurement.details.get("parameters")
+    return stated if isinstance(stated, int) else None
+
+
+def reproductions(records: Iterable[Record]) -> pd.DataFrame:
+    """Confirmations that were run again, beside what was recorded first.
+
+    A row's network may be another by now: then the one that was run again is superseded.
+    """
+    records = list(records)
+    rows_now = winners(records)
+    rows = [
+        {
+            "Row": r.row,
+            "Row's network": _standing(r, rows_now.get(r.row)),
+            "Study": r.study,
+            "Configuration": r.config.name,
+            "Parameters": r.parameters,
+            "Target": r.target,
+            "Recorded accuracy": math.fsum(r.recorded) / len(r.recorded) if r.recorded else None,
+            "Accuracy": r.mean,
+            "Seeds": r.n,
+            "Reached again": "yes" if r.reached else "no",
+            "Device": r.environment.device,
+            "torch": r.environment.torch,
+        }
+        for r in records
+        if isinstance(r, Reproduction)
+    ]
+    return frame_of(rows, REPRODUCTIONS)
+
+
+REPRODUCTIONS = (
+    "Row", "Row's network", "Study", "Configuration", "Parameters", "Target", "Recorded accuracy", "Accuracy", "Seeds",
+    "Reached again", "Device", "torch",
+)  # fmt: skip
+
+
+def _standing(again: Reproduction, now: Confirmation | None) -> str:
+    """Whether the network that was run again is the one that stands in its row."""
+    if now is not None and now.created == again.reproduces:
+        return "this one"
+    return "superseded" + (f" by one of {now.parameters:,} parameters" if now else "")
+
+
+def _latest(records: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, Any]:
+    """The last record made for every key, in the order in which the keys first come."""
+    found: dict[Any, Any] = {}
+    for record in records:
+        if key(record) not in found or record.created >= found[key(record)].created:
+            found[key(record)] = record
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
+    "parameter-efficiency": (
+        parameter_efficiency,
+        "Parameters at a target accuracy. Accuracy is on the test set at the last epoch, mean over seeds with a 95 % "
+        "interval (Student's t). Verdict: confirmed where the lower one-sided 95 % bound of the mean, adjusted for "
+        "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
+        "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
+        f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
+        "from the strides. FLOPs: one image forward, one multiply-accumulate is one FLOP; MACs by torch: those that "
+        "its own counter sees, in convolutions and matrix products. Activation bytes: saved for backward, one image. "
+        "GPU bytes: peak of a training step of 16 images as an ordinary module.",
+    ),
+    "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
+    "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
+    "measurements": (measurements, "Measurements beside peers in the same run; ratio is ours / peer's."),
+    "reproductions": (reproductions, "Rows of the parameter table that were trained again with `wavemix reproduce`."),
+    "trials": (study, "Trials of all studies, fewest parameters first; accuracy is on validation images."),
+}
+ALWAYS = ("parameter-efficiency", "benchmark")  # the others are there when there is something in them
+SUFFIXES = ("md", "csv", "tex")
+
+
+def rendered(records: Sequence[Record]) -> dict[str, str]:
+    """File name -> content of every table the records give."""
+    files = {}
+    for name, (make, caption) in TABLES.items():
+        frame = make(records)
+        if len(frame) or name in ALWAYS:
+            files[f"{name}.md"] = markdown(frame, caption)
+            files[f"{name}.csv"] = csv(frame)
+            files[f"{name}.tex"] = latex(frame, caption)
+    return files
+
+
+def write(results_dir: Path | str) -> list[Path]:
+    """Write every table of the records in `results_dir` beside them; returns the files.
+
+    Each is replaced whole or not at all. A table whose records are gone is removed. Raises UserError where a record is
+    bad or a file cannot be written.
+    """
+    folder = Path(results_dir)
+    if folder.is_dir():
+        for path in sorted(folder.glob("*.jsonl")):
+            repair(path)
+    files = rendered(read_all(folder))
+    try:
+        for name, content in files.items():
+            write_atomically(folder / name, content.encode())
+        for path in _stale(folder, files):
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write tables to {folder}: {error.strerror or error}") from error
+    return [folder / name for name in files]
+
+
+def check(results_dir: Path | str) -> list[str]:
+    """Tables in `results_dir` that are missing, out of date, or of records that are gone. Writes nothing."""
+    folder = Path(results_dir)
+    files = rendered(read_all(folder))
+    different = []
+    for name, content in files.items():
+        try:
+            same = (folder / name).is_file() and (folder / name).read_bytes() == content.encode()
+        except OSError:
+            same = False
+        if not same:
+            different.append(str(folder / name))
+    return different + [str(path) for path in _stale(folder, files)]
+
+
+def _stale(folder: Path, files: dict[str, str]) -> list[Path]:
+    ours = [f"{name}.{suffix}" for name in TABLES for suffix in SUFFIXES]
+    return [folder / name for name in ours if name not in files and (folder / name).exists()]

@@ -1,0 +1,90 @@
+"""Data frames as Markdown and LaTeX tables, values formatted by the column they stand in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from search import text as safe
+
+NOT_RUN = "not run here"  # what a table says where there is no record
+
+
+def frame_of(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame of these columns; a cell that a row lacks is None."""
+    # object: a column holds numbers, words in their place, and nothing
+    cells = [[row.get(column) for column in columns] for row in rows]
+    return pd.DataFrame(cells, columns=list(columns), dtype=object)
+
+
+def markdown(frame: pd.DataFrame, caption: str) -> str:
+    """A GitHub table under its caption."""
+    cells = _formatted(frame).map(safe.markdown)
+    align = ["right" if numeric else "left" for numeric in _numeric(frame)]
+    return f"{caption}\n\n{cells.to_markdown(index=False, disable_numparse=True, colalign=align)}\n"
+
+
+def latex(frame: pd.DataFrame, caption: str) -> str:
+    """A table environment with a plain tabular: no package is needed."""
+    columns = "".join("r" if numeric else "l" for numeric in _numeric(frame))
+    lines = [" & ".join(map(safe.latex, row)) + r" \\" for row in _formatted(frame).itertuples(index=False, name=None)]
+    head = " & ".join(map(safe.latex, frame.columns)) + r" \\"
+    body = [r"\hline", head, r"\hline", *lines, r"\hline"]
+    inside = [rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", rf"\caption{{{safe.latex(caption)}}}"]
+    return "\n".join([r"\begin{table}", r"\centering", *inside, r"\end{table}"]) + "\n"
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Plain values, as numbers without separators of thousands; nothing where there is none."""
+    cells = {column: [safe.cell(value) for value in frame[column]] for column in frame.columns}
+    return pd.DataFrame(cells, columns=frame.columns, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _numeric(frame: pd.DataFrame) -> list[bool]:
+    numbers = (int, float)
+    return [any(isinstance(value, numbers) for value in frame[column]) for column in frame.columns]
+
+
+def _formatted(frame: pd.DataFrame) -> pd.DataFrame:
+    cells = {column: [_text(column, value) for value in frame[column]] for column in frame.columns}
+    return pd.DataFrame(cells, columns=frame.columns, dtype=object)
+
+
+FRACTIONS = (
+    "Accuracy",
+    "Recorded accuracy",
+    "Confidence",
+    "Adjusted confidence",
+    "95 % low",
+    "95 % high",
+    "Min",
+    "Max",
+    "Validation",
+    "Target",
+)
+
+
+def _text(column: str, value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, str):
+        return value
+    if column in FRACTIONS:
+        return f"{100 * value:.2f} %"
+    if column == "Published" and isinstance(value, float):
+        return f"{value:.2f} %"
+    if column in ("FLOPs", "MACs by torch"):
+        return _scaled(value, 1000, ("", " k", " M", " G", " T"))
+    if column.endswith(" bytes"):
+        return _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if column == "Ratio" else f"{value:.4g}"
+
+
+def _scaled(value: float, step: int, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
+        if abs(value) < 999.5:
+            break
+        value, unit = value / step, units[units.index(unit) + 1]
+    return f"{value:.3g}{unit}"

@@ -1,0 +1,161 @@
+"""What a study has measured, as its sampler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
+
+from search.sampling.gaussian_process import Process
+from search.sampling.learning_curves import Curves, relative_error
+from search.sampling.problem import Candidate, Observation, Problem, key_of
+
+SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
+FITTED = 400  # observations in a fit: the cheapest way to keep a suggestion below a second after 10,000 trials
+NOISE, GUESSED = 0.05, 0.2  # deviations of a measured and of a guessed log error
+# of an extrapolation's deviation: if one curve gains more than those before it did, others will too, and a hundred
+# pruned trainings are not a hundred independent proofs
+SHARED = 0.8
+SURE = 0.5  # probability from which a configuration measured feasible counts as it
+
+
+class History:
+    """A study's trials, finished ones read once: reading 10,000 of them would take longer than a suggestion.
+
+    Attributes: curves (of complete trials), finished (those with an accuracy) and passed (those measured feasible) as
+    (cost, trial), running (trials), seen (keys of all configurations that were finished), ended (how many have).
+    """
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.curves = Curves(problem.epochs or 1)
+        self.finished: list[tuple[float, FrozenTrial]] = []
+        self.passed: list[tuple[float, FrozenTrial]] = []
+        self.running: list[FrozenTrial] = []
+        self.seen: set[tuple] = set()
+        self.ended = 0
+        self._read, self._open = 0, []
+
+    def updated(self, trials: list[FrozenTrial]) -> History:
+        """Take in what is new; `trials` are all of the study's, by number."""
+        waiting = [*self._open, *range(self._read, len(trials))]
+        self._read, self._open, self.running = len(trials), [], []
+        for number in waiting:
+            trial = trials[number]
+            if trial.state.is_finished():
+                self.ended += 1
+                self._finish(trial)
+                continue
+            self._open.append(number)
+            if len(trial.params) == len(self.problem.knobs):  # not one that is just being asked for
+                self.running.append(trial)
+        return self
+
+    def _finish(self, trial: FrozenTrial) -> None:
+        if not trial.params:
+            return
+        self.seen.add(key_of(trial.params))
+        cost = self.problem.cost_of(trial)
+        if cost is None or trial.state == TrialState.FAIL:
+            return
+        if trial.state == TrialState.COMPLETE:
+            self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
+            if trial.value >= self.problem.target and cost < self.problem.ceiling:
+                self.passed.append((cost, trial))
+        elif not trial.intermediate_values:
+            return
+        self.finished.append((cost, trial))
+
+
+class Survey:
+    """The posterior of a moment, trial `number` left out: the sampler's model, incumbent and what is left to try."""
+
+    def __init__(self, history: History, number: int | None = None):
+        self.history, self.problem = history, history.problem
+        running = [t for t in history.running if t.number != number]
+        self.seen = {key_of(t.params) for t in running}
+        self.observed = list(self.problem.earlier[-FITTED // 2 :])
+        for cost, trial in history.finished[-FITTED:]:
+            self._observe(trial, cost)
+        silent = []  # running, and nothing reported yet
+        for trial in running:
+            cost = self.problem.cost_of(trial)
+            if cost is not None and not self._observe(trial, cost):
+                silent.append((trial.params, cost))
+        self.model = self._model(silent)
+        self.incumbent, self.below = self._incumbent()
+
+    def _observe(self, trial: FrozenTrial, cost: float) -> bool:
+        target, value, shared = self.problem.target, None, 0.0
+        if trial.state == TrialState.COMPLETE:
+            value, noise = relative_error(trial.value, target), NOISE
+        elif trial.intermediate_values and self.problem.epochs:
+            value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), target)
+            shared = SHARED * noise
+        if value is not None:
+            self.observed.append(Observation(trial.params, cost, value, noise, shared))
+        return value is not None
+
+    def _model(self, silent: list[tuple[dict, float]]) -> Process:
+        features, kernel = self.problem.features, self.problem.kernel
+        observed = self.observed[-FITTED:]
+        x = features([o.knobs for o in observed], [o.cost for o in observed])
+        y = np.array([o.value for o in observed]) - self._prior([o.cost for o in observed])
+        noise, shared = (np.array([getattr(o, name) for o in observed]) for name in ("noise", "shared"))
+        errors = np.diag(noise**2 - shared**2) + np.outer(shared, shared)
+        if len(y) >= 1.1 * kernel.fitted + 1:
+            kernel.fit(x, y, errors)
+        model = Process(kernel, x, y, errors)
+        if silent:
+            places = features([knobs for knobs, _ in silent], [cost for _, cost in silent])
+            model = model.extended(places, model(places)[0], np.full(len(places), GUESSED))
+        self.shared = np.append(shared, np.zeros(len(silent)))
+        return model
+
+    def _incumbent(self) -> tuple[FrozenTrial | None, float]:
+        passed = sorted(self.history.passed, key=lambda pair: pair[0])[:FITTED]
+        if passed:
+            mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial in passed])
+            for (cost, trial), probability in zip(passed, ndtr(-mean / deviation)):
+                if probability >= SURE:
+                    return trial, cost
+        return None, self.problem.ceiling
+
+    def pool(self) -> list[Candidate]:
+        """Candidates below the incumbent that no trial has had."""
+        return self.new(self.problem.candidates(self.below))
+
+    def new(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those of `candidates` that cost less than the incumbent and that no trial has had."""
+        seen = self.history.seen
+        return [c for c in candidates if c.cost < self.below and c.key not in seen and c.key not in self.seen]
+
+    def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation of the relative log error of each candidate in `pool`."""
+        new = [c for c in pool if c.row is None]
+        for candidate, row in zip(new, self.problem.features([c.knobs for c in new], [c.cost for c in new])):
+            candidate.row = row
+        mean, deviation = self.model(np.array([c.row for c in pool]))
+        return mean + self._prior([c.cost for c in pool]), deviation
+
+    def reach(self, candidate: Candidate, end: tuple[float, float] | None) -> float:
+        """P(target reached) of one candidate; `end` is what its own curve promises, and the deviation of that."""
+        mean, deviation = (float(values[0]) for values in self.predict([candidate]))
+        if end is not None:
+            prior = float(self._prior([candidate.cost])[0])
+            value, noise = end
+            mean, deviation = self.model.measured(
+                candidate.row[None], value - prior, noise, SHARED * noise * self.shared
+            )
+            mean += prior
+        return float(ndtr(-mean / deviation))
+
+    def _prior(self, costs: Sequence[float]) -> np.ndarray:
+        return expected(self.problem.ceiling, np.array(costs, dtype=float))
+
+
+def expected(ceiling: float, cost):
+    """The prior mean: relative log error of configurations of these costs, where the ceiling's is 0."""
+    return SLOPE * np.log(ceiling / cost)

@@ -1,0 +1,207 @@
+"""A sampler for "the cheapest configuration that reaches a target", where the cost is known before any training.
+
+A Gaussian process models the logarithm of the error relative to the target, log((1 - accuracy) / (1 - target)): the
+constraint holds below zero, and a study on another data set or with another target speaks the same language. The prior
+mean says that a configuration at the ceiling just reaches the target and how fast the error falls with the cost. The
+next configuration is the one with the greatest expected saving per expected training time, P(feasible) * log(incumbent
+/ cost) / time: a training that fails is pruned, and costs a fraction of one that succeeds, but no trial costs nothing.
+It is looked for among configurations drawn from the whole space, then among the neighbours of the best of them.
+
+Learning curves enter as measurements of their extrapolated ends, with the deviation of that extrapolation; the same
+posterior, P(accuracy after the last epoch >= target | configuration, curve so far), decides what is pruned, and
+P(accuracy >= target | all measurements) whether a configuration that was measured feasible is believed to be.
+
+With any Optuna objective that knows its cost and reports an accuracy after every epoch:
+
+    sampler = FrontierSampler(knobs, candidates, target=0.9, ceiling=4000, cost=size, epochs=6)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=FrontierPruner(sampler))
+
+    def objective(trial):
+        chosen = {name: trial.suggest_categorical(name, values) for name, values in knobs.items()}
+        for epoch, accuracy in enumerate(train(chosen), 1):
+            trial.report(accuracy, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return accuracy
+
+    study.optimize(objective, n_trials=50)
+    sampler.incumbent(study)  # the cheapest trial believed to reach the target
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from scipy.special import ndtr
+
+from search.sampling.posterior import History, Survey
+from search.sampling.problem import Candidate, Observation, Problem
+
+CUT = 0.1  # probability of reaching the target below which a training is pruned
+TOLD = 0.5  # unless it is still more than this share of what it was before the training's own curve
+WHOLE = 3  # complete curves without which none is: one alone may be odd, and pruned ones would never correct it
+CLIMBERS, ROUNDS = 6, 4  # candidates whose neighbours are looked at, and how often
+# share of a typical training that any trial costs: otherwise what trains fastest is tried in every variation
+OVERHEAD = 0.1
+EARLY = 0.1  # share of a whole training that one which fails takes before it is pruned
+
+
+class FrontierSampler(BaseSampler):
+    """Proposes the candidate with the greatest expected saving of cost per work.
+
+    Usable with any Optuna objective whose value (maximised) is an accuracy and is feasible from `target` on.
+    With `epochs` given, unfinished and pruned trials count by the accuracies they reported; running ones that reported
+    nothing count as if they had reached what the model expects of them. When every candidate is used up, it samples at
+    random.
+
+    Args:
+        knobs: name -> choices; every candidate has one choice for each.
+        candidates: gives configurations that cost less than its argument (all, or some of very many).
+        target: accuracy that makes a configuration feasible, in (0, 1).
+        ceiling: the cost to beat; the first incumbent.
+        near: gives configurations that differ little from given ones and cost less than its second argument; with it,
+            the search for the next proposal goes on in the neighbourhood of the best candidates.
+        cost: of a configuration; left out, a trial's user attribute 'parameters' is its cost.
+        epochs: steps of a whole training, where trials report an accuracy after each.
+        earlier: measurements of other studies, as a warm start.
+        centred: knobs that no network is made of, such as learning rates (see `Features`).
+    """
+
+    def __init__(
+        self,
+        knobs: dict[str, Sequence],
+        candidates: Callable[[float], list[Candidate]],
+        target: float,
+        ceiling: float,
+        *,
+        near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
+        cost: Callable[[dict[str, Any]], float] | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        earlier: Sequence[Observation] = (),
+        centred: Collection[str] = (),
+    ):
+        self.problem = Problem(
+            knobs, candidates, target, ceiling, near=near, cost=cost, epochs=epochs, earlier=earlier, centred=centred
+        )
+        self._history: tuple[str, History] | None = None
+        self._last: tuple[tuple, Survey] | None = None
+        # by trial, for pruning: what is known without its own curve, and its probability of reaching the target by that
+        self._judged: dict[int, tuple[Survey, Candidate, float]] = {}
+        self._fallback = RandomSampler(seed=seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {name: CategoricalDistribution(values) for name, values in self.problem.knobs.items()}
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return self._fallback.sample_independent(study, trial, param_name, param_distribution)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.proposal(study, trial.number) or {}
+
+    def proposal(self, study: Study, number: int | None = None) -> dict[str, Any] | None:
+        """What to try next, for the trial `number` where it is in the study already; None where all have been tried."""
+        survey = self._survey(study, number)
+        pool = survey.pool()
+        if not pool:
+            return None
+        typical = float(np.median([candidate.work for candidate in pool]))
+        utility = self._utility(survey, pool, typical)
+        for _ in range(ROUNDS if self.problem.near else 0):
+            best = [pool[i] for i in np.argsort(-utility)[:CLIMBERS]]
+            known = {candidate.key for candidate in pool}
+            near = self.problem.near([candidate.knobs for candidate in best], survey.below)
+            added = [c for c in survey.new(near) if c.key not in known]
+            if not added:
+                break
+            gained = self._utility(survey, added, typical)
+            climbed = gained.max() > utility.max()
+            pool, utility = pool + added, np.concatenate([utility, gained])
+            if not climbed:
+                break
+        return dict(pool[int(np.argmax(utility))].knobs)
+
+    def _utility(self, survey: Survey, pool: list[Candidate], typical: float) -> np.ndarray:
+        """Expected saving per expected training time of each candidate; `typical` is a whole training's work."""
+        mean, deviation = survey.predict(pool)
+        cost = np.array([c.cost for c in pool])
+        work = np.array([c.work for c in pool])
+        reach = ndtr(-mean / deviation)
+        training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
+        # before anything has reached the target, first find something that does
+        saving = np.log(survey.below / cost) if survey.incumbent else 1.0
+        return reach * saving / training
+
+    def unseen(self, study: Study) -> list[Candidate]:
+        """Candidates below the incumbent's cost that no trial has had: what is left to propose."""
+        return self._survey(study).pool()
+
+    def incumbent(self, study: Study) -> FrozenTrial | None:
+        """The cheapest trial that was measured feasible and is believed to be, given all measurements; or None."""
+        return self._survey(study).incumbent
+
+    def reach(self, study: Study, trial: FrozenTrial) -> float:
+        """P(accuracy after the last epoch >= target), given the trial's configuration and what it reported so far."""
+        cost = self.problem.cost_of(trial)
+        if cost is None:
+            return 1.0
+        if trial.number not in self._judged:
+            survey, candidate = self._survey(study, trial.number), Candidate(trial.params, cost, 1.0)
+            self._judged = {trial.number: (survey, candidate, survey.reach(candidate, None))}
+        survey, candidate, hope = self._judged[trial.number]
+        if not (trial.intermediate_values and self.problem.epochs):
+            return hope
+        epoch, accuracy = max(trial.intermediate_values.items())
+        return survey.reach(candidate, self.history(study).curves.end(epoch, accuracy, self.problem.target))
+
+    def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
+
+        A recipe that begins with smaller images, for one, gains far more in its second half than others do. Where
+        little is likely to reach the target, what was proposed with little hope goes on until its curve tells
+        against it: to stop it for another one of the same hope would gain nothing.
+        """
+        step = trial.last_step
+        epochs = self.problem.epochs
+        if step is None or not epochs or step >= epochs or self.history(study).curves.count < WHOLE:
+            return False
+        reach = self.reach(study, trial)
+        if reach >= CUT:
+            return False
+        *_, hope = self._judged[trial.number]
+        return reach < TOLD * hope
+
+    def history(self, study: Study) -> History:
+        """The study's trials up to now; what is known of finished ones is kept between calls."""
+        if self._history is None or self._history[0] != study.study_name:
+            self._history, self._judged = (study.study_name, History(self.problem)), {}
+        return self._history[1].updated(study.get_trials(deepcopy=False))
+
+    def _survey(self, study: Study, number: int | None = None) -> Survey:
+        """The posterior as of now, without trial `number`; the last one where nothing has been reported since."""
+        history = self.history(study)
+        running = tuple((t.number, len(t.intermediate_values)) for t in history.running if t.number != number)
+        moment = study.study_name, history.ended, running
+        if self._last is None or self._last[0] != moment:
+            self._last = moment, Survey(history, number)
+        return self._last[1]
+
+
+class FrontierPruner(BasePruner):
+    """Stops a training whose probability of reaching the sampler's target has fallen below one in ten, by its curve.
+
+    Not before three trainings have run to their end (see `FrontierSampler.hopeless`).
+    """
+
+    def __init__(self, sampler: FrontierSampler):
+        self.sampler = sampler
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        return self.sampler.hopeless(study, trial)

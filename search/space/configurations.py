@@ -1,0 +1,184 @@
+"""The spaces that are searched: knobs, their choices, and the configurations under a parameter ceiling."""
+
+import itertools
+import random
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from search.errors import UserError
+from wavemix.config import LiteConfig
+
+PUBLISHED_FAMILY = (
+    "Published family: upstream's knobs (final_dim, depth, mult, ff_channel, level, stem, stride, patch_size, "
+    "dropout), plus the parameter-free up-sampling its README mentions (nearest, bilinear), plus unequal strides and "
+    "zero padding of the image."
+)
+PUBLISHED = {
+    "depth": tuple(range(1, 13)),
+    "mult": (1, 2, 3),
+    "level": (1, 2, 3),
+    "upsampling": ("bilinear", "nearest", "deconv"),
+    "initial_conv": ("strided", "patchify"),
+    "stride": ("1,1", "2,1", "1,2", "2,2"),
+    "patch_size": (2, 4),
+    "pad": (0, 2),
+    "ff_channel": ("C", "C/2"),
+}
+EXTENDED = PUBLISHED | {
+    "depth": (*range(1, 17), 20),
+    "upsampling": (*PUBLISHED["upsampling"], "depthwise"),
+    "initial_conv": ("strided", "single", "separable"),
+    "kernel": (3, 5, 7),
+    "shared": (0, 1, 2, 3, 4, 5, 6),
+    "bias": ("needed", "all"),
+    "activation": ("gelu", "silu"),
+}
+GREY_DIMS = (4, 8, 12, 16, 20, 24)
+COLOUR_DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
+ENUMERATED = 60_000  # combinations up to which a space is listed whole; larger ones are drawn from
+
+
+class Space:
+    """The configurations of one family for images (channels, height, width) below `ceiling` parameters.
+
+    Raises UserError where none fits, saying why.
+    """
+
+    def __init__(self, family: str, image: tuple[int, int, int], classes: int, ceiling: int):
+        self.family, self.image, self.classes, self.ceiling = family, image, classes, ceiling
+        self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
+        self.knobs |= PUBLISHED if family == "published" else EXTENDED
+        self.smallest = self._smallest()
+        if self.smallest is None or self.smallest.parameters() >= ceiling:
+            reason = (
+                f"none fits images of {image[1]}x{image[2]} pixels: pad or crop them to a multiple of 4"
+                if self.smallest is None
+                else f"the smallest has {self.smallest.parameters():,} parameters and the ceiling is {ceiling:,}: "
+                "raise --max-parameters"
+            )
+            raise UserError(f"no configuration of the {family} family is possible: {reason}")
+
+    def _smallest(self) -> LiteConfig | None:
+        """The configuration with the fewest parameters (level 1 fits every image that any level fits), or None."""
+        # a single block shares nothing, and an activation has no parameters: any one does
+        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation"}
+        choices = [[min(values)] if name in least else values for name, values in self.knobs.items()]
+        built = (self.build(dict(zip(self.knobs, combination))) for combination in itertools.product(*choices))
+        return min((config for config in built if config), key=LiteConfig.parameters, default=None)
+
+    def build(self, knobs: dict, below: int | None = None) -> LiteConfig | None:
+        """The configuration of one choice a knob, or None where the choices do not go together.
+
+        With `below`, also None where it has not fewer parameters than that.
+        """
+        knobs = dict(knobs)
+        dim = knobs["final_dim"]
+        if knobs["initial_conv"] == "patchify":
+            knobs["stride"] = "1,1"
+        else:
+            knobs["patch_size"] = 4
+        if knobs.get("kernel") and knobs["initial_conv"] != "single":
+            knobs["kernel"] = 3
+        if knobs.get("shared", 0) >= knobs["depth"]:  # with whom?
+            knobs["shared"] = 0
+        knobs["ff_channel"] = dim if knobs["ff_channel"] == "C" else dim // 2
+        if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
+            return None
+        knobs["stride"] = tuple(int(part) for part in knobs["stride"].split(","))
+        knobs |= {"in_channels": self.image[0], "num_classes": self.classes}
+        try:
+            config = LiteConfig(**knobs)
+            if below is not None and config.parameters() >= below:
+                return None
+            config.check_image_size(*self.image[1:])
+        except (ValidationError, ValueError):
+            return None
+        return config
+
+    def knobs_of(self, config: LiteConfig) -> dict | None:
+        """The choices that `build` makes this configuration from, or None where it lies outside the space."""
+        knobs = {name: getattr(config, name) for name in self.knobs}
+        knobs["stride"] = "{},{}".format(*config.stride)
+        knobs["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_channel)
+        if any(value not in self.knobs[name] for name, value in knobs.items()) or self.build(knobs) != config:
+            return None
+        return knobs
+
+    def near_published(self, dim: int, upsampling: str) -> dict | None:
+        """Choices for a published width, as deep as fits below the ceiling, on half-size maps; None where none does.
+
+        Of recorded curves (results/curves-*.jsonl) the deep ones with mult 1 lie lowest for their parameters.
+        """
+        knobs = {name: values[0] for name, values in self.knobs.items()}
+        knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 1, "stride": "2,1"}
+        knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
+        built = (self.build(knobs | {"depth": depth}, self.ceiling) for depth in reversed(self.knobs["depth"]))
+        config = next((config for config in built if config is not None), None)
+        return None if config is None else self.knobs_of(config)
+
+    def configurations(self, seed: int, below: int, most: int = 4000) -> list[LiteConfig]:
+        """Up to `most` distinct configurations with fewer than `below` parameters, in an order given by `seed`."""
+        found: dict[LiteConfig, None] = {self.smallest: None} if self.smallest.parameters() < below else {}
+        for config in self._below(below, random.Random(seed)):
+            if len(found) >= most:
+                break
+            found[config] = None
+        return list(found)
+
+    def _below(self, below: int, rng: random.Random) -> Iterator[LiteConfig]:
+        """Configurations with fewer than `below` parameters; in random order, some more than once."""
+        knobs = self.knobs | {"final_dim": tuple(d for d in self.knobs["final_dim"] if self._floor(d) < below)}
+        names, choices = list(knobs), list(knobs.values())
+        size = 1
+        for values in choices:
+            size *= len(values)
+        if size <= ENUMERATED:
+            combinations = list(itertools.product(*choices))
+            rng.shuffle(combinations)
+        else:
+            combinations = ([rng.choice(values) for values in choices] for _ in range(ENUMERATED))
+        for combination in combinations:
+            config = self.build(dict(zip(names, combination)), below)
+            if config is not None:
+                yield config
+
+    def _floor(self, dim: int) -> int:
+        """A number of parameters that no network of this embedding is below: one block and the head without biases."""
+        return 7 * dim * dim // 4 + dim * self.classes
+
+
+def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
+    """Multiply-accumulates of one forward pass, closed form (convolutions and head; the transform is adds only)."""
+    h, w = config.feature_size(height, width)
+    i, c, area = config.in_channels, config.final_dim, h * w
+    height, width = height + 2 * config.pad, width + 2 * config.pad
+    first = ((height - 1) // config.stride[0] + 1) * ((width - 1) // config.stride[0] + 1) * 9 * i * (c // 2)
+    stems = {
+        "strided": first + 9 * (c // 2) * c * area,
+        "separable": first + (9 + c) * (c // 2) * area,
+        "single": config.kernel**2 * i * c * area,
+        "patchify": height * width * 9 * (c // 4) * (i + c // 2) + config.patch_size**2 * (c // 2) * c * area,
+    }
+    total = c * config.num_classes + stems[config.initial_conv]
+    block = c * (c // 4) * area
+    for level in range(1, config.level + 1):
+        inside, out = config.branch_channels(level)
+        hidden, f = config.mult * c, config.ff_channel
+        macs = inside * hidden
+        if config.upsampling == "deconv":
+            macs += hidden * f + 16 * f * out
+        else:
+            macs += hidden * f + f * out if config.projected else hidden * out
+            macs += 9 * out * (config.upsampling == "depthwise")
+        block += macs * area // 4**level
+    return total + config.depth * block
+
+
+def training_work(config: LiteConfig, height: int, width: int) -> float:
+    """Relative cost of training on one image: multiply-accumulates, and what starting each operation costs.
+
+    Measured on two cores with two members and batches of 128: an operation's start costs what 850 multiply-accumulates
+    an image do, and a block has about 8 operations a level and 4 more, forward and backward.
+    """
+    return multiply_accumulates(config, height, width) + 850 * config.depth * (8 * config.level + 4)

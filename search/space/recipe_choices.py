@@ -1,0 +1,83 @@
+"""What a search tunes of the recipe together with the architecture: some of its knobs, a few values each."""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.errors import UserError
+from search.training.recipe import Recipe
+
+PREFIX = "recipe: "  # as in the pictures of importance; no name of an architecture's knob begins like this
+
+
+class Tuning:
+    """A base recipe and, for those of its knobs that are tuned, the values to choose from.
+
+    Args:
+        base: the recipe that all other knobs are taken from.
+        choices: knob -> two or more values; text is read as the command line's. The base recipe's own value goes first
+            where it is among them.
+
+    Attributes: knobs (as the study names them) -> values.
+
+    Raises UserError for what is no knob of a recipe, or no value of it.
+    """
+
+    def __init__(self, base: Recipe, choices: Mapping[str, Sequence] | None = None):
+        self.base = base
+        self.choices = {name: self._checked(name, values) for name, values in (choices or {}).items()}
+        self.knobs = {PREFIX + name: values for name, values in self.choices.items()}
+
+    def _checked(self, name: str, values: Sequence) -> tuple:
+        known = [field for field in Recipe.model_fields if field != "epochs"]
+        if name == "epochs":
+            raise UserError("--tune epochs: trials are compared epoch by epoch, so all have the same number: --epochs")
+        if name not in known:
+            raise UserError(f"--tune {name}: a recipe has no such knob, only {', '.join(known)}")
+        read: list = []
+        for value in values:
+            try:
+                number = getattr(Recipe.model_validate({name: value}), name)
+            except ValidationError as error:
+                raise UserError(f"--tune {name}={value}: {error.errors(include_url=False)[0]['msg']}") from error
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"--tune {name}={value}: Input should be a finite number")
+            read.append(number)
+        if len(read) < 2 or len(set(read)) < len(read):
+            raise UserError(f"--tune {name}: give two or more different values, such as {name}=A,B")
+        own = getattr(self.base, name)
+        return tuple(sorted(read, key=lambda value: value != own))
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The choices that a search starts with."""
+        return self._numbered(0)
+
+    def recipe(self, knobs: Mapping[str, Any]) -> Recipe:
+        """The recipe of a trial with these knobs, the architecture's among them or not."""
+        return self.base.model_copy(update={name: knobs[PREFIX + name] for name in self.choices})
+
+    def knobs_of(self, recipe: Recipe) -> dict[str, Any]:
+        """The choices of a recipe; the first one where its value is not among them."""
+        own = {name: getattr(recipe, name) for name in self.choices}
+        return {PREFIX + name: own[name] if own[name] in values else values[0] for name, values in self.choices.items()}
+
+    def drawn(self, rng: random.Random, most: int) -> list[dict[str, Any]]:
+        """Up to `most` different combinations of choices: the first one and others in random order."""
+        count = math.prod(map(len, self.choices.values()))
+        return [self._numbered(number) for number in (0, *rng.sample(range(1, count), min(most, count) - 1))]
+
+    def text(self, knobs: Mapping[str, Any]) -> str:
+        """These knobs' choices for a person to read, '' where nothing is tuned: 'lr 0.03, beta1 0.9'."""
+        return ", ".join(f"{name} {knobs[PREFIX + name]}" for name in self.choices)
+
+    def _numbered(self, number: int) -> dict[str, Any]:
+        """One of the combinations, which are numbered from 0 as in a number system with the knobs as its digits."""
+        chosen = {}
+        for name, values in self.knobs.items():
+            number, place = divmod(number, len(values))
+            chosen[name] = values[place]
+        return chosen

@@ -1,0 +1,26 @@
+"""What a search tells whoever watches it."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wavemix.config import LiteConfig
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass
+class Event:
+    """What a search tells a display: kind 'trial', 'epoch' (text: the recipe's choices), 'done' or 'note'; 'past':
+    a trial was done before."""
+
+    kind: str
+    text: str = ""
+    config: LiteConfig | None = None
+    number: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    curve: list[float] = field(default_factory=list)
+    state: str = ""
+    accuracy: float | None = None
+    feasible: bool = False

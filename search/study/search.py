@@ -1,0 +1,406 @@
+"""A search: an Optuna study of configurations, trained on a training/validation split, by any number of workers.
+
+The parameter count is known before training, so a suggestion at or above the incumbent's is refused for free. A trial
+trains `members` seeds at once; its curve is extrapolated after every epoch and the trial is pruned when even an
+optimistic end misses the target. It is feasible when the mean validation accuracy reaches the target plus a margin.
+Only `confirm` ever loads the test part of a data set.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL
+
+from search import signals
+from search.errors import UserError
+from search.files import set_aside
+from search.records.environment import code
+from search.records.jsonl import identity_of, read
+from search.records.models import Confirmation, Record, Trial
+from search.records.results import Results
+from search.records.statistics import FIRST
+from search.sampling.sampler import FrontierPruner, FrontierSampler
+from search.signals import sleep
+from search.space.candidates import Pool
+from search.study.checkpoint_store import Checkpoints
+from search.study.claim import Claim
+from search.study.events import Event
+from search.study.heartbeat import now
+from search.study.outage import Lost
+from search.study.rebuild import emptied, restored
+from search.study.seals import checked
+from search.study.setting import Setting
+from search.study.storage import Patient, Presence, connect, open_study, sqlite_file
+from search.study.store import Store
+from search.study.trial import TrialRun, Unfinished
+from search.study.trial_records import TrialRecords, texts
+from search.study.warm_start import warm_start
+from search.upstream import STARTS
+from wavemix.config import LiteConfig
+
+BROKEN = 3  # trainings in a row that may break before the search gives up
+TESTED = "confirmation "  # what the study's attributes begin with that are records of confirmations
+POLL = 1.0  # seconds between two looks at what other workers do
+
+
+class Search:
+    """One worker's view of a study over one data set's training part.
+
+    Made by `open`.
+
+    Args:
+        storage: an Optuna storage URL instead of the file that the study has in `results`.
+        checkpoints: directory or fsspec URL of the checkpoints, shared by machines that shall go on with each other's
+            trials; left out, the study's directory in `results`.
+        device: what this worker trains on.
+        listen: takes the events.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        results: Results,
+        *,
+        storage: str | URL | None = None,
+        checkpoints: str | None = None,
+        device: str = "cpu",
+        listen: Callable[[Event], None] = lambda event: None,
+    ):
+        self.setting, self.results, self.device, self.listen = setting, results, device, listen
+        self.url = storage or results.database(setting.name)
+        self.place = checkpoints
+        self.broken, self.stopped = 0, False
+        self.pool = Pool(setting.space, setting.tuning, setting.seed, self._finished)
+        self.storage: Patient | None = None
+        self.presence: Presence | None = None
+
+    @classmethod
+    def open(
+        cls,
+        setting: Setting,
+        results: Results,
+        *,
+        start: LiteConfig | None = None,
+        source: str | None = None,
+        rebuild: bool = False,
+        **options,
+    ) -> "Search":
+        """The study of `setting`, begun where there is none; `options` are the constructor's.
+
+        Args:
+            start: configuration that a new study tries first; left out, one near the published network.
+            source: what a worker on another machine loads the data by; left out, the data set's name.
+            rebuild: make a study that is lost anew from its records in `results`; an SQLite file that is damaged is set
+                aside.
+
+        Raises UserError where the storage holds another study of this name, cannot be opened, or no configuration is
+        possible.
+        """
+        search = cls(setting, results, **options)
+        try:
+            search._enter(rebuild)
+            search._start(source or setting.data.name, start)
+        except BaseException:
+            search.close()
+            raise
+        return search
+
+    def _enter(self, rebuild: bool) -> None:
+        """Take part in the study: its records, its checkpoints, its storage."""
+        self.records = TrialRecords(self.results, self.setting.name)
+        self.checkpoints = Checkpoints(self.place, self.records.folder)
+        self.worker = f"{self.records.id}-{secrets.token_hex(2)}"
+        self.presence = Presence(sqlite_file(self.url))
+        self.study = self._opened(self.url, rebuild)
+        self.claim = Claim(self.storage, self.storage.get_study_id_from_name(self.setting.name), self.records.id)
+        self.store = Store(
+            self.study,
+            self.storage,
+            self.records,
+            self.worker,
+            self.setting.knobs,
+            lambda: self.sampler.proposal(self.study),
+            self.marks,
+        )
+
+    def _start(self, source: str, start: LiteConfig | None) -> None:
+        """What every worker does first: see to what killed ones left, and say what others need to join."""
+        trials = self.study.get_trials(deepcopy=False)
+        if self.presence.alone:
+            for trial in trials:
+                if trial.state == TrialState.RUNNING:
+                    self.store.put_back(trial)
+        self.presence.settle()
+        self.records.complete(trials)
+        reading = self.setting.data.source.reading.model_dump(mode="json", exclude_defaults=True)
+        told = {"source": source, "reading": reading, "code": self.study.user_attrs.get("code") or code()}
+        for key, value in told.items():
+            if self.study.user_attrs.get(key) != value:
+                self.study.set_user_attr(key, value)
+        knobs = self._first(start)
+        if not trials and knobs:
+            self.study.enqueue_trial(knobs | self.setting.tuning.first)
+        elif start and not any(
+            knobs.items() <= (t.params or t.system_attrs.get("fixed_params", {})).items() for t in trials
+        ):
+            self.listen(Event("note", f"the study has begun: {start.name} is not put before what it has tried"))
+
+    def _first(self, start: LiteConfig | None) -> dict | None:
+        """Knobs of the configuration tried first: the given one, or one of the published width. Raises UserError."""
+        setting = self.setting
+        if start is None:
+            name = setting.data.name
+            guess = STARTS.get(name) or STARTS.get((name.removesuffix("-jpeg"), setting.target))
+            return setting.space.near_published(*guess) if guess else None
+        knobs = setting.space.knobs_of(start)
+        if knobs is None or start.parameters() >= setting.ceiling:
+            raise UserError(
+                f"{start.name}, {start.parameters():,} parameters, can't be tried first: it is none of the "
+                f"{setting.family} family's configurations below {setting.ceiling:,} parameters"
+            )
+        return knobs
+
+    def __enter__(self) -> "Search":
+        return self
+
+    def __exit__(self, *problem) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the study to others."""
+        if self.storage is not None:
+            self.storage.close()
+        if self.presence is not None:
+            self.presence.close()
+
+    # --- the study ---------------------------------------------------------------------------------------------
+
+    def _opened(self, url: str | URL, rebuild: bool) -> optuna.Study:
+        """The study in the storage at `url`; with `rebuild` a damaged SQLite file is set aside and made anew."""
+        try:
+            self.storage = connect(url, wait=True)
+            return self._open(rebuild)
+        except Lost:
+            if not rebuild or sqlite_file(url) is None:
+                raise
+        if self.storage:
+            self.storage.close()
+        for part in ("", "-wal", "-shm"):
+            set_aside(Path(f"{sqlite_file(url)}{part}"), "is damaged, so the study is made anew")
+        self.storage = connect(url)
+        return self._open(rebuild)
+
+    def _open(self, rebuild: bool) -> optuna.Study:
+        setting, identity = self.setting, self.setting.identity()
+        study = open_study(self.storage, setting.name, identity)
+        checked(study.get_trials(deepcopy=False))
+        if rebuild:
+            if emptied(study, self.storage, self.presence.alone):
+                study = open_study(self.storage, setting.name, identity)
+            self.listen(Event("note", restored(study, setting, self.records.path, self.worker)))
+        elif study.user_attrs.get("rebuilding"):
+            raise UserError(f"rebuilding the study {setting.name} was cut off: give --rebuild again")
+        self._keep_choices(study)
+        # those of the study itself it knows already, but for what an earlier study of this name left in the records
+        known = {identity_of(text.encode()) for text in texts(study.get_trials(deepcopy=False))}
+        trials = [
+            r
+            for path in self.results.journals()
+            for r in read(path, known if path == self.records.path else ())
+            if isinstance(r, Trial) and r.state == "complete"
+        ]  # fmt: skip
+        earlier = warm_start(trials, setting.space, setting.data.label, setting.tuning, setting.threshold)
+        self.sampler = FrontierSampler(
+            setting.knobs,
+            self.pool.below,
+            setting.threshold,
+            setting.ceiling,
+            near=self.pool.near,
+            epochs=setting.tuning.base.epochs,
+            seed=setting.seed,
+            earlier=earlier,
+            centred=setting.tuning.knobs,
+        )
+        study.sampler, study.pruner = self.sampler, FrontierPruner(self.sampler)
+        return study
+
+    def _keep_choices(self, study: optuna.Study) -> None:
+        """A study goes on with the choices that its knobs had when it began: Optuna allows no others."""
+        for trial in study.get_trials(deepcopy=False):
+            for name, distribution in trial.distributions.items():
+                if name in self.setting.space.knobs:
+                    self.setting.space.knobs[name] = distribution.choices
+            if trial.distributions.keys() >= self.setting.space.knobs.keys():
+                break
+
+    def marks(self, params: Mapping) -> dict:
+        """What a running trial of this worker says of itself, for others and for the sampler."""
+        config, _ = self.setting.plan(params)
+        built = {"parameters": config.parameters(), "config": config.model_dump(mode="json")} if config else {}
+        return built | {"worker": self.worker, "beat": now()}
+
+    def obey(self) -> None:
+        """Raises Unfinished where `wavemix stop` has stopped the study, UserError where other code goes on with it."""
+        name, attributes = self.setting.name, self.storage.get_study_user_attrs(self.store.study_id)
+        if attributes.get("stop"):
+            self.stopped = True
+            raise Unfinished(f"the study {name} was stopped: `wavemix search` with its options goes on with it")
+        if self.claim.taken_over(attributes):
+            raise Unfinished(f"another machine's `wavemix search` has taken over the study {name}")
+        if attributes.get("code") != code():
+            raise UserError(f"the study {name} is gone on with by another version of this program: use that one")
+
+    def _finished(self) -> int:
+        return sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
+
+    def feasible(self) -> list[FrozenTrial]:
+        """Trials that reached the threshold, fewest parameters first."""
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return sorted((t for t in done if t.user_attrs.get("feasible")), key=lambda t: t.user_attrs["parameters"])
+
+    def best(self) -> list[FrozenTrial]:
+        """Feasible trials, fewest parameters first; where there are none, the completed one nearest to the target."""
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self.feasible() or sorted(done, key=lambda t: -t.value)[:1]
+
+    @property
+    def incumbent(self) -> int:
+        """Parameters that a suggestion has to undercut: of the smallest trial believed to reach the threshold."""
+        best = self.sampler.incumbent(self.study)
+        return best.user_attrs["parameters"] if best else self.setting.ceiling
+
+    def reopen(self) -> None:
+        """Take back what `wavemix stop` has asked for, and go on with this version of the program, no other.
+
+        For the one `wavemix search` of the study, which holds its `records.searching`.
+        """
+        for key, value in {"stop": None, "code": code()}.items():
+            if self.study.user_attrs.get(key) != value:
+                self.study.set_user_attr(key, value)
+
+    def shared(self, records: Sequence[Record]) -> list[Record]:
+        """`records` and the confirmations of this study that other machines have made; the storage gets those in it.
+
+        So a network is confirmed once, and attempts are counted through, wherever the study is searched.
+        """
+        stored = self.storage.get_study_system_attrs(self.store.study_id)  # the others are read every epoch
+        ours = {
+            f"{TESTED}{r.created.isoformat()} {r.config.name}": r
+            for r in records
+            if isinstance(r, Confirmation) and r.study == self.setting.name
+        }
+        for key in ours.keys() - stored.keys():
+            self.storage.set_study_system_attr(self.store.study_id, key, ours[key].model_dump_json())
+        theirs = sorted(key for key in stored if key.startswith(TESTED) and key not in ours)
+        return [*records, *(Confirmation.model_validate_json(stored[key]) for key in theirs)]
+
+    # --- running -----------------------------------------------------------------------------------------------
+
+    def recorded(self) -> list[FrozenTrial]:
+        """Trials of the study that have ended with a record, of all workers; not those dropped untried."""
+        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished() and "record" in t.user_attrs]
+
+    def past(self) -> list[Event]:
+        """The ends of those trials, as a display was told them or would have been."""
+        return [
+            Event(
+                "past",
+                config=self.setting.plan(trial.params)[0],
+                number=trial.number,
+                state=trial.state.name.lower().replace("fail", "failed"),
+                accuracy=trial.value,
+                feasible=trial.user_attrs.get("feasible", False),
+            )
+            for trial in self.recorded()
+        ]
+
+    def run(
+        self,
+        *,
+        trials: int | None = None,
+        total: int | None = None,
+        seconds: float | None = None,
+        confirmation_seeds: int = FIRST,
+    ) -> None:
+        """Run trials until their number or the time is used up, less the time that confirming the best takes.
+
+        `trials` are this worker's from now on, `total` the whole study's.
+
+        The first trial of a study is finished whatever the time; a later one that can't be is left for the next run.
+        While other workers' trials run, it waits for what becomes of them before it says that nothing is left.
+        """
+        start, before = time.monotonic(), self.store.ended
+        while (trials is None or self.store.ended - before < trials) and (
+            total is None or len(self.recorded()) < total
+        ):
+            deadline = None
+            if seconds is not None:
+                deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)
+                left = deadline - time.monotonic()
+                late = left <= 0 or (self.store.ended > before and left < 0.5 * self._typical_seconds())
+                if late and self.recorded():
+                    break
+            signals.check()
+            try:
+                self.obey()
+                others = self.store.running()
+                if not self._one(deadline if self.best() else None):
+                    if not others:
+                        self.listen(Event("note", "no untried configuration below the incumbent was found"))
+                        break
+                    sleep(POLL)  # one of them may die and leave its trial
+            except Unfinished as reason:
+                self.listen(Event("note", str(reason)))
+                break
+
+    def confirmation_seconds(self, seeds: int) -> float:
+        """Expected seconds of confirming the best trial so far, from the trial's own time and sizes."""
+        best = self.best()
+        return self.growth(seeds) * best[0].user_attrs.get("seconds", 0.0) * 1.1 if best else 0.0
+
+    def growth(self, seeds: int) -> float:
+        """How much more than a trial a training with `seeds` seeds on all training images has to do."""
+        return seeds / len(self.setting.seeds) * len(self.setting.data) / len(self.setting.train)
+
+    def _typical_seconds(self) -> float:
+        times = [
+            t.user_attrs.get("seconds", 0.0) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
+        ]
+        times = sorted(time for time in times if time)
+        return times[len(times) // 2] if times else 0.0
+
+    def _one(self, deadline: float | None = None) -> bool:
+        """Ask for one configuration, train it and tell; False when there is nothing left to try."""
+        taken = self.store.take()
+        if taken is None:
+            return False
+        run = TrialRun(
+            self.setting,
+            self.store,
+            *taken,
+            checkpoints=self.checkpoints,
+            device=self.device,
+            obey=self.obey,
+            listen=self.listen,
+        )
+        incumbent = self.incumbent
+        if run.config is None:
+            self.store.drop(run.id)
+        elif (twin := self.store.twin(*taken)) is not None:
+            self.store.drop(run.id, twin=twin)
+        elif run.config.parameters() >= incumbent:
+            run.refuse(f"not below the incumbent's {incumbent:,}")
+        else:
+            self._count(run.run(deadline))
+        return True
+
+    def _count(self, broken: Exception | None) -> None:
+        """A training that broke (out of memory, say) is one failed trial; several in a row are no accident."""
+        self.broken = 0 if broken is None else self.broken + 1
+        if self.broken == BROKEN:
+            reason = f"{type(broken).__name__}: {' '.join(str(broken).split())[:300]}"
+            raise UserError(f"{BROKEN} trials in a row broke, the last with {reason}") from broken

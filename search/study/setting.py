@@ -1,0 +1,86 @@
+"""What all workers of a study have in common: its images, its goal, its seeds and what may be tried."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.data.split import Split, split_validation
+from search.errors import UserError
+from search.files import LONGEST, can_name
+from search.records.statistics import threshold
+from search.space.configurations import Space
+from search.space.recipe_choices import Tuning
+from search.training.recipe import Recipe
+from wavemix.config import LiteConfig
+
+SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
+
+
+class Setting:
+    """A study's, from its data, goal and recipe.
+
+    Args:
+        data: the training part of a data set; `validation_count` images of it are split off by `seed`.
+        recipe: what every trial is trained with, but for the knobs that `tune` has choices for.
+        tune: knob of the recipe -> choices, which are searched together with the architecture's (see `Tuning`).
+        members: seeds that a trial trains at once.
+        ceiling: number of parameters to stay below.
+
+    Attributes: those, and `train` and `validation`, the images; `seeds` of a trial; `space` and `tuning`, what may be
+    tried; `threshold`, the validation accuracy from which a trial is feasible.
+    """
+
+    def __init__(
+        self,
+        data: Split,
+        target: float,
+        recipe: Recipe,
+        *,
+        tune: Mapping[str, Sequence] | None = None,
+        family: str = "extended",
+        name: str,
+        seed: int = 0,
+        members: int = 2,
+        ceiling: int,
+        validation_count: int,
+    ):
+        if not 0 < target < 1:
+            raise UserError(f"the target accuracy is a fraction between 0 and 1, not {target}: 0.99 means 99 %")
+        checked_name(name)
+        self.data, self.target, self.family, self.name = data, target, family, name
+        self.seed, self.ceiling = seed, ceiling
+        self.seeds = [seed * 1000 + member for member in range(members)]
+        self.train, self.validation = split_validation(data, validation_count, seed)
+        self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)
+        self.tuning = Tuning(recipe, tune)
+        self.threshold = threshold(target, validation_count)
+
+    @property
+    def knobs(self) -> dict[str, Sequence]:
+        """Name -> choices, of every trial."""
+        return self.space.knobs | self.tuning.knobs
+
+    def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
+        """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
+        return self.space.build({name: params[name] for name in self.space.knobs}), self.tuning.recipe(params)
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change between the runs of one study."""
+        identity = {
+            "schema": SCHEMA,
+            "digest": self.data.digest,
+            "target": self.target,
+            "family": self.family,
+            "seed": self.seed,
+            "members": len(self.seeds),
+            "validation": len(self.validation),
+            "recipe": self.tuning.base.model_dump(mode="json"),
+            "ceiling": self.ceiling,
+        }
+        if self.tuning.choices:  # studies without are as they were before there was this
+            identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
+        return identity
+
+
+def checked_name(name: str) -> None:
+    if not can_name(name):
+        raise UserError(f"{name[:80]!r} cannot name a study: use letters, digits and . _ + -, at most {LONGEST} bytes")

@@ -1,0 +1,181 @@
+"""A trial while it is being worked on: trained, reported, judged and told; or put back for another run."""
+
+import time
+from collections.abc import Callable
+
+from search.errors import UserError
+from search.records.environment import environment
+from search.records.making import dataset_of, is_buffer, trial_of
+from search.records.models import Trial
+from search.study.checkpoint_store import Checkpoints
+from search.study.events import Event
+from search.study.setting import Setting
+from search.study.store import Store, Taken
+from search.training.identity import Training
+from search.training.outcome import Epoch, Trained
+from search.training.train import train
+
+
+class Unfinished(Exception):
+    """Ends a trial that can't be finished by this run, with the reason; its checkpoint stays for the next."""
+
+
+class TrialRun:
+    """One worker's work on the trial `number` of a study; `params` are its knobs.
+
+    Args:
+        checkpoints: where its checkpoint lies; `device`: what it is trained on.
+        obey: called after every epoch; ends the trial for now by raising Unfinished.
+        listen: takes the events.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        store: Store,
+        number: int,
+        params: dict,
+        *,
+        checkpoints: Checkpoints,
+        device: str,
+        obey: Callable[[], None],
+        listen: Callable[[Event], None],
+    ):
+        self.setting, self.store, self.number, self.params = setting, store, number, params
+        self.checkpoints, self.device, self.obey, self.listen = checkpoints, device, obey, listen
+        self.config, self.recipe = setting.plan(params)
+        self.choices = setting.tuning.text(params)
+        self.id = store.trial_id(number)
+
+    def refuse(self, reason: str) -> None:
+        """End it untrained."""
+        if self._end("refused", [], reason, 0.0):
+            self.listen(Event("done", config=self.config, number=self.number, state="refused"))
+
+    def run(self, deadline: float | None = None) -> Exception | None:
+        """Train it and judge it; what broke the training is returned, and the trial is a failed one.
+
+        Raises Unfinished when the deadline would be missed or the study is stopped, KeyboardInterrupt, and UserError
+        when it can't go on (a full disk); the trial has been put back then.
+        """
+        setting, store, config, broken = self.setting, self.store, self.config, None
+        try:
+            store.begin(self.id, self.params)
+        except Taken:
+            self._taken()
+            return None
+        self.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
+        training = Training(config, self.recipe, setting.data.digest)
+        checkpoint = self.checkpoints.open(training.checkpoint_name(setting.seeds))
+        self.start = start = time.monotonic()
+
+        def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
+            checkpoint.keep()
+            return self._epoch(epoch, latest, deadline)
+
+        self.first, self.curve = None, []
+        with store.beating(self.id):
+            try:
+                results = train(
+                    config,
+                    self.recipe,
+                    setting.train,
+                    setting.seeds,
+                    validation=setting.validation,
+                    on_epoch=on_epoch,
+                    checkpoint=checkpoint.path,
+                    device=self.device,
+                )
+            except Taken:
+                self._taken()
+            except (KeyboardInterrupt, Unfinished, UserError):
+                checkpoint.keep()
+                store.release(self.id)
+                raise
+            except OSError as error:
+                store.release(self.id)
+                reason = error.strerror or error
+                raise UserError(f"trial {self.number} could not go on: {reason}") from error
+            except (RuntimeError, MemoryError) as error:
+                broken = error
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                self._end("failed", [], reason, time.monotonic() - start)
+                self.listen(Event("done", reason, config, self.number, state="failed"))
+            else:
+                self._judge(results, time.monotonic() - start)
+        checkpoint.remove()
+        if checkpoint.problem:
+            self.listen(Event("note", checkpoint.problem))
+        return broken
+
+    def _epoch(self, epoch: int, latest: list[Epoch], deadline: float | None) -> bool:
+        epochs = self.recipe.epochs
+        if self.first is None:  # it compiles and captures on a GPU: its time says nothing about the others'
+            self.first = epoch, time.monotonic()
+        accuracy = sum(e.accuracy for e in latest) / len(latest)
+        self.curve.append(accuracy)
+        pruned = self.store.report(self.id, epoch, accuracy)
+        self.listen(
+            Event("epoch", self.choices, self.config, self.number, epoch, epochs, self.curve, accuracy=accuracy)
+        )
+        if pruned:
+            return True
+        if epoch < epochs:
+            self.obey()
+        first, began = self.first
+        if deadline is not None and first < epoch < epochs:
+            clock = time.monotonic()
+            end = clock + (clock - began) / (epoch - first) * (epochs - epoch)
+            if end > deadline + 0.1 * (end - self.start):
+                raise Unfinished(
+                    f"trial {self.number} needs {end - clock:.0f} s more and the budget leaves "
+                    f"{max(0, deadline - clock):.0f}: the next run of the same command goes on with it"
+                )
+        return False
+
+    def _judge(self, results: list[Trained], seconds: float) -> None:
+        stopped = results[0].stopped
+        mean = sum(r.accuracy for r in results) / len(results)
+        curve = [sum(e.accuracy for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
+        state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
+        feasible = state == "complete" and mean >= self.setting.threshold
+        attributes = {"seconds": results[0].seconds}
+        if state == "complete":
+            attributes["feasible"] = feasible
+        if self._end(state, results, stopped, seconds, **attributes):
+            epochs = self.recipe.epochs
+            self.listen(
+                Event("done", stopped or "", self.config, self.number, len(curve), epochs, curve, state, mean, feasible)
+            )
+
+    def _end(self, state: str, results: list[Trained], reason: str | None, spent: float, **attributes) -> bool:
+        """Tell the outcome after `spent` seconds; False where another worker had done so before."""
+        try:
+            self.store.end(self.id, self._record(results, state, reason, spent), **attributes)
+        except Taken:
+            self._taken()
+            return False
+        return True
+
+    def _taken(self) -> None:
+        self.listen(Event("note", f"trial {self.number} {self.store.lost(self.id, self.params)}"))
+
+    def _record(self, results: list[Trained], state: str, reason: str | None, seconds: float) -> Trial:
+        setting = self.setting
+        weights = [v.numel() for k, v in results[0].state.items() if not is_buffer(k)] if results else None
+        return trial_of(
+            self.config,
+            self.recipe,
+            results,
+            study=setting.name,
+            number=self.number,
+            dataset=dataset_of(setting.train, setting.validation, None if setting.data.validation else setting.seed),
+            target=setting.target,
+            family=setting.family,
+            seeds=setting.seeds,
+            parameters_counted=sum(weights) if weights else None,
+            state=state,
+            reason=reason,
+            wall_seconds=seconds,
+            environment=environment(self.device),
+        )

@@ -1,0 +1,44 @@
+"""A warm start: what other studies measured, as a new study's sampler understands it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from search.records.models import Trial
+from search.sampling.learning_curves import relative_error
+from search.sampling.posterior import expected
+from search.sampling.problem import Observation
+from search.space.configurations import Space
+from search.space.recipe_choices import Tuning
+from search.training.recipe import Recipe
+
+MANY = 10  # measurements of one kind from which their common level is taken out
+
+
+def warm_start(
+    trials: Sequence[Trial], space: Space, label: str, tuning: Tuning, threshold: float
+) -> list[Observation]:
+    """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones.
+
+    Another data set, and another recipe (fewer epochs, say), tell about trends; their level is another one. A few such
+    trials hardly move the model's level; many would, so theirs is moved to where the sampler's prior mean has it.
+    """
+    groups: dict[tuple, list[Observation]] = defaultdict(list)
+    for trial in trials:
+        config = trial.config.model_copy(update={"in_channels": space.image[0], "num_classes": space.classes})
+        knobs = space.knobs_of(config)
+        if knobs is None or trial.accuracy_validation is None:
+            continue
+        recipe = Recipe.model_validate(trial.recipe)
+        chosen = tuning.knobs_of(recipe)
+        ours, same = trial.dataset.label == label, tuning.recipe(chosen) == recipe
+        value = relative_error(trial.accuracy_validation, threshold if ours else trial.target)
+        noise = 0.4 if not ours else 0.1 if same else 0.3
+        kind = () if ours and same else (trial.dataset.label, trial.study)
+        groups[kind].append(Observation(knobs | chosen, config.parameters(), value, noise))
+    for kind, group in groups.items():
+        if kind and len(group) >= MANY:
+            level = sum(o.value - float(expected(space.ceiling, o.cost)) for o in group) / len(group)
+            for observation in group:
+                observation.value -= level
+    # the least noisy last: a survey takes those that it has room for from the end
+    return sorted((o for group in groups.values() for o in group), key=lambda o: -o.noise)

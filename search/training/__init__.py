@@ -1,0 +1,1 @@
+"""Training: recipes, steps, checkpoints and evaluation of a stack of networks."""

@@ -1,0 +1,72 @@
+"""The optimizers of all members of a stack at once, on their flat parameters."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from search.training.recipe import Recipe
+from wavemix.stack import Stack
+
+
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) on the flat parameters; with 'muon', matrices get orthogonalised momentum; with
+    'sgd', all get Nesterov's (Sutskever et al. 2013).
+
+    Muon (Jordan 2024): five Newton-Schulz steps on the Nesterov momentum, scaled by 0.2 sqrt(max(rows, columns)) so
+    that its steps have AdamW's usual size and share its learning rate (Liu et al., "Muon is scalable", 2025, 2.2).
+    """
+
+    def __init__(self, stack: Stack, recipe: Recipe):
+        self.stack, self.recipe = stack, recipe
+        self.first, self.second = torch.zeros_like(stack.flat), torch.zeros_like(stack.flat)
+        matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]
+        self.decayed = torch.cat(matrix).to(stack.device)
+        self.count = 0
+
+    def factors(self, lr: float) -> tuple[float, float, float]:
+        """What changes from step to step, for the next one: `lr`, and what makes up for the averages' short past."""
+        self.count += 1
+        return lr, 1 - self.recipe.beta1**self.count, 1 - self.recipe.beta2**self.count
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, lr: float | Tensor, scale1: float | Tensor, scale2: float | Tensor) -> None:
+        """Change the weights along `gradient` (K, P); the rest are `factors`, on a GPU as tensors."""
+        recipe = self.recipe
+        self.first.lerp_(gradient, 1 - recipe.beta1)
+        self.second.lerp_(gradient.square(), 1 - recipe.beta2)
+        if recipe.optimizer == "sgd":  # in averages instead of sums of gradients: the same path at lr / (1 - beta1)
+            update = gradient.lerp(self.first, recipe.beta1)
+        else:
+            update = (self.first / scale1) / ((self.second / scale2).sqrt() + 1e-8)
+        if recipe.optimizer == "muon":
+            update = self._orthogonalised(gradient.lerp(self.first, recipe.beta1), update)
+        if recipe.weight_decay:
+            self.stack.flat.mul_(1 - lr * recipe.weight_decay * self.decayed)
+        if isinstance(lr, Tensor):
+            self.stack.flat.addcmul_(update, lr, value=-1)
+        else:
+            self.stack.flat.add_(update, alpha=-lr)
+
+    def _orthogonalised(self, momentum: Tensor, update: Tensor) -> Tensor:
+        """`update` with the orthogonalised momentum of every matrix in its place; matrices of one shape go together."""
+        groups: dict[tuple, dict[str, Tensor]] = {}
+        for name, source in self.stack.views(momentum).items():
+            if source.dim() > 2 and min(source.shape[1], source[0, 0].numel()) > 1:
+                matrix = source.flatten(2)
+                groups.setdefault(tuple(matrix.shape[1:]), {})[name] = matrix
+        parts = self.stack.views(update)
+        for (rows, columns), members in groups.items():
+            matrices = torch.cat(list(members.values()))
+            result = orthogonal(matrices.mT).mT if rows > columns else orthogonal(matrices)
+            parts |= zip(members, result.contiguous().split(len(self.stack.seeds)))
+        return torch.cat([part.flatten(1) for part in parts.values()], 1)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """Newton-Schulz orthogonalisation of wide matrices (N, rows, columns), coefficients of Jordan 2024."""
+    y = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = y @ y.transpose(1, 2)
+        y = torch.baddbmm(y, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), y, beta=3.4445)
+    return y * (0.2 * math.sqrt(x.shape[2]))

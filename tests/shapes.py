@@ -1,0 +1,43 @@
+"""Random configurations of networks, and images that fit them."""
+
+from hypothesis import strategies as st
+
+from wavemix import LiteConfig
+
+
+@st.composite
+def configurations(draw, small=False):
+    """Any configuration of both families."""
+    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    dim = pick(4, 8, 12) if small else pick(4, 8, 12, 16, 20, 32)
+    return LiteConfig(
+        in_channels=pick(1, 2, 3),
+        num_classes=pick(2, 10, 47),
+        final_dim=dim,
+        depth=(depth := draw(st.integers(1, 2 if small else 5))),
+        mult=draw(st.integers(1, 3)),
+        ff_channel=pick(None, dim, 5, 6),
+        level=draw(st.integers(1, 4)),
+        upsampling=pick("nearest", "bilinear", "deconv", "depthwise"),
+        initial_conv=pick("strided", "patchify", "pachify", "single", "separable"),
+        stride=pick(1, (2, 1), (1, 2), 2),
+        kernel=pick(3, 5, 7),
+        patch_size=pick(1, 2, 4),
+        pad=pick(0, 0, 2),
+        dropout=pick(0.0, 0.3),
+        shared=draw(st.integers(0, depth)),
+        bias=pick("all", "needed"),
+        activation=pick("gelu", "relu", "silu"),
+        wavelet=pick("haar", "haar", "db2", "bior2.2"),
+    )
+
+
+def fitting_size(config):
+    """The smallest edge of a square image that the network takes."""
+    for size in range(4, 400):
+        try:
+            config.check_image_size(size, size)
+            return size
+        except ValueError:
+            continue
+    raise AssertionError(f"no size up to 400 fits {config}")
