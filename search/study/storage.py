@@ -124,7 +124,10 @@ class Patient:
     def _call(self, function, *arguments, **options):
         if self._identity() != self.opened:
             raise Lost(f"the file {self.file} has been deleted or replaced")
-        return patiently(functools.partial(function, *arguments, **options), self.url, self._again)
+        try:
+            return patiently(functools.partial(function, *arguments, **options), self.url, self._again)
+        except (ValueError, TypeError, AttributeError, LookupError) as error:  # rows that nobody has written so
+            raise Lost(f"the storage {shown(self.url)} is damaged: {told(error, self.url)}") from error
 
     def _again(self) -> None:
         self.waited += 1

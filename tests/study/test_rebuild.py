@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from contextlib import closing
 
 import optuna
 import pytest
@@ -77,6 +78,28 @@ def test_a_study_that_is_not_lost_is_left_alone(studied):
     with pytest.raises(UserError, match="is not lost, it has 4 trials: leave --rebuild out"):
         engine(folder, rebuild=True)
     with engine(folder) as search:
+        assert told(search) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE trial_params SET distribution_json = replace(distribution_json, 'Categorical', 'CategoriCal')",
+        "UPDATE trial_params SET distribution_json = substr(distribution_json, 2)",
+        "UPDATE trial_params SET param_value = 1000",
+        "UPDATE trial_user_attributes SET value_json = '{'",
+        "UPDATE study_user_attributes SET value_json = '{'",
+        "UPDATE trials SET state = 'FINISHED'",
+    ],
+)
+def test_rows_that_nobody_has_written_are_damage_and_can_be_rebuilt(studied, change):
+    folder, before, _ = studied
+    with closing(sqlite3.connect(folder / "studies" / "toy.db")) as connection:
+        connection.execute(change)
+        connection.commit()
+    with pytest.raises(Lost, match="damaged"):
+        engine(folder)
+    with engine(folder, rebuild=True) as search:
         assert told(search) == before
 
 
