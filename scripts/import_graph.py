@@ -22,7 +22,7 @@ ROOMS = (
     ("sampling", "records", "upstream"),
     ("space", "audit"),
     ("study", "confirmation"),
-    ("report",),
+    ("report", "outcome"),
     ("campaign", "exploration"),
     ("cli",),
     ("__main__",),

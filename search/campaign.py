@@ -10,10 +10,9 @@ network = found.load()
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
 from search import signals
@@ -26,12 +25,12 @@ from search.data.catalogue import VALIDATION
 from search.data.source import Source
 from search.data.split import Split
 from search.errors import UserError
+from search.outcome import Outcome
 from search.records.goal import Goal
-from search.records.jsonl import read_all, repair
+from search.records.jsonl import repair
 from search.records.models import Confirmation, Trial
 from search.records.results import Results
 from search.records.statistics import FIRST
-from search.records.weights import Inputs, WeightsFile, networks
 from search.runtime import Runtime
 from search.study.events import Event
 from search.study.search import Search
@@ -41,48 +40,9 @@ from search.training.identity import Training
 from search.training.recipe import Recipe, default_recipe
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
-from wavemix.lite import WaveMixLite
 
 OTHERS = 500  # fresh seeds from which on `confirm` takes others than a search
 CEILING = 50_000  # parameters to stay below where nothing is published
-WORDS = ("confirmed", "reached")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a search or a confirmation came to.
-
-    Attributes:
-        tests: of the candidates, in the order of their sizes; the last one is confirmed, or none is.
-        finished: whether it came to its end; False where it was stopped, or is gone on with later.
-        setting, trials: of the study that was searched.
-    """
-
-    data: Split
-    goal: Goal
-    results: Results
-    tests: list[Confirmation] = field(default_factory=list)
-    finished: bool = True
-    setting: Setting | None = None
-    trials: list[FrozenTrial] = field(default_factory=list)
-
-    @property
-    def best(self) -> Confirmation | None:
-        """The confirmed test; where there is none the first that reached the target, else the first."""
-        return next((c for word in WORDS for c in self.tests if c.verdict == word), next(iter(self.tests), None))
-
-    @property
-    def weights(self) -> Path:
-        """The file of the best one's weights. Raises UserError where nothing was tested."""
-        if self.best is None:
-            raise UserError("nothing was tested, so there are no weights")
-        training = Training(self.best.config, Recipe.model_validate(self.best.recipe), self.data.digest)
-        return WeightsFile.of(self.results.weights, self.goal.study, training, Inputs.of(self.data)).place()
-
-    def load(self, seed: int | None = None) -> WaveMixLite:
-        """The best one's network of a seed (default: its first), in evaluation mode."""
-        found = networks(self.weights)
-        return found[self.best.seeds[0] if seed is None else seed]
 
 
 def load(source: Source | str, runtime: Runtime = Runtime()) -> Split:  # noqa: B008, frozen
@@ -215,10 +175,10 @@ def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtim
             plan,
             outcome.results,
             replace(runtime, obey=engine.obey),
-            records=engine.shared(read_all(outcome.results.folder)),
+            records=engine.shared(outcome.results.read()),
         )
     finally:
-        engine.shared(read_all(outcome.results.folder))
+        engine.shared(outcome.results.read())
 
 
 def recorded(goal: Goal, results: Results) -> Path:
@@ -248,7 +208,7 @@ def confirm(
     """
     path = recorded(goal, results)
     repair(path)
-    records = read_all(results.folder)
+    records = results.read()
     trials = [r for r in records if isinstance(r, Trial) and r.study == goal.study]
     found = finalists(trials, data.label, goal.target, seeds)
     if not found:

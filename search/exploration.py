@@ -12,6 +12,7 @@ from search.records.environment import environment
 from search.records.jsonl import append, read, repair
 from search.records.making import dataset_of, trial_of
 from search.records.models import Trial, tested
+from search.records.results import Results
 from search.training.evaluate import evaluate
 from search.training.identity import Training
 from search.training.outcome import Epoch
@@ -21,7 +22,7 @@ from wavemix.config import LiteConfig
 
 
 class Exploration:
-    """The trainings of the study `study` over one data set's training part, remembered in `results`/`study`.jsonl.
+    """The trainings of the study `study` over one data set's training part, remembered in its records in `results`.
 
     The test part is never read. A training that was cut off goes on from its checkpoint. With `images`, only so many
     are trained on, and what was learned of them is judged on all others, once, after the last epoch.
@@ -37,7 +38,7 @@ class Exploration:
         device: str = "cpu",
         images: int | None = None,
     ):
-        self.study, self.target, self.path = study, target, results / f"{study}.jsonl"
+        self.study, self.target, self.path = study, target, Results(results).journal(study)
         self.device, self.few = device, images is not None
         split = datasets.load(data, "train", data_dir)
         others = VALIDATION[data] if images is None else len(split) - images

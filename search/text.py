@@ -17,6 +17,13 @@ def line(text: object, most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
+def span(seconds: float) -> str:
+    """A time that is expected, as a person says it: "about 40 s", "about 6 min", "about 2.5 h"."""
+    if seconds < 100:
+        return f"about {max(1, round(seconds)):d} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 100 * 60 else f"about {seconds / 3600:.1f} h"
+
+
 def html(text: object, kept: str = "") -> str:
     """`text` for an element or a quoted attribute of a page."""
     return standard.escape(printable(text, kept))

@@ -171,9 +171,9 @@ def test_main_job(folder, tmp_path, wavemix):
     assert 1 <= kinds.count("trial") <= 3 and "confirmation" in kinds
     assert tables.check(tmp_path) == []
     # the printed command reproduces the winner
-    command = next(line for line in done.stdout.splitlines() if line.strip().startswith("wavemix train"))
+    command = next(line for line in done.stdout.splitlines() if "wavemix train" in line)
     record = [r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)][-1]
-    wavemix(*shlex.split(command)[1:], "--results", tmp_path / "again", "--target", 0.5)
+    wavemix(*shlex.split(command.partition("wavemix")[2]), "--results", tmp_path / "again", "--target", 0.5)
     repeated = read(tmp_path / "again" / "train.jsonl")[0]
     assert repeated.config == record.config and tables.check(tmp_path / "again") == []
     assert repeated.accuracies == pytest.approx(record.accuracies, abs=0.02)
@@ -186,7 +186,7 @@ def test_main_job(folder, tmp_path, wavemix):
     assert "target 0.5 reached again" in row.out
     assert tables.check(tmp_path) == []
     # as users start it
-    command = [sys.executable, "-m", "search", "reproduce", "mnist-99-extended", "--results", tmp_path]
+    command = [sys.executable, "-m", "search", "reproduce", "no-such-row", "--results", tmp_path]
     unknown = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert unknown.returncode == 2 and "bars-folder-50-extended" in unknown.stderr
     assert unknown.stderr.count("\n") == 1, "and no traceback"
@@ -202,7 +202,10 @@ def test_interrupt_is_clean_and_resumable(folder, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; the same command goes on from here" in errors and "Traceback" not in errors
+    assert (
+        "Interrupted. Everything up to the last checkpoint is kept. Resume with:" in errors
+        and "Traceback" not in errors
+    )
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_exit_codes_tell_the_signal(ended, monkeypatch, number, code):
 
     monkeypatch.setattr(cli, "main", command)
     said = ended(main, code=code).err
-    assert "interrupted; the same command goes on from here" in said and "Traceback" not in said
+    assert "Interrupted. Everything up to the last checkpoint is kept. Resume with:" in said and "Traceback" not in said
     monkeypatch.setattr(cli, "main", lambda: signal.raise_signal(number))
     assert ended(main, code=code).err == "interrupted\n"
 

@@ -5,6 +5,7 @@ A drop-in for the PyPI package `wavemix` 0.2.4 (same import name, constructors, 
 """
 
 import importlib
+from importlib import metadata
 
 from .threads import settle
 
@@ -23,6 +24,12 @@ _HOME = {
     "load_checkpoint": "checkpoint",
 }
 __all__ = list(_HOME)
+
+
+try:
+    __version__ = metadata.version("wavemix-search")
+except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+    __version__ = "0"
 
 
 def __getattr__(name: str):

@@ -16,6 +16,8 @@ from search.records import models as records
 from search.records.environment import device_name, environment
 
 ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "results" / "records"
+BENCHMARKS = RECORDS / "benchmarks.jsonl"
 
 Samples = dict[str, list[float]]  # contender -> one value a repetition
 
@@ -43,9 +45,7 @@ def ended(main: Callable[[], None]) -> int:
 def arguments(description: str, repetitions: int, seconds: float) -> argparse.ArgumentParser:
     """The options every benchmark has; each script adds its own."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "results" / "benchmarks.jsonl", help="append records here"
-    )
+    parser.add_argument("--output", type=Path, default=BENCHMARKS, help="append records here")
     parser.add_argument("--repetitions", type=int, default=repetitions, help="alternating repetitions; medians count")
     parser.add_argument("--seconds", type=float, default=seconds, help="at least so long each repetition")
     parser.add_argument("--threads", type=int, default=2, help="processor threads")

@@ -21,6 +21,7 @@ from pathlib import Path
 from scripts.benchmarks.harness import ROOT, print_table, record
 from search.exploration import Exploration
 from search.records.models import Trial
+from search.records.results import Results
 from search.space.configurations import multiply_accumulates
 from search.training.images import reduced
 from search.training.recipe import Recipe, default_recipe
@@ -152,13 +153,14 @@ def main() -> int:
             name: {"epochs": trial.recipe["epochs"], "accuracy": trial.accuracy_validation, "reached": reached}
             for name, (trial, reached) in found.items()
         }
+        benchmarks = Results(options.results).journal("benchmarks")
         named = f"{course.config.parameters():,} parameters to {course.target:.0%} on {options.data}"
         for what, unit, values in [
             ("FLOPs", "TFLOP", [course.work(trial) / 1e12 for trial in (ours, plain)]),
             ("seconds", "s", [trial.device_seconds for trial in (ours, plain)]),
         ]:
             record(
-                options.results / "benchmarks.jsonl", "cpu", details, name=f"{what} of training {named}", unit=unit,
+                benchmarks, "cpu", details, name=f"{what} of training {named}", unit=unit,
                 ours=values[0], peers={"plain (AdamW, one cycle)": values[1]}, better="lower", repetitions=len(SEEDS),
             )  # fmt: skip
     return 0

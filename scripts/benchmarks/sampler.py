@@ -48,6 +48,7 @@ from search.errors import UserError
 from search.files import write_atomically
 from search.records.jsonl import read
 from search.records.models import Trial
+from search.records.results import Results
 from search.records.statistics import margin
 from search.report.plot_axes import count_axis
 from search.report.plot_style import style
@@ -272,7 +273,11 @@ def bounded(value: float, budget: float) -> str:
 
 
 def figure(label: str, target: float, ceiling: int, plays: dict[str, list[Play]], budget: float, best: float) -> Figure:
-    """Median and quartiles of the parameters over the compute, a line a contender."""
+    """Median and quartiles of the parameters over the compute, a line a contender.
+
+    `best` is the smallest network of the landscape's table that reaches the target; the space holds more, and smaller
+    ones.
+    """
     with style():
         drawn = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = drawn.subplots()
@@ -283,7 +288,8 @@ def figure(label: str, target: float, ceiling: int, plays: dict[str, list[Play]]
             low, middle, high = np.percentile(values, (25, 50, 75), axis=0)
             axes.fill_between(grid, low, high, color=colour, alpha=0.1, lw=0, step="post")
             axes.step(grid, middle, where="post", color=colour, lw=2 if name == OURS else 1.2, label=name)
-        axes.axhline(best, color="#000000", lw=0.8, ls=(0, (4, 3)), label="optimum (median)")
+        what = "smallest of a table of configurations drawn at random (median)"
+        axes.axhline(best, color="#000000", lw=0.8, ls=(0, (4, 3)), label=what)
         axes.set_yscale("log")
         count_axis(axes, "y")
         axes.set_xlim(0, budget)
@@ -324,7 +330,7 @@ def report(options, data: str, plays: dict[str, list[Play]], optima: list[int], 
     again = {name: [run.until(same) for run in runs] for name, runs in plays.items()}
     print(f"to plain TPE's last result, {same:,.0f}: {median(again[OURS]):.2f} of {options.budget:g}")
     folder = options.results / "plots"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     drawn = figure(label, target, ceiling, plays, options.budget, median(optima))
     for suffix in ("png", "svg"):
         write_atomically(folder / f"sampler-{label}.{suffix}", rendered(drawn, f"sampler-{label}", suffix))
@@ -371,11 +377,11 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(FIRST, FIRST + options.repetitions)
     names = [n for n in CONTENDERS if n in {OURS, PLAIN, *options.contenders}]
-    fitted = {data: surrogate(options.results / f"curves-{data}.jsonl") for data in options.data}
+    fitted = {data: surrogate(Results(options.results).journal(f"curves-{data}")) for data in options.data}
     with ProcessPoolExecutor(options.processes) as pool:
         futures = {
             (data, name, seed): pool.submit(
-                job, options.results / f"curves-{data}.jsonl", *TASKS[data][1:], name, seed, options.budget,
+                job, Results(options.results).journal(f"curves-{data}"), *TASKS[data][1:], name, seed, options.budget,
             )
             for data in options.data for name in names for seed in seeds
         }  # fmt: skip

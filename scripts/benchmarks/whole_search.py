@@ -28,7 +28,7 @@ import numpy as np
 import optuna
 import torch
 
-from scripts.benchmarks.harness import ROOT, ended, print_table, record
+from scripts.benchmarks.harness import BENCHMARKS, ended, print_table, record
 from scripts.benchmarks.sampler import CONTENDERS, OURS, PLAIN, TASKS, Play, Task, play
 from search.data import datasets
 from search.data.catalogue import VALIDATION
@@ -128,7 +128,7 @@ def report(options, seed: int, plays: dict[str, dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks.jsonl")
+    parser.add_argument("--output", type=Path, default=BENCHMARKS)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=[OURS, PLAIN, "TPE + Hyperband below"])
     parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=12)

@@ -7,7 +7,7 @@ Each one is a `Trial` of the study `explored-DATASET`, or of the one named; `wav
 of a study that reached its target. One that the records hold is not repeated, and one that was cut off goes on from
 its checkpoint. `wavemix search` starts warm from these records. The test part is never read. With --images, few are
 trained on and all others judge, once, after the last epoch: what a recipe does against overfitting shows in minutes.
-Such records lie in a folder of their own, `results/few`, because these accuracies compare with each other alone.
+These accuracies compare with each other alone: such records are in a folder apart, records/apart/few-images.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.benchmarks.harness import ROOT, ended, positive
+from scripts.benchmarks.harness import RECORDS, ended, positive
 from search.cli.options import checked, device_of, fitted, network_of, study_name, validated
 from search.data.catalogue import VALIDATION
 from search.errors import UserError
@@ -46,7 +46,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=positive, default=1, help="trained at once")
     parser.add_argument("--images", type=int, help="train on so many only, judge on all others after the last epoch")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--results", type=Path, help="default: results, with --images results/few")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="default: results/records/explorations, with --images results/records/apart/few-images",
+    )
     parser.add_argument("--name", help="of the study the records belong to; default: explored-DATA")
     parser.add_argument("--target", type=float, help="accuracy; default: the data set's lowest in the table")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
@@ -59,7 +63,7 @@ def main() -> None:
     checked(target)
     study = study_name(options.data, target, "", options.name or f"explored-{options.data}")
     device = device_of(options.device)
-    results = options.results or ROOT / "results" / ("few" if options.images else "")
+    results = options.results or RECORDS / ("apart/few-images" if options.images else "explorations")
     course = Exploration(study, options.data, target, options.data_dir, results, device, options.images)
     configs = [fitted(config, course.training, "CONFIGURATION") for config in configs]
     pixels = course.training.images.shape[-1]

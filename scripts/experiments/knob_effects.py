@@ -23,6 +23,7 @@ import numpy as np
 from scripts.benchmarks.harness import ROOT, ended, print_table
 from search.records.jsonl import read
 from search.records.models import Trial
+from search.records.results import Results
 from wavemix.config import LiteConfig
 
 KNOBS = (
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("data", choices=["mnist", "fashion-mnist"])
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     options = parser.parse_args()
-    records = read(options.results / f"curves-{options.data}.jsonl")
+    records = read(Results(options.results).journal(f"curves-{options.data}"))
     trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
     slope, ranked, groups = effects(trials)
     print(f"{len(trials)} configurations; errors fall as parameters ** {slope:.2f}")

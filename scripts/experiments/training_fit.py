@@ -3,7 +3,7 @@
     python -m scripts.experiments.training_fit cifar10-jpeg results/weights/cifar10-jpeg-90-*.safetensors
 
 Beside the test accuracy it says whether a network overfits or underfits, which a training loss under mixup, smoothed
-labels and cutout does not. Of every seed, on IMAGES training images, evenly spaced; appended to results/few/fit.jsonl.
+labels and cutout does not. Of every seed, on IMAGES training images, evenly spaced; appended to few-images/fit.jsonl.
 """
 
 import argparse
@@ -52,7 +52,12 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", type=Path, metavar="WEIGHTS")
     parser.add_argument("--images", type=positive, default=2000, help="how many of the training images")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "few" / "fit.jsonl", help="append lines here")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "results" / "records" / "apart" / "few-images" / "fit.jsonl",
+        help="append lines here",
+    )
     options = parser.parse_args()
     training = datasets.load(options.data, "train", options.data_dir)
     rows = []

@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import postgres
 
 from search.data import datasets
+from search.files import write_atomically
 from search.records.environment import device_name
 from search.records.results import Results
 from search.study import heartbeat
@@ -229,7 +230,6 @@ ZERO += ("wrong exit code", "tracebacks", "silently other", "hung over 10 s")
 
 def report(rows: list[dict], results: Path, reason: str) -> int:
     """Write the table and the figures; 1 where a count that has to be zero is not."""
-    results.mkdir(parents=True, exist_ok=True)
     content = {
         "machine": device_name(),
         "date": f"{datetime.now():%Y-%m-%d}",
@@ -250,10 +250,9 @@ def report(rows: list[dict], results: Path, reason: str) -> int:
         lines.append(
             "| " + " | ".join(str(value) for value in (*(row[c] for c in columns), other, row["seconds"])) + " |"
         )
-    for name, text in (("faults.json", json.dumps(content, indent=1)), ("faults.md", "\n".join(lines))):
-        part = results / f"{name}.part"
-        part.write_text(text + "\n")
-        part.replace(results / name)
+    for name, text in (("records/faults.json", json.dumps(content, indent=1)), ("pages/faults.md", "\n".join(lines))):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(results / name, (text + "\n").encode())
     bad = [f"{row['fault']}: {key} {row[key]}" for row in rows for key in ZERO if row.get(key)]
     for line in bad:
         print(line, file=sys.stderr)

@@ -25,6 +25,7 @@ from safetensors.torch import save as safetensors_bytes
 from scripts.benchmarks.harness import ROOT
 from search.data import decoded_cache as decoded
 from search.data import formats
+from search.records.jsonl import journals
 from search.records.weights import Inputs, WeightsFile
 from search.training.identity import Training
 from search.training.recipe import Recipe
@@ -247,7 +248,7 @@ def cifar_python() -> list[bytes]:
 
 
 def record_lines() -> list[bytes]:
-    lines = [line for path in sorted((ROOT / "results").glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+    lines = [line for path in journals(ROOT / "results") for line in path.read_bytes().splitlines()]
     shorter = []
     for line in lines:
         tree = json.loads(line)

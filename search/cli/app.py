@@ -14,11 +14,11 @@ from search.files import check_text
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Find the fewest-parameter WaveMix network that reaches a target accuracy, and prove it.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, and fetching them.")
+data_app = typer.Typer(no_args_is_help=True, help="List and fetch data sets.")
 app.add_typer(data_app, name="data")
 
 

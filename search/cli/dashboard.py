@@ -1,4 +1,7 @@
-"""A study in a browser: optuna-dashboard (the extra `dashboard`), served to this machine and not changed by it."""
+"""A study in a browser: optuna-dashboard (the extra `dashboard`), served to this machine and not changed by it.
+
+It shows the study as `search.study.view` presents it: the parameters are minimised among the feasible trials.
+"""
 
 import ipaddress
 import socket
@@ -8,12 +11,14 @@ from socketserver import ThreadingMixIn
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import optuna
 from sqlalchemy.engine import URL
 
 from search.errors import UserError
 from search.records.results import Results
 from search.study.outage import shown, told
 from search.study.storage import connect
+from search.study.view import View
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -83,19 +88,20 @@ def server(url: str | URL, name: str | None, host: str, port: int) -> tuple[WSGI
     holds no study of that name, or the port is taken. The storage's password is in no message.
     """
     try:
-        from optuna_dashboard._app import create_app  # what `optuna_dashboard.wsgi` calls, for a storage object
+        from optuna_dashboard import wsgi
     except ImportError as error:
         raise UserError("the dashboard is not installed: pip install '.[dashboard]'") from error
-    storage = connect(url, create=False, write=False).once  # a page that waits for minutes helps nobody
+    storage = View(connect(url, create=False, write=False).once)  # a page that waits for minutes helps nobody
     try:
-        studies = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        studies = optuna.get_all_study_names(storage)
+        number = storage.get_study_id_from_name(name) if name in studies else None
     except Exception as error:  # SQLAlchemy's, the driver's and Optuna's own, according to the URL
         raise UserError(f"the storage {shown(url)} cannot be read: {told(error, url)}") from error
     if name is not None and name not in studies:
         raise UserError(f"no study {name} in {shown(url)}: it holds {', '.join(sorted(studies)) or 'none'}")
     try:
-        bound = make_server(host, port, guarded(create_app(storage), {host, socket.gethostname()}), _Server, _Quiet)
+        bound = make_server(host, port, guarded(wsgi(storage), {host, socket.gethostname()}), _Server, _Quiet)
     except (OSError, OverflowError, UnicodeError) as error:
         raise UserError(f"cannot serve on {host} port {port}: {error}; choose another --port") from error
-    page = f"dashboard/studies/{studies[name]}" if name is not None else "dashboard"
+    page = "dashboard" if number is None else f"dashboard/studies/{number}"
     return bound, f"http://{f'[{host}]' if ':' in host else host}:{bound.server_port}/{page}"

@@ -1,10 +1,11 @@
-"""How a command ends: with its verdicts and the tables, or interrupted with the command that goes on."""
+"""How a command ends: with what was found, or interrupted with the command that resumes."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search import signals
 from search.cli.terminal import tell
@@ -12,12 +13,13 @@ from search.errors import UserError
 
 if TYPE_CHECKING:
     from search.data.source import Source
-from search.records.verdicts import verdict
+    from search.outcome import Outcome
+    from search.runtime import Runtime
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Turns an interruption into the command that goes on and the signal's exit code.
+    """Turns an interruption into the command that resumes and the signal's exit code.
 
     Signals only come up in the block where it checks for them (see `search.signals`).
     """
@@ -27,27 +29,98 @@ def resumable() -> Iterator[None]:
         with signals.deferred():
             yield
     except KeyboardInterrupt:
-        again = "the same command goes on from here, but for what was trained since the last checkpoint"
         with suppress(UserError):  # the terminal may have been closed
-            tell(f"interrupted; {again}: {command_line(sys.argv)}", err=True, kept="\n")
+            kept = "Interrupted. Everything up to the last checkpoint is kept. Resume with:"
+            tell(f"{kept} {command_line(sys.argv)}", err=True, kept="\n")
         sys.exit(signals.code())
 
 
-def conclude(attempts: list, source: "Source", results: Path, data_dir: Path | None, device: str = "cpu") -> None:
-    """The verdicts, the command that repeats the best, and the tables."""
+def conclude(outcome: "Outcome", source: "Source", runtime: "Runtime", as_json: bool = False) -> None:
+    """The result in about ten lines, and the tables written anew."""
+    if as_json:
+        tell(json.dumps(_facts(outcome, source, runtime)))
+    elif outcome.best is None:
+        tell("nothing to confirm: no trial was completed; a larger --budget or fewer --epochs may help")
+    else:
+        for line in _lines(outcome, source, runtime):
+            tell(line, kept="\n")
+    tabulate(outcome.results.folder)
+
+
+def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str, Any]:
+    """The result as JSON has it; accuracies are fractions."""
+    best = outcome.best
+    if best is None:
+        return {"study": outcome.goal.study, "verdict": None}
+    return {
+        "study": outcome.goal.study,
+        "verdict": best.verdict,
+        "target": best.target,
+        "family": best.family,
+        "parameters": best.parameters,
+        "config": best.config.model_dump(mode="json", exclude_defaults=True),
+        "recipe": best.recipe,
+        "accuracy": best.mean,
+        "interval": best.clipped,
+        "seeds": best.seeds,
+        "confidence": best.judgement.confidence if best.target is not None else None,
+        "adjusted_confidence": best.judgement.adjusted if best.target is not None else None,
+        "weights": str(outcome.weights) if best.state == "complete" else None,
+        "retrain": _retrain(outcome, source, runtime),
+    }
+
+
+def _lines(outcome: "Outcome", source: "Source", runtime: "Runtime") -> list[str]:
+    from search.records.verdicts import accuracy_of, confidence_of, verdict_of
+
+    best, data = outcome.best, outcome.data
+    target = "" if best.target is None else f" at {100 * best.target:g} %, {best.family} family"
+    facts = {"network": f"{best.config.name}, {best.parameters:,} parameters"}
+    if best.state == "complete":
+        facts["accuracy"] = f"{accuracy_of(best)}, test images, last epoch"
+    if best.state == "complete" and best.target is not None:
+        facts["how sure"] = confidence_of(best)
+        facts["beside it"] = _beside(outcome)
+    facts["trained again by"] = _retrain(outcome, source, runtime)
+    if best.state == "complete":
+        path = outcome.weights
+        facts["weights"] = str(path)
+        facts["in Python"] = f'from search.records.weights import networks; networks("{path}")[{best.seeds[0]}]'
+    return [f"{data.label}{target}: {verdict_of(best)}", *(f"  {name:<17} {fact}" for name, fact in facts.items())]
+
+
+def _beside(outcome: "Outcome") -> str:
+    """The published count and the smallest networks that other studies have confirmed and reached."""
+    from search.records.models import Confirmation, numbered
+    from search.upstream import CEILINGS
+
+    best, goal = outcome.best, outcome.goal
+    parts = []
+    count = CEILINGS.get((best.dataset.name, goal.target))
+    if count:
+        parts.append(f"published {count:,}")
+    others = [
+        r
+        for r in numbered(outcome.results.read_known())
+        if isinstance(r, Confirmation)
+        and (r.dataset.label, r.target, r.family) == (best.dataset.label, best.target, best.family)
+        and r.study != goal.study
+    ]
+    for verdict in ("confirmed", "reached"):
+        found = min((r.parameters for r in others if r.verdict == verdict), default=None)
+        if found:
+            parts.append(f"on record {verdict} {found:,}")
+    return ", ".join(parts) or "nothing on record yet"
+
+
+def _retrain(outcome: "Outcome", source: "Source", runtime: "Runtime") -> str:
     from search.records.commands import train_command
     from search.training.recipe import Recipe
 
-    for record in attempts:
-        tell(verdict(record))
-    if attempts:
-        words = ("confirmed", "reached")
-        best = next((c for word in words for c in attempts if c.verdict == word), attempts[0])
-        recipe = Recipe.model_validate(best.recipe)
-        tell("reproduce it with:")
-        command = train_command(source, best.config, recipe, best.seeds, best.target, data_dir, device, results)
-        tell(f"  {command}", kept="\n")
-    tabulate(results)
+    best = outcome.best
+    recipe, folder = Recipe.model_validate(best.recipe), outcome.results.folder
+    where = runtime.data_dir, runtime.device, folder
+    return train_command(source, best.config, recipe, best.seeds, best.target, *where)
 
 
 def tabulate(results: Path) -> None:
@@ -55,4 +128,4 @@ def tabulate(results: Path) -> None:
     from search.report import tables
 
     for path in tables.write(results):
-        tell(f"wrote {path}")
+        tell(f"wrote {path}", level=-1)

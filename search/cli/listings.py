@@ -1,7 +1,8 @@
 """Tables and blocks that commands print: of studies, trials, audits and reproductions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Group
@@ -16,9 +17,9 @@ from search.study.setting import Setting
 from search.text import line
 
 
-def standing(study: StudyHandle) -> Group:
-    """How a study goes: what `wavemix status` shows."""
-    identity, trials = study.identity, study.trials()
+def facts(study: StudyHandle) -> dict[str, Any]:
+    """How a study goes, as JSON can hold it."""
+    trials = study.trials()
     feasible = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("feasible")]
     best = min(feasible, key=lambda t: t.user_attrs["parameters"], default=None)
     counts: dict[str, int] = {}
@@ -26,19 +27,35 @@ def standing(study: StudyHandle) -> Group:
         dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried
         state = "dropped" if dropped else trial.state.name.lower()
         counts[state] = counts.get(state, 0) + 1
-    facts = {
+    smallest = None
+    if best is not None:
+        smallest = {"parameters": best.user_attrs["parameters"], "accuracy": best.value, "trial": best.number}
+    return {
+        "study": study.name,
         "data": study.source,
-        "target": f"{identity['target']:g}",
-        "family": identity["family"],
-        "state": f"stopped at {study.stopped[:16]}" if study.stopped else "open",
-        "trials": ", ".join(f"{count} {state}" for state, count in counts.items()) or "none",
+        "target": study.identity["target"],
+        "family": study.identity["family"],
+        "stopped": study.stopped,
+        "trials": counts,
+        "smallest feasible": smallest,
+    }
+
+
+def standing(study: StudyHandle) -> Group:
+    """The same for a person, and what each worker does: what `wavemix status` shows."""
+    found = facts(study)
+    best, stopped = found["smallest feasible"], found["stopped"]
+    shown = {
+        "data": found["data"],
+        "target": f"{found['target']:g}",
+        "family": found["family"],
+        "state": f"stopped at {stopped[:16]}" if stopped else "open",
+        "trials": ", ".join(f"{count} {state}" for state, count in found["trials"].items()) or "none",
         "smallest feasible": "none yet",
     }
     if best:
-        facts["smallest feasible"] = (
-            f"{best.user_attrs['parameters']:,} parameters, {best.value:.2%}, trial {best.number}"
-        )
-    return Group(Block(study.name, facts), _workers(trials))
+        shown["smallest feasible"] = f"{best['parameters']:,} parameters, {best['accuracy']:.2%}, trial {best['trial']}"
+    return Group(Block(study.name, shown), _workers(study.trials()))
 
 
 def _workers(trials: list[FrozenTrial]) -> Listing:
@@ -111,28 +128,38 @@ def audits(rows: Sequence[Audit]) -> Group:
     return Group(counts, *[costs] * bool(costs.rows), *notes)
 
 
-def studies(records: Sequence[Record]) -> Listing:
-    """What the records hold, one row a study."""
-    table = Listing("study", "data")
-    for column in ("target", "trials", "pruned", "smallest feasible", "reached", "confirmed"):
-        table.add_column(column, justify="right")
+def overview(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the records hold, one row a study, data set and target; counts are the fewest parameters."""
     groups: dict[tuple, list[Trial | Confirmation]] = {}
     for record in numbered(records):
         if isinstance(record, (Trial, Confirmation)):
             groups.setdefault((record.study, record.dataset.label, record.target), []).append(record)
+    rows = []
     for (name, label, target), group in groups.items():
         trials = [r for r in group if isinstance(r, Trial)]
-        smallest = {"feasible": min((r.parameters for r in trials if r.feasible), default=None)}
+        row = {"study": name, "data": label, "target": target, "trials": len(trials)}
+        row["pruned"] = sum(r.state == "pruned" for r in trials)
+        row["smallest feasible"] = min((r.parameters for r in trials if r.feasible), default=None)
         tested = deciding(r for r in group if isinstance(r, Confirmation))
         for verdict in ("reached", "confirmed"):
-            smallest[verdict] = min((r.parameters for r in tested if r.verdict == verdict), default=None)
+            row[verdict] = min((r.parameters for r in tested if r.verdict == verdict), default=None)
+        rows.append(row)
+    return rows
+
+
+def studies(rows: Sequence[Mapping[str, Any]]) -> Listing:
+    """The rows of `overview` as a table."""
+    table = Listing("study", "data")
+    for column in ("target", "trials", "pruned", "smallest feasible", "reached", "confirmed"):
+        table.add_column(column, justify="right")
+    for row in rows:
         table.add_row(
-            name,
-            label,
-            "-" if target is None else f"{target:g}",
-            str(len(trials)),
-            str(sum(r.state == "pruned" for r in trials)),
-            *("-" if count is None else f"{count:,}" for count in smallest.values()),
+            row["study"],
+            row["data"],
+            "-" if row["target"] is None else f"{row['target']:g}",
+            str(row["trials"]),
+            str(row["pruned"]),
+            *("-" if row[name] is None else f"{row[name]:,}" for name in ("smallest feasible", "reached", "confirmed")),
         )
     return table
 

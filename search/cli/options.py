@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tomllib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import BaseModel, ValidationError
 
+from search.cli import terminal
 from search.data.source import Reading, Source
 from search.errors import UserError
 from search.files import LONGEST, can_name, shortened
@@ -29,7 +31,7 @@ def at_home(path):
 
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", envvar="WAVEMIX_DATA", callback=at_home, help="Where data files lie."),
+    typer.Option("--data-dir", envvar="WAVEMIX_DATA", callback=at_home, help="Directory of data files."),
 ]
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
@@ -37,17 +39,25 @@ DataName = Annotated[
 Family = Annotated[
     str, typer.Option(help="'extended', or 'published': upstream's knobs, parameter-free up-sampling, unequal strides.")
 ]
-Start = Annotated[str | None, typer.Option(help="Configuration tried first, JSON or a file of it; default: a guess.")]
-Tune = Annotated[list[str] | None, typer.Option(help="Search a knob of the recipe as well: lr=0.02,0.03. Repeatable.")]
+Start = Annotated[
+    str | None, typer.Option(help="Configuration tried first, JSON or a path to a file; default: a guess.")
+]
+Tune = Annotated[
+    list[str] | None, typer.Option(help="Search a hyperparameter of the recipe, too: lr=0.02,0.03. Repeatable.")
+]
 RecipeText = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help="Training recipe, JSON or a file of it, plain where it says nothing; default: the data set's."
+        "--recipe",
+        help="Recipe as JSON or a path to a JSON/TOML/YAML file; unset fields use plain AdamW. Default: the data's.",
     ),
 ]
 ResultsDir = Annotated[
-    Path, typer.Option("--results", callback=at_home, help="Directory of records, tables and weights.")
+    Path, typer.Option("--results", callback=at_home, help="Directory of your records, tables and weights.")
 ]
+RUNS = Path("runs")  # by default: a search of yours does not change the published records
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start without what the published records have measured.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Checkpoints = Annotated[
     str | None,
     typer.Option("--checkpoints", callback=at_home, help="Directory or fsspec URL of checkpoints, for all machines."),
@@ -63,6 +73,23 @@ TestSplit = Annotated[
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out of a folder what can't be read as an image.")
 ]
+
+
+def _loudness(level: int):
+    """A callback that makes `terminal.tell` print more, or less."""
+
+    def set_loudness(wanted: bool) -> bool:
+        if wanted:
+            terminal.loudness = level
+        return wanted
+
+    return set_loudness
+
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_loudness(1), help="Print more: every trial, the files written.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_loudness(-1), help="Print the result only.")]
 
 
 def source_of(data: str, resize: str | None, test_split: float | None, skip_unreadable: bool) -> Source:
@@ -125,17 +152,28 @@ Threads = Annotated[
 
 
 def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
-    """A model from JSON given on the command line, or from the file of that name."""
+    """A model from JSON given on the command line, or from a JSON, TOML or YAML file (told apart by their suffixes)."""
+    suffix = ""
     if not text.lstrip().startswith("{"):
+        path = Path(os.path.expanduser(text))
         try:
-            content = Path(os.path.expanduser(text)).read_bytes()
+            content = path.read_bytes()
             text = content.decode(json.detect_encoding(content))  # which a byte order mark says
         except (OSError, ValueError) as error:  # not a path, or not text
-            raise UserError(f"{option} takes JSON or a file with JSON; {text!r} can't be read") from error
+            raise UserError(f"{option} takes JSON or a JSON, TOML or YAML file; {text!r} can't be read") from error
+        suffix = path.suffix.lower()
     try:
+        if suffix == ".toml":
+            return kind.model_validate(tomllib.loads(text))
+        if suffix in (".yaml", ".yml"):
+            import yaml
+
+            return kind.model_validate(yaml.safe_load(text))
         return kind.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"{option}: {first_line(error)}") from error
+    except Exception as error:  # what the readers of TOML and YAML raise
+        raise UserError(f"{option}: {' '.join(str(error).split())[:200]}") from error
 
 
 def network_of(text: str, option: str) -> "LiteConfig":

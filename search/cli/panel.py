@@ -10,7 +10,7 @@ from rich.text import Text
 
 from search.cli.terminal import tell
 from search.study.events import Event
-from search.text import line
+from search.text import line, span
 from wavemix.config import LiteConfig
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -41,11 +41,17 @@ class Display:
     def __init__(self, console: Console, title: str, target: float, ceiling: int, seconds: float | None):
         self.console, self.title, self.target, self.ceiling, self.seconds = console, title, target, ceiling, seconds
         self.start = time.monotonic()
+        self.tell = tell
+        self.began: tuple[int, float] | None = None  # epoch and time from which the running trial is timed
+        self.reported = 0.0  # when its last epoch ended
+        self.warned = False
         self.counts: dict[str, int] = {}
         self.best: Event | None = None
         self.now: Event | None = None
         self.last: list[str] = []
-        self.live = Live(self, console=console, refresh_per_second=4) if console.is_terminal else None
+        self.live = (
+            Live(self, console=console, refresh_per_second=4) if console.is_terminal and not console.quiet else None
+        )
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -63,12 +69,34 @@ class Display:
             self.best = event
         return event.feasible and smaller
 
+    def _left(self) -> float | None:
+        """Seconds until the running trial's last epoch, at its speed since the first one, which compiles on a GPU."""
+        event = self.now
+        if event is None or self.began is None or not self.began[0] < event.epoch < event.epochs:
+            return None
+        epoch, began = self.began
+        return (self.reported - began) / (event.epoch - epoch) * (event.epochs - event.epoch)
+
+    def _timed(self, event: Event) -> str:
+        """Time the running trial by its epochs. A study's first one is finished whatever the budget, which is said."""
+        self.now, self.reported = event, time.monotonic()
+        if self.began is None:
+            self.began = event.epoch, self.reported
+        left = self._left()
+        if left is None:
+            return ""
+        late = self.seconds is not None and self.reported - self.start + left > self.seconds
+        if late and not self.counts and not self.warned:
+            self.warned = True
+            self.say(f"the first trial needs {span(left)} more, longer than the budget: it is finished all the same")
+        return f", {span(left)} left"
+
     def say(self, text: str) -> None:
         """One line that stays."""
         if self.live:
             self.last = [*self.last[-5:], line(text)]
         else:
-            tell(f"[{clock(time.monotonic() - self.start)}] {text}")
+            self.tell(f"[{clock(time.monotonic() - self.start)}] {text}")
 
     def __call__(self, event: Event) -> None:
         if event.kind == "note":
@@ -77,15 +105,15 @@ class Display:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
             self._best(event)
         elif event.kind == "trial":
-            self.now = event
+            self.now, self.began = event, None
             if not self.live:
                 name = named(event.config, event.text)
                 self.say(f"trial {event.number}: {name}, {event.config.parameters():,} parameters")
         elif event.kind == "epoch":
-            self.now = event
+            left = self._timed(event)
             quarter = max(1, event.epochs // 4)
             if not self.live and (event.epoch % quarter == 0 or event.epoch == event.epochs):
-                self.say(f"  epoch {event.epoch}/{event.epochs}: {event.curve[-1]:.2%} validation")
+                self.say(f"  epoch {event.epoch}/{event.epochs}: {event.curve[-1]:.2%} validation{left}")
         else:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
             smaller = self._best(event)
@@ -113,7 +141,9 @@ class Display:
             table.add_row("running", Text(progress))
             if self.now.curve:
                 curve = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
-                table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}")
+                rest = self._left()
+                told = "" if rest is None else f"  {span(rest)} left"
+                table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}{told}")
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none"
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")

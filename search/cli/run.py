@@ -1,6 +1,8 @@
 """The commands that train: search, confirm, train, reproduce."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +11,15 @@ import typer
 from search.cli.app import app
 from search.cli.endings import conclude, resumable, tabulate
 from search.cli.options import (
+    RUNS,
     Checkpoints,
     DataDir,
     DataName,
     Device,
     Family,
+    Fresh,
+    Json,
+    Quiet,
     RecipeText,
     Resize,
     ResultsDir,
@@ -22,6 +28,7 @@ from search.cli.options import (
     TestSplit,
     Threads,
     Tune,
+    Verbose,
     checked,
     fitted,
     network_of,
@@ -34,6 +41,16 @@ from search.cli.options import (
 )
 from search.cli.terminal import show, tell
 from search.errors import UserError
+
+progress = partial(tell, level=0)
+
+
+def say_if_built(say: Callable[[str], None]) -> None:
+    """Say that the kernels will be compiled, which a person would otherwise wait for without knowing why."""
+    from wavemix import kernels
+
+    if not kernels.compiled():
+        say("compiling the kernels once, about 20 s")
 
 
 @app.command()
@@ -66,11 +83,15 @@ def search(
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
+    fresh: Fresh = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Search the smallest network that reaches TARGET on DATA, confirm it on the test set, print the table.
+    """Search the smallest network that reaches TARGET on DATA and confirm it on the test set.
 
-    The same command goes on where an earlier run stopped, also after `wavemix stop`; `wavemix worker` helps it.
+    The same command resumes an interrupted search, also after `wavemix stop`; `wavemix worker` helps it.
     """
     checked(target, family)
     seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
@@ -80,21 +101,24 @@ def search(
     from search.cli.listings import summary
     from search.cli.panel import Display
     from search.records.goal import Goal
-    from search.records.results import Results
+    from search.records.results import Results, published
     from search.runtime import Runtime
 
-    began = time.monotonic()
+    began, say = time.monotonic(), partial(tell, level=-1 if as_json else 0)
     source = source_of(data, resize, test_split, skip_unreadable)
-    split = campaign.load(source, Runtime(data_dir=data_dir, say=tell))
+    split = campaign.load(source, Runtime(data_dir=data_dir, say=say))
     ceiling = max_parameters or campaign.ceiling_of(split.name, target)
     goal = Goal(study_name(data, target, family, name), target, family, ceiling)
-    display = Display(Console(), f"{split.label}, {family} family", target, ceiling, seconds)
+    display = Display(Console(quiet=quiet or as_json), f"{split.label}, {family} family", target, ceiling, seconds)
+    display.tell = say
+    runtime = Runtime(device, data_dir, display.say)
+    say_if_built(display.say)
     with resumable(), display:
         outcome = campaign.search(
             split,
             goal,
-            results=Results(results),
-            runtime=Runtime(device, data_dir, display.say),
+            results=Results(results, None if fresh else published()),
+            runtime=runtime,
             recipe=recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs),
             tune=choices,
             start=fitted(network_of(start, "--start"), split, "--start") if start else None,
@@ -111,10 +135,9 @@ def search(
         )
     if not outcome.finished:
         return
-    show(summary(outcome.setting, outcome.trials))
-    if not outcome.tests:
-        tell("nothing to confirm: no trial was completed; a larger --budget or more --epochs may help")
-    conclude(outcome.tests, source, results, data_dir, device)
+    if verbose:
+        show(summary(outcome.setting, outcome.trials))
+    conclude(outcome, source, runtime, as_json)
 
 
 @app.command()
@@ -132,7 +155,9 @@ def confirm(
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Confirm the smallest network a search recorded, with other seeds; where that fails, the next larger one.
 
@@ -145,7 +170,7 @@ def confirm(
     from search.records.results import Results
     from search.runtime import Runtime
 
-    goal, runtime = Goal(study_name(data, target, family, name), target, family), Runtime(device, data_dir, tell)
+    goal, runtime = Goal(study_name(data, target, family, name), target, family), Runtime(device, data_dir, progress)
     campaign.recorded(goal, Results(results))
     source = source_of(data, resize, test_split, skip_unreadable)
     split = campaign.load(source, runtime)
@@ -153,7 +178,7 @@ def confirm(
         outcome = campaign.confirm(
             split, goal, results=Results(results), runtime=runtime, seconds=seconds, seed=seed, seeds=seeds
         )
-    conclude(outcome.tests, source, results, data_dir, device)
+    conclude(outcome, source, runtime)
 
 
 @app.command()
@@ -174,7 +199,9 @@ def train(
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
     if target is not None:
@@ -182,13 +209,12 @@ def train(
     study = study_name(data, 0.0, "extended", name)
     from search import campaign
     from search.confirmation.plan import fresh_seeds
-    from search.records.jsonl import read_all
     from search.records.models import counted, numbered
     from search.records.results import Results
     from search.records.verdicts import verdict
     from search.runtime import Runtime
 
-    network, runtime = network_of(config, "--config"), Runtime(device, data_dir, tell)
+    network, runtime = network_of(config, "--config"), Runtime(device, data_dir, progress)
     if seeds and seed_list:
         raise UserError("--seeds says how many and --seed-list which: give one of them")
     numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
@@ -196,11 +222,11 @@ def train(
     network = fitted(network, split, "--config")
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     size = f"{network.parameters():,} parameters"
-    tell(f"{network.name}: {size}, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}")
+    progress(f"{network.name}: {size}, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}")
 
     def on_epoch(epoch, latest):
         loss = sum(e.train_loss for e in latest) / len(latest)
-        tell(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
+        progress(f"epoch {epoch}/{plan.epochs}: training loss {loss:.4f}, {latest[0].seconds:.0f} s")
 
     with resumable():
         outcome = campaign.train(
@@ -215,7 +241,7 @@ def train(
             on_epoch=on_epoch,
         )
     (record,) = outcome.tests
-    tell(verdict(next(r for r in numbered(read_all(results)) if r.created == record.created)))
+    tell(verdict(next(r for r in numbered(Results(results).read()) if r.created == record.created)))
     tabulate(results)
 
 
@@ -226,20 +252,21 @@ def reproduce(
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a row's network again from its record, same seeds and data. Exit code 1 when it misses the target."""
     from search.cli.listings import comparison
     from search.confirmation.reproduce import reproduce
-    from search.records.jsonl import read_all
-    from search.records.results import Results
+    from search.records.results import Results, published
     from search.report.efficiency import row_of
     from search.runtime import Runtime
 
-    folder = Results(results)
-    name, original = row_of(row, read_all(results))
+    folder = Results(results, published())
+    name, original = row_of(row, folder.read_known())
     with resumable():
-        record = reproduce(name, original, folder, Runtime(device, data_dir, tell), data)
+        record = reproduce(name, original, folder, Runtime(device, data_dir, progress), data)
     for line in comparison(record):
         tell(line)
     tabulate(results)

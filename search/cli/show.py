@@ -1,13 +1,13 @@
 """The commands that show what the records hold: audit, tables, plots, report, dashboard."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from search.cli.app import app
-from search.cli.endings import tabulate
-from search.cli.options import ResultsDir, at_home, shape_of
+from search.cli.options import RUNS, Json, ResultsDir, at_home, shape_of
 from search.cli.terminal import show, tell
 from search.errors import UserError
 
@@ -26,6 +26,7 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 1 also where FLOPs are not, or not all, counted.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
     from search.audit import counts as auditing
@@ -44,7 +45,10 @@ def audit(
         rows = auditing.published()
         if saved_models:
             rows += auditing.saved_models(progress=lambda row: tell(f"  {row}", err=True))
-    show(audits(rows))
+    if as_json:
+        tell(json.dumps([row.model_dump(mode="json") for row in rows]))
+    else:
+        show(audits(rows))
     for row in rows:
         if record:
             append(record, row)
@@ -61,21 +65,27 @@ def tables(
     check: Annotated[
         bool, typer.Option("--check", help="Only compare; exit code 1 when a committed table differs.")
     ] = False,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
+    as_json: Json = False,
 ) -> None:
     """Regenerate the tables (Markdown, CSV, LaTeX) from the records."""
     from search.report import tables as writing
 
+    if as_json:
+        from search.records.results import Results
+
+        return tell(json.dumps(writing.values(Results(results).read())))
     if check:
         different = writing.check(results)
         for path in different:
             tell(f"{path} differs from what the records say: run `wavemix tables`", err=True)
         raise typer.Exit(1 if different else 0)
-    tabulate(results)
+    for path in writing.write(results):
+        tell(f"wrote {path}")
 
 
 @app.command()
-def plots(results: ResultsDir = Path("results")) -> None:
+def plots(results: ResultsDir = RUNS) -> None:
     """Draw the records as PNG and SVG: frontier, anytime curve, importance of the knobs, learning curves."""
     from search.report import plots as drawing
 
@@ -87,7 +97,7 @@ def plots(results: ResultsDir = Path("results")) -> None:
 
 
 @app.command()
-def report(results: ResultsDir = Path("results")) -> None:
+def report(results: ResultsDir = RUNS) -> None:
     """Write report.html: all that the records say, in one file that a browser opens without a network."""
     from search.report import html_page as writing
 
@@ -100,7 +110,7 @@ def dashboard(
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
 ) -> None:
     """Show a study in optuna-dashboard, read only, until Ctrl-C."""
     from search.cli import dashboard as showing

@@ -9,6 +9,7 @@ from typing import IO
 from search.errors import Unheard, UserError
 from search.text import printable
 
+loudness = 0  # 1 with --verbose, -1 with --quiet
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -44,8 +45,13 @@ def _heard(stream: IO[str]) -> Iterator[None]:
         raise UserError(f"cannot print: {error.strerror or error}") from error
 
 
-def tell(text: object, *, err: bool = False, kept: str = "") -> None:
-    """Print one line to standard output, or error. `kept` is for what is to be copied, a command: "\\n"."""
+def tell(text: object, *, err: bool = False, kept: str = "", level: int = 1) -> None:
+    """Print one line to standard output, or error. `kept` is for what is to be copied, a command: "\\n".
+
+    `level` 1 is a result, 0 progress, which --quiet leaves out, -1 a detail, which --verbose alone shows.
+    """
+    if level + loudness < 0 and not err:
+        return
     stream = sys.stderr if err else sys.stdout
     with _heard(stream):
         print(printable(text, kept), file=stream, flush=True)

@@ -1,5 +1,6 @@
 """The commands of a study that many processes or machines work on: worker, stop, status."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from search.cli.app import app
 from search.cli.endings import resumable
-from search.cli.options import Checkpoints, DataDir, Device, ResultsDir, Threads
+from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, ResultsDir, Threads
 from search.cli.terminal import show, tell
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def worker(
     device: Device = "cpu",
     threads: Threads = None,
     data_dir: DataDir = None,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
 ) -> None:
     """Run trials of a study that `wavemix search --storage` has started, until none are left or it is stopped.
 
@@ -39,14 +40,14 @@ def worker(
     from rich.console import Console
 
     from search.cli.panel import Display
-    from search.records.results import Results
+    from search.records.results import Results, published
     from search.study.joining import join
 
     found = found_study(study, storage, results, wait=True)
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     options = {"checkpoints": checkpoints, "device": device, "listen": display}
-    with resumable(), join(found, data_dir, Results(results), **options) as search, display:
+    with resumable(), join(found, data_dir, Results(results, published()), **options) as search, display:
         for event in search.past():
             display(event)
         for line in search.setting.data.told:
@@ -56,7 +57,7 @@ def worker(
 
 
 @app.command()
-def stop(study: Name, storage: Storage = None, results: ResultsDir = Path("results")) -> None:
+def stop(study: Name, storage: Storage = None, results: ResultsDir = RUNS) -> None:
     """Stop a study: its workers, `wavemix search` among them, end after the epoch they are in.
 
     Their trials are put back with their checkpoints. `wavemix search` with the study's options opens it again.
@@ -69,21 +70,26 @@ def stop(study: Name, storage: Storage = None, results: ResultsDir = Path("resul
 def status(
     study: Annotated[str | None, typer.Option(help="A study that is running: its trials and workers.")] = None,
     storage: Storage = None,
-    results: ResultsDir = Path("results"),
+    results: ResultsDir = RUNS,
+    as_json: Json = False,
 ) -> None:
-    """What the records hold, study by study; with --study, how that one is getting on."""
+    """Show the studies on record; with --study the trials and workers of that one."""
     from search.errors import UserError
 
     if study:
-        from search.cli.listings import standing
+        from search.cli.listings import facts, standing
 
-        return show(standing(found_study(study, storage, results)))
+        found = found_study(study, storage, results)
+        return tell(json.dumps(facts(found))) if as_json else show(standing(found))
     if storage:
         raise UserError("--storage goes with the --study in it")
-    from search.cli.listings import studies
-    from search.records.jsonl import read_all
+    from search.cli.listings import overview, studies
+    from search.records.results import Results
 
-    show(studies(read_all(results)))
+    rows = overview(Results(results).read())
+    if as_json:
+        return tell(json.dumps(rows))
+    show(studies(rows))
 
 
 def found_study(name: str, storage: str | None, results: Path, wait: bool = False) -> "StudyHandle":

@@ -5,7 +5,6 @@ from search.confirmation.retrain import retrain
 from search.data import datasets
 from search.data.source import PLAIN, Source
 from search.errors import UserError
-from search.records.jsonl import append
 from search.records.models import Confirmation, Reproduction, counted
 from search.records.results import Results
 from search.runtime import Runtime
@@ -55,7 +54,7 @@ def reproduce(
         reproduces=original.created,
         recorded=original.accuracies,
     )
-    append(results.journal("reproductions"), record)
+    results.append("reproductions", record)
     for path in ran.checkpoints:
         path.unlink(missing_ok=True)
     return record

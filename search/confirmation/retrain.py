@@ -23,6 +23,7 @@ from search.records.making import dataset_of
 from search.records.models import Cost, counted
 from search.records.statistics import FIRST
 from search.runtime import Runtime
+from search.text import span
 from search.training.evaluate import evaluate
 from search.training.identity import Training
 from search.training.outcome import Epoch, Trained
@@ -33,15 +34,25 @@ OnEpoch = Callable[[int, list[Epoch]], bool | None]
 
 
 def quarterly(epochs: int, runtime: Runtime) -> OnEpoch:
-    """An `on_epoch` that says the training loss after each quarter of the epochs."""
+    """An `on_epoch` that says the training loss, and the time that is left, after each quarter of the epochs."""
+    first: list[tuple[int, float]] = []
 
     def on_epoch(epoch: int, latest: list[Epoch]) -> None:
         runtime.obey()
+        if not first or epoch < first[-1][0]:  # a batch of seeds begins
+            first.append((epoch, time.monotonic()))
         if epoch % max(1, epochs // 4) == 0 or epoch == epochs:
             loss = sum(e.train_loss for e in latest) / len(latest)
-            runtime.say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}")
+            runtime.say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}{_left(epoch, epochs, *first[-1])}")
 
     return on_epoch
+
+
+def _left(epoch: int, epochs: int, first: int, began: float) -> str:
+    """How long the other epochs will take at the speed since the epoch `first` had ended."""
+    if not first < epoch < epochs:
+        return ""
+    return f", {span((time.monotonic() - began) / (epoch - first) * (epochs - epoch))} left"
 
 
 @dataclass(frozen=True)

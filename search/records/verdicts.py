@@ -1,36 +1,45 @@
-"""What a record says in words."""
+"""What a test says in words."""
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from search.records.models import Confirmation, counted
 
 
-def verdict(record) -> str:
+def verdict(record: Confirmation) -> str:
     """A confirmation in one line."""
-    from search.records.models import counted
-
     if record.mean is None:
         return f"confirmation failed: {record.reason}"
-    parts = [f"{record.parameters:,} parameters", f"test accuracy {record.mean:.2%}"]
+    size = f"{record.parameters:,} parameters, test accuracy {accuracy_of(record)}"
+    if record.target is None:
+        return f"{record.verdict}: {size}"
+    missed = "" if record.reached else f" missed by {record.target - record.mean:.2%}"
+    sure = f", {confidence_of(record)}" if record.judgement.confidence is not None else ""
+    return f"{verdict_of(record)}: {size}, target {record.target:.4g}{missed}{sure}"
+
+
+def verdict_of(record: Confirmation) -> str:
+    """The word for it; of one that is only reached also what it is not."""
+    return "reached, not confirmed" if record.verdict == "reached" else record.verdict
+
+
+def accuracy_of(record: Confirmation) -> str:
+    """The mean with its interval, the extremes and the number of seeds."""
+    interval = ""
     if record.clipped is not None:
         low, high = record.clipped
-        parts[-1] += f" (95 % interval {low:.2%} to {high:.2%})"
-    parts.append(f"min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}")
-    if record.target is None:
-        return f"{record.verdict}: {', '.join(parts)}"
-    missed = "" if record.reached else f" missed by {record.target - record.mean:.2%}"
-    parts.append(f"target {record.target:.4g}{missed}")
+        interval = f" (95 % interval {low:.2%} to {high:.2%})"
+    return f"{record.mean:.2%}{interval}, min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}"
+
+
+def confidence_of(record: Confirmation) -> str:
+    """How sure it is that the mean over many seeds reaches the target."""
     told = record.judgement
-    if told.confidence is not None:
-        adjusted = "says nothing" if told.adjusted is None else f"{_floor(told.adjusted)} %"
-        looks = " and looks" * (len(record.looks) > 1)
-        parts.append(
-            f"one-sided confidence {_floor(told.confidence)} %, adjusted for attempt {record.attempt or 1}{looks} "
-            f"{adjusted}"
-        )
-    return f"{told.verdict}{', not confirmed' * (told.verdict == 'reached')}: {', '.join(parts)}"
+    if told.confidence is None:
+        return "one seed says nothing about others"
+    adjusted = "says nothing" if told.adjusted is None else f"{_floor(told.adjusted)} %"
+    looks = " and looks" * (len(record.looks) > 1)
+    adjustment = f"adjusted for attempt {record.attempt or 1}{looks} {adjusted}"
+    return f"one-sided confidence {_floor(told.confidence)} %, {adjustment}"
 
 
 def _floor(confidence: float) -> str:

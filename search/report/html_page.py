@@ -2,70 +2,47 @@
 
 It is self-contained: pictures are inline SVG, there is no script, and nothing is fetched (a content security policy in
 the page forbids both). Like tables and pictures it holds nothing but what the records hold, so that the same records
-give the same bytes. Whatever comes out of a record is escaped.
+give the same bytes. Whatever comes out of a record is made printable and escaped: the template does the one by
+`finalize` and the other by autoescape, for every value it is given.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from search.errors import UserError
+from search.errors import UserError, printable
 from search.files import write_atomically
 from search.records.commands import command
 from search.records.jsonl import read_all
 from search.records.models import Confirmation, Record, Trial, counted, label, numbered
-from search.report import plots, tables, typeset
-from search.report.efficiency import parameter_efficiency, smallest
+from search.report import plots, study_summary, tables, typeset
+from search.report.efficiency import parameter_efficiency
+from search.report.inline_svg import inline
+from search.report.study_summary import Run
 from search.text import html, line
 
-NAME = "report.html"
-SHOWN = 20  # trials a study's table holds; trials.csv holds all
-SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-ElementTree.register_namespace("", SVG)
-ElementTree.register_namespace("xlink", XLINK)
-
-CSS = """
-:root{color-scheme:light}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:70rem;padding:1rem;font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",
-sans-serif;color:#1b1b1b;background:#fff;overflow-wrap:anywhere}
-h1{font-size:1.6rem;line-height:1.2;margin:.5rem 0}
-h2{font-size:1.25rem;line-height:1.3;margin:2.5rem 0 .5rem;padding-top:.6rem;border-top:2px solid #1b1b1b}
-h3{font-size:1rem;margin:1.5rem 0 .4rem}
-p{margin:.5rem 0}
-a{color:#00527f}
-.verdict{padding:.6rem .8rem;border-left:.35rem solid #8c8c8c;background:#f4f4f4}
-.verdict.yes{border-color:#0072b2;background:#eaf4fa}
-.verdict.no{border-color:#d55e00;background:#fdf1e9}
-dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem;margin:.8rem 0}
-dt{font-weight:600}
-dd{margin:0}
-pre{white-space:pre-wrap;padding:.6rem .8rem;background:#f4f4f4;margin:.5rem 0;font-size:.8rem;line-height:1.4}
-code,pre{font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem;margin:1rem 0}
-figure{margin:0;max-width:40rem;break-inside:avoid}
-figure svg{display:block;width:100%;height:auto}
-figure svg *{stroke-linejoin:round;stroke-linecap:butt}
-.scroll{overflow-x:auto;margin:.6rem 0;background:linear-gradient(90deg,#fff 40%,#fff0) 0/2rem 100% no-repeat local,
-linear-gradient(270deg,#fff 40%,#fff0) 100%/2rem 100% no-repeat local,linear-gradient(90deg,#0003,#0000) 0/.6rem 100%
-no-repeat,linear-gradient(270deg,#0003,#0000) 100%/.6rem 100% no-repeat}
-table{border-collapse:collapse;font-size:.8rem;line-height:1.35;min-width:100%}
-th,td{padding:.25rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid #ddd;overflow-wrap:normal}
-td:not(.number){min-width:5.5rem;max-width:20rem;overflow-wrap:break-word}
-th.number{white-space:normal}
-th{border-bottom:1.5px solid #1b1b1b;vertical-align:bottom}
-.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.note{font-size:.82rem;color:#444}
-@media (max-width:34rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
-@media print{body{max-width:none;padding:0;font-size:10pt}.scroll{overflow:visible}table{font-size:6.5pt}
-th,td{padding:.1rem .25rem}td:not(.number){min-width:0}.number{white-space:normal}
-.pictures{grid-template-columns:1fr 1fr}
-h2,h3{break-after:avoid}tr,.verdict,pre{break-inside:avoid}a{color:inherit;text-decoration:none}}
-""".strip()
+NAME, TEMPLATE = "report.html", "page.html.jinja"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+EFFICIENCY = (
+    "Row", "Verdict", "Model", "Parameters", "Ratio", "Maps", "Epochs", "Accuracy", "95 % low", "95 % high", "Seeds",
+    "Confidence", "Adjusted confidence", "Attempt", "FLOPs", "Activation bytes",
+)  # fmt: skip
+AUDIT = (
+    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", "FLOPs", "MACs by torch",
+    "Activation bytes", "Note",
+)  # fmt: skip
+LATER = (  # title, name in `tables.TABLES`, columns (None: all): what follows the studies
+    ("Audit of parameter counts", "audit", AUDIT),
+    ("Reproductions", "reproductions", None),
+    ("Measurements", "measurements", None),
+)
 
 
 def write(results_dir: Path | str) -> Path:
@@ -83,291 +60,184 @@ def write(results_dir: Path | str) -> Path:
 
 def page(records: Sequence[Record]) -> str:
     """The whole report on `records`, as HTML."""
-    studies: dict[str, list[Trial | Confirmation]] = {}
     records = numbered(records)
-    for record in records:
-        if isinstance(record, (Trial, Confirmation)):
-            studies.setdefault(record.study, []).append(record)
-    parts = [_head(studies)]
-    if studies:
-        caption = tables.TABLES["parameter-efficiency"][1]
-        columns = (
-            "Row", "Verdict", "Model", "Parameters", "Ratio", "Maps", "Epochs", "Accuracy", "95 % low", "95 % high",
-            "Seeds", "Confidence", "Adjusted confidence", "Attempt", "FLOPs", "Activation bytes",
-        )  # fmt: skip
-        parts += [_section("Parameters at a target accuracy", "efficiency")]
-        frame = parameter_efficiency(records)
-        here = {label(run.dataset) for runs in studies.values() for run in runs}
-        parts += [_table(frame[frame["Data set"].isin(here)], columns), _note(caption)]
-    parts += [_study(number, runs) for number, runs in enumerate(studies.values(), 1)]
-    for title, name, columns in (
-        ("Audit of parameter counts", "audit", ("Row", "Published", "Closed form", "Counted", "fvcore", "Agree",
-         "Up-sampling", "FLOPs", "MACs by torch", "Activation bytes", "Note")),
-        ("Reproductions", "reproductions", None),
-        ("Measurements", "measurements", None),
-    ):  # fmt: skip
+    runs = [record for record in records if isinstance(record, (Trial, Confirmation))]
+    thresholds = list(_thresholds(runs))
+    return ENVIRONMENT.get_template(TEMPLATE).render(
+        policy=POLICY,
+        thresholds=thresholds,
+        frontiers=_frontiers(runs, thresholds),
+        efficiency=_efficiency(records, runs) if runs else None,
+        later=list(_later(records)),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ template
+
+
+def printed(value: object) -> object:
+    """What the template prints for `value`: printable text, which autoescape then escapes; markup stays as it is."""
+    return value if isinstance(value, Markup) else printable(value).replace(" %", "\u00a0%")
+
+
+def code(value: str) -> Markup:
+    """A command, escaped, that can be copied from the page: blanks and line ends stay as they are."""
+    return Markup(html(value, kept="\n"))
+
+
+def cut(value: object, most: int = 400) -> str:
+    """`value` in one line of at most `most` characters."""
+    return line(value, most)
+
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    finalize=printed,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+ENVIRONMENT.filters |= {"code": code, "cut": cut}
+ENVIRONMENT.globals["counted"] = counted
+
+
+# ---------------------------------------------------------------------------------------------------- page parts
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown; `numeric` says which columns are aligned as numbers."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, columns: Sequence[str] | None = None) -> "Table":
+        """A frame, its values formatted as in Markdown; columns without a value anywhere are left out."""
+        frame = frame[[c for c in columns or frame.columns if any(v is not None and v != "" for v in frame[c])]]
+        rows = typeset._formatted(frame).itertuples(index=False, name=None)
+        return cls(tuple(frame.columns), tuple(typeset._numeric(frame)), tuple(rows))
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one study at one threshold, as a section of the page."""
+
+    number: int
+    name: str
+    runs: list[Run]
+
+    @property
+    def state(self) -> str:
+        return study_summary.verdict(self.runs)[0]
+
+    @property
+    def verdict(self) -> str:
+        return study_summary.verdict(self.runs)[1]
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        return self.verdict.partition(":")[0]
+
+    @property
+    def question(self) -> str:
+        return study_summary.question(self.runs)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return study_summary.facts(self.runs)
+
+    @property
+    def pictures(self) -> list[Markup]:
+        drawn = (
+            ("Parameters against accuracy", plots.frontier(self.runs)),
+            ("Fewest parameters so far against training time", plots.anytime(self.runs)),
+            ("Learning curves of the trials", plots.curves(self.runs)),
+            ("Importance of the knobs", plots.importance(self.runs)),
+        )
+        return [
+            _picture(figure, f"s{self.number}-{kind}", title) for kind, (title, figure) in enumerate(drawn) if figure
+        ]
+
+    @cached_property
+    def confirmations(self) -> Table | None:
+        frame = study_summary.confirmation_table(self.runs)
+        return Table.of(frame) if len(frame) else None
+
+    @cached_property
+    def trials(self) -> tuple[Table, str] | None:
+        found = study_summary.trial_table(self.runs)
+        return found and (Table.of(found[0]), found[1])
+
+    @property
+    def retrain(self) -> str | None:
+        """The command that trains and tests the study's network again."""
+        best = study_summary.tested(self.runs)
+        return best and command(best)
+
+    @cached_property
+    def recorded(self) -> tuple[list[str], int]:
+        return study_summary.recorded_commands(self.runs)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The studies of one data set that ask for one accuracy."""
+
+    number: int
+    dataset: str
+    target: float | None
+    studies: list[Study]
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset}, " + ("no target" if self.target is None else f"{100 * self.target:g} %")
+
+
+def _thresholds(runs: Sequence[Run]) -> Iterator[Threshold]:
+    """All studies by data set and threshold: first what was tested, then by name. A study that trained for several
+    thresholds, or on several data sets, has a section at each."""
+    groups: dict[tuple[str, float], dict[str, list[Run]]] = {}
+    for run in runs:
+        key = label(run.dataset), math.inf if run.target is None else round(run.target, 9)
+        groups.setdefault(key, {}).setdefault(run.study, []).append(run)
+    count = 0
+    for number, ((dataset, _), studies) in enumerate(sorted(groups.items(), key=lambda group: group[0]), 1):
+        ordered = sorted(studies.items(), key=lambda study: (not study_summary.confirmations_of(study[1]), study[0]))
+        sections = [Study(count + place, name, mine) for place, (name, mine) in enumerate(ordered, 1)]
+        count += len(sections)
+        yield Threshold(number, dataset, sections[0].runs[0].target, sections)
+
+
+def _frontiers(runs: Sequence[Run], thresholds: Sequence[Threshold]) -> list[Markup]:
+    """The frontier of every data set, in the order of their studies."""
+    names = list(dict.fromkeys(threshold.dataset for threshold in thresholds))
+    drawn = [(name, plots.frontier(run for run in runs if label(run.dataset) == name)) for name in names]
+    return [
+        _picture(figure, f"d{number}", f"Parameters against accuracy: {name}")
+        for number, (name, figure) in enumerate(drawn, 1)
+        if figure
+    ]
+
+
+def _efficiency(records: Sequence[Record], runs: Sequence[Run]) -> tuple[Table, str]:
+    frame = parameter_efficiency(records)
+    here = {label(run.dataset) for run in runs}
+    return Table.of(frame[frame["Data set"].isin(here)], EFFICIENCY), tables.TABLES["parameter-efficiency"][1]
+
+
+def _later(records: Sequence[Record]) -> Iterator[tuple[str, str, Table, str]]:
+    """(title, id, table, caption) of what the records hold besides studies."""
+    for title, name, columns in LATER:
         make, caption = tables.TABLES[name]
         frame = make(records)
         if len(frame):
-            parts += [_section(title, name), _table(frame, columns), _note(caption)]
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{html(POLICY)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>WaveMix search: report</title>\n<style>\n{CSS}\n</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+            yield title, name, Table.of(frame, columns), caption
 
 
-def text(value: object, most: int = 400) -> str:
-    """`value` as escaped text for an element or a quoted attribute: one line, printable, cut to `most` characters."""
-    return html(line(value, most)).replace(" %", "&nbsp;%")
-
-
-def code(value: str) -> str:
-    """A command as an element that can be copied from: blanks and line ends stay as they are."""
-    return f"<pre>{html(value, kept=chr(10))}</pre>"
-
-
-# ------------------------------------------------------------------------------------------------------ studies
-
-
-def _head(studies: Mapping[str, Sequence[Trial | Confirmation]]) -> str:
-    intro = (
-        "<h1>The fewest parameters that reach an accuracy</h1>\n"
-        "<p>Searches and confirmations of WaveMix networks. A search sees training images only and judges a network on "
-        "validation images split off them; a confirmation trains a chosen network anew on all training images, with "
-        "fresh seeds, and tests it once, at the last epoch. A target is reached where the mean of a confirmation on "
-        "the test set reaches it, and confirmed where the lower one-sided 95 % bound of that mean does, adjusted for "
-        "attempts and looks.</p>"
-    )
-    if not studies:
-        return f"{intro}\n<p>The records hold no study yet.</p>"
-    items = [
-        f'<li><a href="#study-{number}">{text(name)}</a>: {text(verdict(runs)[1])}</li>'
-        for number, (name, runs) in enumerate(studies.items(), 1)
-    ]
-    return f"{intro}\n<ul>\n" + "\n".join(items) + "\n</ul>"
-
-
-def verdict(runs: Sequence[Trial | Confirmation]) -> tuple[str, str]:
-    """('yes' | 'no' | 'open', one sentence): what the runs of one study come to."""
-    confirmations = [r for r in runs if isinstance(r, Confirmation)]
-    best = _tested(confirmations)
-    if best is not None:
-        low, high = map(_percent, best.clipped or (0, 0))
-        interval = f", 95 % interval {low} to {high}" if best.clipped else ""
-        said = (
-            f"{best.parameters:,} parameters, {_percent(best.mean)} on the test set (mean of {counted(best.n)}"
-            f"{interval}){'' if best.target is None else f', target {_target(best)}'}."
-        )
-        tried = f" The test set was used for {len(confirmations)} attempts." if len(confirmations) > 1 else ""
-        rows = [row for row in plots.published(runs) if row.target == best.target]
-        published = f" Upstream publishes {rows[0].parameters:,}." if rows else ""
-        states = {"confirmed": "yes", "reached": "open", "missed": "no", "tested": "open"}
-        word = "Reached, not confirmed" if best.verdict == "reached" else best.verdict.capitalize()
-        return states[best.verdict], f"{word}: {said}{published if best.reached else ''}{tried}"
-    trials = [r for r in runs if isinstance(r, Trial)]
-    reached = [r for r in trials if r.feasible]
-    if reached:
-        small = min(reached, key=lambda r: r.parameters)
-        return "open", (
-            f"Not tested yet: {small.parameters:,} parameters reach {_percent(small.accuracy_validation)} on "
-            f"validation images, target {_target(small)}."
-        )
-    complete = [r for r in trials if r.state == "complete" and r.accuracy_validation is not None]
-    if complete:
-        near = max(complete, key=lambda r: r.accuracy_validation)
-        return "open", (
-            f"Not reached: the nearest trial has {_percent(near.accuracy_validation)} on validation images with "
-            f"{near.parameters:,} parameters, target {_target(near)}."
-        )
-    return "open", "Nothing to judge: no trial was completed."
-
-
-def _tested(confirmations: Sequence[Confirmation]) -> Confirmation | None:
-    tested = [r for r in confirmations if r.mean is not None]
-    return smallest(tested) if tested else None
-
-
-def _study(number: int, runs: list[Trial | Confirmation]) -> str:
-    first = runs[0]
-    trials = [r for r in runs if isinstance(r, Trial)]
-    confirmations = [r for r in runs if isinstance(r, Confirmation)]
-    asked = f"How accurate is the network in {label(first.dataset)}?"
-    if first.target is not None:
-        goal = f"{_target(first)} in {label(first.dataset)}"
-        asked = f"The smallest network of the {first.family} family that reaches {goal}."
-        if not trials:
-            asked = f"Does the network reach {goal}?"
-    state, sentence = verdict(runs)
-    drawn = (
-        ("Parameters against accuracy", plots.frontier(runs)),
-        ("Fewest parameters so far against training time", plots.anytime(runs)),
-        ("Learning curves of the trials", plots.curves(runs)),
-        ("Importance of the knobs", plots.importance(runs)),
-    )
-    pictures = [_picture(figure, f"s{number}-{kind}", title) for kind, (title, figure) in enumerate(drawn) if figure]
-    return "\n".join(
-        [
-            _section(f"Study {line(first.study, 200)}", f"study-{number}"),
-            f"<p>{text(asked)}</p>",
-            f'<p class="verdict {state}">{text(sentence)}</p>',
-            _facts(runs),
-            f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "",
-            _confirmations(confirmations),
-            _trials(trials),
-            _reproduce(runs, confirmations),
-        ]
-    )
-
-
-def _facts(runs: Sequence[Trial | Confirmation]) -> str:
-    """What the runs were made with, each difference between them shown."""
-
-    def all_of(values: Iterable[str | None]) -> str:
-        return "; ".join(dict.fromkeys(value for value in values if value))
-
-    trials = [r for r in runs if isinstance(r, Trial)]
-    states = {state: sum(r.state == state for r in trials) for state in ("complete", "pruned", "refused", "failed")}
-    seconds = sum(r.device_seconds for r in runs)
-    times = [r.created for r in runs]
-    facts = {
-        "Data": all_of(f"{label(r.dataset)}, {r.dataset.variant}" for r in runs),
-        "Images": all_of(
-            f"{r.dataset.train_count:,} for training"
-            + (f", {r.dataset.validation_count:,} for validation (split seed {r.dataset.split_seed})"
-               if r.dataset.validation_count else "")
-            + (f", {r.dataset.test_count:,} for testing" if r.dataset.test_count else "")
-            for r in runs
-        ),
-        "Digest (training)": all_of(r.dataset.digest for r in runs),
-        "Digest (test)": all_of(r.dataset.test_digest for r in runs),
-        "Trials": ", ".join([f"{len(trials):,} in all", *(f"{n:,} {state}" for state, n in states.items() if n)]),
-        "Training time": f"{seconds:,.0f} s on the device, all runs" if seconds < 7200 else f"{seconds / 3600:,.1f} h",
-        "Recorded": f"{min(times):%Y-%m-%d %H:%M} to {max(times):%Y-%m-%d %H:%M} UTC",
-        "Machine": all_of(f"{r.environment.device}, {counted(r.environment.cores, 'core')}" for r in runs),
-        "Software": all_of(
-            f"Python {r.environment.python}, torch {r.environment.torch}, optuna {r.environment.optuna}" for r in runs
-        ),
-        "Commit": all_of(
-            r.environment.git_commit and r.environment.git_commit + (" with changes" if r.environment.dirty else "")
-            for r in runs
-        ),
-    }  # fmt: skip
-    return "<dl>" + "".join(f"<dt>{text(k)}</dt><dd>{text(v, 2000)}</dd>" for k, v in facts.items() if v) + "</dl>"
-
-
-def _confirmations(confirmations: Sequence[Confirmation]) -> str:
-    if not confirmations:
-        return ""
-    rows = [
-        {
-            "Configuration": r.config.name,
-            "Family": r.family,
-            "Parameters": r.parameters,
-            "Accuracy": r.mean,
-            "95 % low": r.clipped and r.clipped[0],
-            "95 % high": r.clipped and r.clipped[1],
-            "Min": r.min,
-            "Max": r.max,
-            "Seeds": r.n,
-            "Verdict": r.verdict,
-            "Confidence": r.target and r.judgement.confidence,
-            "Adjusted confidence": r.target and r.judgement.adjusted,
-            "Attempt": r.attempt,
-            "FLOPs": r.cost and r.cost.flops_stated,
-            "Reason": r.reason,
-        }
-        for r in confirmations
-    ]
-    frame = pd.DataFrame(rows, dtype=object)
-    return f"<h3>Confirmations on the test set, in the order they were made</h3>\n{_table(frame)}"
-
-
-def _trials(trials: Sequence[Trial]) -> str:
-    """The feasible trials from the smallest on, then those that came nearest."""
-    finished = [r for r in trials if r.state == "complete" and r.accuracy_validation is not None]
-    if not finished:
-        return ""
-    finished.sort(key=lambda r: (not r.feasible, r.parameters if r.feasible else -r.accuracy_validation))
-    shown = finished[:SHOWN]
-    frame = pd.concat([tables.study([r]) for r in shown], ignore_index=True)
-    frame["Verdict"] = ["reaches the target" if r.feasible else "misses it" for r in shown]
-    columns = ("Trial", "Configuration", "Parameters", "Validation", "Verdict", "Seeds", "Epochs", "Seconds")
-    left = len(trials) - len(shown)
-    note = f"{left:,} other trials, pruned and refused ones included, are in trials.csv." if left else ""
-    return (
-        "<h3>Trials: those that reach the target, fewest parameters first, then the nearest</h3>\n"
-        f"{_table(frame, columns)}{_note(note) if note else ''}"
-    )
-
-
-def _reproduce(runs: Sequence[Trial | Confirmation], confirmations: Sequence[Confirmation]) -> str:
-    commands = list(dict.fromkeys(r.environment.command for r in runs))
-    parts = ["<h3>How to reproduce it</h3>"]
-    if tested := _tested(confirmations):
-        parts += ["<p>Train and test this network again:</p>", code(command(tested))]
-    parts += ["<p>The records were made with:</p>", *map(code, commands[:5])]
-    if len(commands) > 5:
-        parts.append(_note(f"and {len(commands) - 5} more commands"))
-    return "\n".join(parts)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
-def _target(run: Trial | Confirmation) -> str:
-    return f"{100 * run.target:g} %"
-
-
-# --------------------------------------------------------------------------------------------------------- HTML
-
-
-def _section(title: str, identity: str) -> str:
-    return f'<h2 id="{identity}">{text(title)}</h2>'
-
-
-def _note(said: str) -> str:
-    return f'<p class="note">{text(said, 2000)}</p>'
-
-
-def _table(frame: pd.DataFrame, columns: Sequence[str] | None = None) -> str:
-    """A frame of `tables`, formatted as in Markdown; columns without a value anywhere are left out."""
-    frame = frame[[c for c in columns or frame.columns if any(v is not None and v != "" for v in frame[c])]]
-    kinds = [' class="number"' if numeric else "" for numeric in typeset._numeric(frame)]
-    head = "".join(f'<th scope="col"{kind}>{text(column)}</th>' for kind, column in zip(kinds, frame.columns))
-    rows = [
-        "<tr>" + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row)) + "</tr>"
-        for row in typeset._formatted(frame).itertuples(index=False, name=None)
-    ]
-    body = "\n".join(rows)
-    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-
-
-def _picture(figure: Figure, name: str, title: str) -> str:
-    return f"<figure>{inline(figure, name, title)}</figure>"
-
-
-def inline(figure: Figure, name: str, title: str) -> str:
-    """A figure as an <svg> element for a page: ids begin with `name`, as they must be unique in the whole page."""
-    root = ElementTree.fromstring(plots.rendered(figure, name, "svg"))
-    for parent in list(root.iter()):
-        for child in list(parent):
-            # matplotlib's style rule would apply to the whole page; CSS above has it
-            if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
-                parent.remove(child)
-    for element in root.iter():
-        for key, value in element.attrib.items():
-            if key == "id":
-                element.set(key, f"{name}-{value}")
-            elif key.endswith("href") and value.startswith("#"):
-                element.set(key, f"#{name}-{value[1:]}")
-            elif "url(#" in value:
-                element.set(key, value.replace("url(#", f"url(#{name}-"))
-    for size in ("width", "height"):
-        root.attrib.pop(size, None)
-    root.set("role", "img")
-    root.set("aria-label", line(title, 60))
-    return ElementTree.tostring(root, encoding="unicode")
+def _picture(figure: Figure, name: str, title: str) -> Markup:
+    return inline(figure, name, title)

@@ -38,6 +38,9 @@ MARKERS = {"published": "s", "extended": "o"}
 FILLS = {"confirmed": "full", "reached": "left", "missed": "none", "tested": "none"}  # of a verdict's marker
 UPSTREAM, PRUNED, FAINT = "#000000", "#8C8C8C", "#5F5F5F"
 KINDS = ("frontier", "anytime", "importance", "curves")
+# one a study, in the order of their results
+STUDIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+FEWEST = 5  # trials of a study from which its learning curves are drawn
 SIZE = (4.8, 3.9)  # inches: read without zooming where a phone shrinks it to its width
 MANY = 400  # markers or lines from which they are one bitmap inside the SVG
 
@@ -76,6 +79,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
             steps = _staircase(counts, values)
             axes.step(*zip(*steps), where="post", color=colour, lw=0.9, alpha=0.8)
             handles.append(_marker(MARKERS[family], colour, f"{family} family, validation", "none"))
+            handles.append(Line2D([], [], color=colour, lw=0.9, label="their best up to a count"))
         mine = [r for r in tested if r.family == family]
         for run in mine:
             low, high = run.interval or (run.mean, run.mean)
@@ -85,18 +89,21 @@ def frontier(records: Iterable[Record]) -> Figure | None:
                 run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
                 **_filled(colour, FILLS[run.verdict]), zorder=4,
             )  # fmt: skip
+        height = 7 if family == "published" else 15  # one family's counts above the other's
+        for run in _headlines(mine):
+            _count(axes, run.parameters, capped(run.mean), (0, height), "bottom", colour)
         for verdict in FILLS:
             if any(r.verdict == verdict for r in mine):
                 said = f"{family} family, test: {verdict}"
                 handles.append(_marker(MARKERS[family], colour, said, FILLS[verdict], size=6.5))
     for row in rows:
         axes.plot(row.parameters, row.target, "*", color=UPSTREAM, ms=10, zorder=5)
-        axes.annotate(
-            f"{row.parameters:,}", (row.parameters, row.target), xytext=(0, -6), textcoords="offset points",
-            ha="center", va="top", fontsize=8, zorder=6, path_effects=[withStroke(linewidth=3, foreground="white")],
-        )  # fmt: skip
+        _count(axes, row.parameters, row.target, (0, -6), "top", UPSTREAM)
     if rows:
         handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
+    if any(r.interval for r in tested):
+        handles.append(_marker("|", FAINT, "95 % interval of the mean", size=9))
+    _clip(axes, [capped(r.mean) for r in tested] + [capped(r.accuracy_validation) for r in trials])
     target_lines(axes, sorted({r.target for r in runs if r.target} | {row.target for row in rows}))
     axes.set_xscale("log")
     low, high = axes.get_xlim()
@@ -107,6 +114,34 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     accuracy_axis(axes)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
     return figure
+
+
+def _headlines(tests: Sequence[Confirmation]) -> list[Confirmation]:
+    """Of each target the smallest confirmed network, and a smaller one that reached it."""
+    found = []
+    for target in sorted({r.target for r in tests if r.target is not None}):
+        mine = sorted((r for r in tests if r.target == target), key=lambda r: r.parameters)
+        confirmed = next((r for r in mine if r.verdict == "confirmed"), None)
+        reached = next((r for r in mine if r.verdict == "reached"), None)
+        found += [r for r in (confirmed, reached) if r]
+        if confirmed and reached and reached.parameters > confirmed.parameters:
+            found.pop()
+    return found
+
+
+def _count(axes: Axes, parameters: int, accuracy: float, offset: tuple[int, int], side: str, colour: str) -> None:
+    """Write a count beside its point."""
+    axes.annotate(
+        f"{parameters:,}", (parameters, accuracy), xytext=offset, textcoords="offset points", color=colour,
+        ha="center", va=side, fontsize=8, zorder=6, path_effects=[withStroke(linewidth=3, foreground="white")],
+    )  # fmt: skip
+
+
+def _clip(axes: Axes, accuracies: Sequence[float]) -> None:
+    """Let the axis end a little below the worst point: intervals of few seeds may go far beyond it."""
+    low, high = axes.get_ylim()
+    worst = 1 - min(1.0, 1.25 * (1 - min(accuracies)))
+    axes.set_ylim(max(low, worst), high)
 
 
 def _staircase(counts: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
@@ -146,14 +181,13 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     rows = [row for row in published(runs) if row.target == runs[0].target]
     longest = max(points[-1][0] for *_, points in shown)
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
-    figure, axes = _figure(f"Fewest parameters so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
-    styles, handles = ("-", "--", "-.", ":"), []
+    figure, axes = _figure(f"Smallest network found so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
+    handles = []
     for index, (best, name, family, points) in enumerate(shown):
         times, counts = zip(*points)
         handles += axes.step(
-            np.array(times) / seconds, counts, where="post", color=COLOURS[family], ls=styles[index % 4], lw=1.5,
-            marker=MARKERS[family], ms=4, markevery=range(len(points) - 1),
-            mfc=COLOURS[family] if index < 4 else "white", label=f"{short(name, 40)}: {best:,}",
+            np.array(times) / seconds, counts, where="post", color=STUDIES[index], lw=1.5,
+            marker=MARKERS[family], ms=4, markevery=range(len(points) - 1), label=f"{short(name, 40)}: {best:,}",
         )  # fmt: skip
     for row in rows:
         axes.axhline(row.parameters, color=UPSTREAM, lw=0.9, ls=(0, (4, 3)))
@@ -192,7 +226,11 @@ def importance(records: Iterable[Record]) -> Figure | None:
     axes.set_ylim(min(-0.6, len(names) - 6.5), len(names) - 0.4)  # few bars stay as thin as many
     axes.grid(False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel("share of the log error left open by the parameter\ncount that the knob alone explains (%)")
+    figure.supxlabel(
+        "share of the logarithm of the error that the parameter count leaves open and\n"
+        "the knob alone explains (%). Knobs varied together overlap: no sum of 100 %",
+        fontsize=8,
+    )
     return figure
 
 
@@ -201,10 +239,13 @@ def importance(records: Iterable[Record]) -> Figure | None:
 
 @styled
 def curves(records: Iterable[Record]) -> Figure | None:
-    """Validation accuracy of a study's trials after every epoch (mean over seeds); pruned ones end in a cross."""
+    """Validation accuracy of a study's trials after every epoch (mean over seeds); pruned ones end in a cross.
+
+    None for fewer than five.
+    """
     trials = [r for r in _runs(records) if isinstance(r, Trial)]
     drawn = [(trial, line) for trial in trials if len(line := _curve(trial))]
-    if not drawn:
+    if len(drawn) < FEWEST:
         return None
     figure, axes = _figure("Learning curves", trials[0].study)
     family = trials[0].family
@@ -317,17 +358,18 @@ def figures(records: Iterable[Record]) -> dict[str, Figure]:
     sets: dict[str, list] = {}
     goals: dict[tuple[str, str], list] = {}
     for run in runs:
-        sets.setdefault(label(run.dataset), []).append(run)
+        name = slug(label(run.dataset)) if run.dataset.variant == "folder" else run.dataset.name
+        sets.setdefault(name, []).append(run)
         if run.target is not None:
-            goals.setdefault((label(run.dataset), f"{100 * run.target:g}"), []).append(run)
+            goals.setdefault((name, f"{100 * run.target:g}"), []).append(run)
     found: dict[str, Figure | None] = {}
     for name, mine in sets.items():
-        found[f"frontier-{slug(name)}"] = frontier(mine)
-        found[f"importance-{slug(name)}"] = importance(mine)
+        found[f"frontier-{name}"] = frontier(mine)
+        found[f"importance-{name}"] = importance(mine)
     for (name, target), mine in goals.items():
-        found[f"anytime-{slug(name)}-{target}"] = anytime(mine)
+        found[f"anytime-{name}-{target}"] = anytime(mine)
     for name, mine in _by_study(runs).items():
-        found[f"curves-{slug(name)}"] = curves(mine)
+        found["curves-" + slug(name.removeprefix("curves-"))] = curves(mine)
     return {name: figure for name, figure in found.items() if figure is not None}
 
 

@@ -5,6 +5,7 @@ same bytes everywhere and `check` can compare committed tables with them. CSV ho
 FLOPs); Markdown and LaTeX the same, formatted for reading.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ import pandas as pd
 
 from search.errors import UserError
 from search.files import write_atomically
-from search.records.jsonl import read_all, repair
+from search.records.jsonl import repair
 from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
+from search.records.results import Results
 from search.report.efficiency import parameter_efficiency, winners
 from search.report.typeset import NOT_RUN, csv, frame_of, latex, markdown
 from search.space.configurations import PUBLISHED_FAMILY
@@ -282,18 +284,24 @@ def rendered(records: Sequence[Record]) -> dict[str, str]:
     return files
 
 
+def values(records: Sequence[Record]) -> dict[str, list[dict]]:
+    """Name -> rows of every table the records give, as JSON can hold them."""
+    frames = {name: make(records) for name, (make, _) in TABLES.items()}
+    return {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
+
+
 def write(results_dir: Path | str) -> list[Path]:
-    """Write every table of the records in `results_dir` beside them; returns the files.
+    """Write every table of the records in `results_dir` to its folder "tables"; returns the files.
 
     Each is replaced whole or not at all. A table whose records are gone is removed. Raises UserError where a record is
     bad or a file cannot be written.
     """
-    folder = Path(results_dir)
-    if folder.is_dir():
-        for path in sorted(folder.glob("*.jsonl")):
-            repair(path)
-    files = rendered(read_all(folder))
+    results = Results(results_dir)
+    for path in results.journals():
+        repair(path)
+    files, folder = rendered(results.read()), results.tables
     try:
+        folder.mkdir(exist_ok=True)
         for name, content in files.items():
             write_atomically(folder / name, content.encode())
         for path in _stale(folder, files):
@@ -304,9 +312,9 @@ def write(results_dir: Path | str) -> list[Path]:
 
 
 def check(results_dir: Path | str) -> list[str]:
-    """Tables in `results_dir` that are missing, out of date, or of records that are gone. Writes nothing."""
-    folder = Path(results_dir)
-    files = rendered(read_all(folder))
+    """Tables of `results_dir` that are missing, out of date, or of records that are gone. Writes nothing."""
+    results = Results(results_dir)
+    files, folder = rendered(results.read()), results.tables
     different = []
     for name, content in files.items():
         try:

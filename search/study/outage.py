@@ -54,7 +54,8 @@ def damaged(error: Exception) -> bool:
     """Whether the database has said that it is damaged."""
     driver = getattr(cause(error), "orig", cause(error))
     if isinstance(driver, sqlite3.Error):
-        return _sqlite_code(driver) in DAMAGED
+        # Python's own module says so of a text, without a code
+        return _sqlite_code(driver) in DAMAGED or "Could not decode to UTF-8" in str(driver)
     return getattr(driver, "sqlstate", None) in CORRUPTED
 
 

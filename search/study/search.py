@@ -39,7 +39,7 @@ from search.study.store import Store
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
 from search.study.warm_start import warm_start
-from search.upstream import STARTS
+from search.upstream import start_of
 from wavemix.config import LiteConfig
 
 BROKEN = 3  # trainings in a row that may break before the search gives up
@@ -111,7 +111,7 @@ class Search:
 
     def _enter(self, rebuild: bool) -> None:
         """Take part in the study: its records, its checkpoints, its storage."""
-        self.records = TrialRecords(self.results, self.setting.name)
+        self.records = TrialRecords(self.results.journal(self.setting.name), self.results.study(self.setting.name))
         self.checkpoints = Checkpoints(self.place, self.records.folder)
         self.worker = f"{self.records.id}-{secrets.token_hex(2)}"
         self.presence = Presence(sqlite_file(self.url))
@@ -153,8 +153,7 @@ class Search:
         """Knobs of the configuration tried first: the given one, or one of the published width. Raises UserError."""
         setting = self.setting
         if start is None:
-            name = setting.data.name
-            guess = STARTS.get(name) or STARTS.get((name.removesuffix("-jpeg"), setting.target))
+            guess = start_of(setting.data.name, setting.target)
             return setting.space.near_published(*guess) if guess else None
         knobs = setting.space.knobs_of(start)
         if knobs is None or start.parameters() >= setting.ceiling:
@@ -209,7 +208,7 @@ class Search:
         known = {identity_of(text.encode()) for text in texts(study.get_trials(deepcopy=False))}
         trials = [
             r
-            for path in self.results.journals()
+            for path in self.results.known()
             for r in read(path, known if path == self.records.path else ())
             if isinstance(r, Trial) and r.state == "complete"
         ]  # fmt: skip

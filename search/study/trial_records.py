@@ -17,7 +17,6 @@ from search.errors import UserError
 from search.files import acquire, set_aside, writable, write_atomically
 from search.records.jsonl import append, identity_of, repair
 from search.records.models import Trial
-from search.records.results import Results
 
 
 class TrialRecords:
@@ -26,8 +25,8 @@ class TrialRecords:
     Raises UserError where nothing can be written.
     """
 
-    def __init__(self, results: Results, name: str):
-        self.path, self.folder = results.journal(name), results.study(name)
+    def __init__(self, path: Path, folder: Path):
+        self.path, self.folder = path, folder
         writable(self.folder)
         repair(self.path)  # a killed run may have left half a line
         with self.locked():

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from search import __main__ as start
 from search.cli import app as cli
-from search.cli.listings import studies
+from search.cli.listings import overview, studies
 from search.cli.options import fitted, network_of, seconds_of, seeds_of, source_of, study_name, validated
 from search.cli.panel import Display, clock, sparkline
 from search.confirmation.confirm import finalists
@@ -306,7 +306,7 @@ def test_what_records_say_is_shown_as_text_everywhere(tmp_path, wavemix, said):
     shown = line(said)
     assert wavemix("status", "--results", tmp_path).out.count(shown) == 2
     wavemix("tables", "--results", tmp_path)
-    written = {path.suffix: path.read_text() for path in tmp_path.glob("trials.*")}
+    written = {path.suffix: path.read_text() for path in (tmp_path / "tables").glob("trials.*")}
     assert markdown(said) in written[".md"] and latex(said) in written[".tex"]
     (row,) = csv.DictReader(io.StringIO(written[".csv"], newline=""))
     assert line(row["Study"].removeprefix("'")) == shown and row["Study"].startswith("'") == (said[0] in "=@")
@@ -332,7 +332,8 @@ def test_plain_lines_without_a_terminal(capsys):
             display(event)
     lines = [line.split("] ", 1)[1] for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == f"trial 4: {CONFIG.name}, {CONFIG.parameters():,} parameters"
-    assert [line for line in lines if "epoch" in line][-1] == "  epoch 8/8: 85.00% validation"
+    shown = [line for line in lines if "epoch" in line]
+    assert shown[-1] == "  epoch 8/8: 85.00% validation" and shown[0].endswith(" left")
     assert len([line for line in lines if "epoch" in line]) == 4, "four lines a trial, however many epochs"
     assert "95.00% reaches the target: new incumbent" in lines[-2] and lines[-1] == "that was all"
 
@@ -376,7 +377,7 @@ def test_sparkline_and_clock():
 
 
 def test_studies_of_one_name_and_other_targets_are_kept_apart():
-    table = studies([trial(2, 0.95), trial(2, 0.95, target=0.8)])
+    table = studies(overview([trial(2, 0.95), trial(2, 0.95, target=0.8)]))
     assert sorted(table["target"]) == ["0.8", "0.9"] and len(table.columns) == 8
 
 
@@ -384,7 +385,7 @@ def test_records_without_validation_images_or_accuracy_are_shown():
     """The schema accepts them: a trial judged on nothing, and one that is complete without a mean."""
     plain = trial(2, 0.95, dataset=trial(2, 0.95).dataset.model_copy(update={"validation_count": 0}))
     empty = trial(2, 0.95, accuracies=[], seeds=[], accuracy_validation=None, target=0.8)
-    assert studies([plain, empty])["smallest feasible"] == [f"{plain.parameters:,}", "-"]
+    assert studies(overview([plain, empty]))["smallest feasible"] == [f"{plain.parameters:,}", "-"]
 
 
 def test_a_studys_smallest_reached_and_confirmed_are_told_apart():
@@ -393,7 +394,7 @@ def test_a_studys_smallest_reached_and_confirmed_are_told_apart():
         fields = {name: getattr(trial(depth, 0.95), name) for name in names}
         return Confirmation.of(accuracies, **fields, seeds=list(range(len(accuracies))))
 
-    table = studies([tested(1, [0.89, 0.93]), tested(2, [0.95, 0.951, 0.952])])
+    table = studies(overview([tested(1, [0.89, 0.93]), tested(2, [0.95, 0.951, 0.952])]))
     assert table["reached"] != table["confirmed"] and "-" not in table["reached"] + table["confirmed"]
 
 

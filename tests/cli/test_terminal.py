@@ -116,7 +116,7 @@ def test_names_that_the_output_can_not_encode_are_printed_all_the_same(monkeypat
 def test_closed_streams_become_the_null_device(tmp_path, closed):
     """A file that is opened then must not get the number of a closed stream, nor what is printed."""
     code = (
-        "import os, sys; from search.terminal import open_streams, show, tell; open_streams(); "
+        "import os, sys; from search.cli.terminal import open_streams, show, tell; open_streams(); "
         f"file = open({str(tmp_path / 'file')!r}, 'w'); assert file.fileno() > 2; "
         "tell('x'); tell('x', err=True); os.write(1, b'y'); os.write(2, b'y'); print(sys.stdin.read()); "
         "assert not sys.stdout.isatty(); file.write('done')"

@@ -48,7 +48,7 @@ def test_row_is_reproduced_from_its_record_alone(results):
     assert "recorded       now" in done.output and "reproduced: target 0.3 reached again" in done.output
     assert parameter_efficiency(read_all(results)).to_csv() == before, "it is no attempt of its own"
     tables.write(results)
-    assert (results / "reproductions.md").exists() and tables.check(results) == []
+    assert (results / "tables" / "reproductions.md").exists() and tables.check(results) == []
     assert not list(results.glob("studies/*.checkpoint"))
     assert "Reproductions" in report.page(read_all(results))
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from search.data import datasets
 from search.records.jsonl import read
+from search.records.results import Results
 from search.records.weights import Inputs, inputs, networks
 from search.training.evaluate import evaluate
 
@@ -36,7 +37,7 @@ def test_every_file_says_what_is_needed_to_use_it():
 )
 def test_a_network_has_its_recorded_accuracy_with_what_the_file_says(name, normalised_by, data_dir):
     path = RESULTS / "weights" / f"{name}.safetensors"
-    (run,) = [r for r in read(RESULTS / f"{name.split('-C8')[0]}.jsonl") if r.kind == "confirmation"]
+    (run,) = [r for r in read(Results(RESULTS).journal(name.split("-C8")[0])) if r.kind == "confirmation"]
     whole, test = datasets.load("mnist", "train", data_dir), datasets.load("mnist", "test", data_dir)
     part = replace(whole, images=whole.images[:normalised_by], labels=whole.labels[:normalised_by])
     given, measured = inputs(path).model_dump(), Inputs.of(part).model_dump()

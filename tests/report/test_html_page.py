@@ -1,89 +1,21 @@
 import html
-import json
 import re
-import shlex
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from campaigns import DATA, ENVIRONMENT, campaign, confirmation, trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from pages import PAYLOADS, Page, assert_sealed, hostile, undrawn
 from typer.testing import CliRunner
 
 from search.cli.app import app
 from search.errors import UserError
 from search.records.jsonl import append
 from search.report import html_page as report
-from search.report import plots
+from search.report.study_summary import verdict
 from search.text import line
 from search.upstream import PUBLISHED
-from wavemix import LiteConfig
-
-VOID = {"meta"}
-PAYLOADS = (
-    "<script>document.title='pwned'</script>",
-    '"><img src=x onerror="document.title=\'pwned\'">',
-    "</text></svg><script>document.title='pwned'</script>",
-    "'-->]]></style></title></pre><b onmouseover=alert(1)>",
-    "&lt;b&gt; &amp;amp; $<i>$ <!-- <![CDATA[",
-    "javascript:alert(1)//<a href=http://example.org>",
-    "\x00\x1b\u202e\u2028<u>",
-)
-
-
-class Page(HTMLParser):
-    """The elements of a page with their attributes, and its text; a tag left open or closed twice is an error."""
-
-    def __init__(self, source: str):
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(source)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def handle_comment(self, data):
-        raise AssertionError("a comment in the page")
-
-    unknown_decl = handle_comment
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def assert_sealed(page: Page) -> None:
-    """No script, no handler, nothing that a browser would fetch, every id once and every reference to one there."""
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    for tag, attributes in page.elements:
-        assert tag not in ("script", "img", "link", "iframe", "object", "embed", "base", "form", "b", "i", "u", "image")
-        for name, value in attributes.items():
-            assert not name.startswith("on") and name not in ("src", "srcset", "action")
-            if name.endswith("href"):
-                assert value.startswith("#") and value[1:] in ids
-            for reference in re.findall(r"url\(([^)]*)\)", value or ""):
-                assert reference.startswith("#") and reference[1:] in ids
-            assert "http" not in (value or "") or name.startswith("xmlns")
 
 
 def test_report_says_what_a_reader_asks():
@@ -98,20 +30,49 @@ def test_report_says_what_a_reader_asks():
     assert "The smallest network of the extended family that reaches 99 % in MNIST." in said
     for fact in (DATA.digest, "official", ENVIRONMENT.device, ENVIRONMENT.git_commit, ENVIRONMENT.command):
         assert fact in said
-    assert sum(tag == "svg" for tag, _ in page.elements) == 4
+    assert sum(tag == "svg" for tag, _ in page.elements) == 1 + 4, "the data set's and the study's"
     assert "21 in all, 18 complete, 2 pruned, 1 refused" in said
 
 
-def test_command_gives_the_network_back():
-    run = confirmation(
-        [0.991], config=LiteConfig(in_channels=1, final_dim=12, depth=2, activation="silu", bias="needed")
+def test_studies_stand_by_data_set_and_threshold():
+    digits = {"label": "Digits", "name": "digits"}
+    of_digits = confirmation([0.5], study="study-z", dataset=DATA.model_copy(update=digits), target=0.95)
+    runs = [
+        trial(1, 0.995, study="study-b"),
+        confirmation([0.99, 0.992], study="study-c"),
+        confirmation([0.98], study="study-c", target=0.97),
+        confirmation([0.5], study="study-d", target=None),
+        trial(2, 0.5, study="study-a"),
+        of_digits,
+    ]
+    page = Page(report.page(runs))
+    assert_sealed(page)
+    ids = [attributes["id"] for tag, attributes in page.elements if tag in ("nav", "h2", "h3")]
+    assert ids == [
+        "contents", "contents-title", "frontiers", "efficiency", "goal-1", "study-1", "goal-2", "study-2", "goal-3",
+        "study-3", "study-4", "study-5", "goal-4", "study-6",
+    ]  # fmt: skip
+    order = [
+        "Digits, 95 %", "study-z", "MNIST, 97 %", "study-c", "MNIST, 99 %", "study-c", "study-a", "study-b",
+        "MNIST, no target", "study-d",
+    ]  # fmt: skip
+    found = re.findall(r"Digits, 95 %|MNIST, \d\d %|MNIST, no target|study-[a-z]", page.text.partition("Contents")[2])
+    assert found[: len(order)] == order, "in the table of contents"
+    assert "Study study-c Does the network reach 97 % in MNIST?" in page.text
+    assert "Study study-c Does the network reach 99 % in MNIST?" in page.text, (
+        "a study of two thresholds has a part at each"
     )
-    words = shlex.split(report.command(run))
-    assert words[:3] == ["wavemix", "train", "mnist"]
-    options = dict(zip(words[3::2], words[4::2]))
-    assert LiteConfig.model_validate_json(options["--config"]) == run.config
-    assert type(run).model_validate(run.model_dump()).recipe == json.loads(options["--recipe"])
-    assert options["--seed-list"] == "0" and float(options["--target"]) == run.target
+    pictures = [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"]
+    assert pictures[:2] == ["Parameters against accuracy: Digits", "Parameters against accuracy: MNIST"]
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert {f"#{place}" for place in ids[2:]} <= set(links), "all of it is in the table of contents"
+
+
+@pytest.mark.parametrize("families", [["extended"], ["published", "extended"]])
+def test_question_names_the_family_where_there_is_one(families):
+    runs = [trial(number, 0.9, family=family) for number, family in enumerate(families)]
+    named = "The smallest network of the extended family that" in Page(report.page(runs)).text
+    assert named == (len(families) == 1)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +90,7 @@ def test_command_gives_the_network_back():
 def test_verdicts(runs, state, said):
     if len(runs[0].accuracies) == 1 and said.startswith("Reached"):
         said += f"{runs[0].parameters:,} parameters, 99.50 % on the test set (mean of 1 seed), target"
-    found, sentence = report.verdict(runs)
+    found, sentence = verdict(runs)
     assert found == state and sentence.startswith(said)
     assert_sealed(Page(report.page(runs)))
 
@@ -152,20 +113,6 @@ def test_report_is_repeatable_and_written_whole(tmp_path: Path):
 # ----------------------------------------------------------------------------------------------------- injection
 
 
-def hostile(said: str) -> list:
-    """Runs whose every free string is `said`."""
-    environment = ENVIRONMENT.model_copy(
-        update=dict.fromkeys(("python", "torch", "optuna", "device", "git_commit", "command"), said)
-    )
-    data = {"name": said, "label": said, "digest": said}
-    common = {"study": said, "environment": environment, "reason": said or "-", "recipe": {said: said, "lr": 0.1}}
-    return [
-        *(trial(n, 0.98 + n / 80, dataset=DATA.model_copy(update=data), **common) for n in range(2)),
-        trial(3, 0.5, "pruned", 2, dataset=DATA.model_copy(update=data | {"variant": said}), **common),
-        confirmation([0.99, 0.995], dataset=DATA.model_copy(update=data | {"test_digest": said}), **common),
-    ]
-
-
 strings = st.one_of(
     st.text(max_size=60),
     st.sampled_from(PAYLOADS),
@@ -178,11 +125,9 @@ KNOWN = {row.label for row in PUBLISHED}  # a data set of this name has rows of 
 
 
 def without_pictures(said: str) -> Page:
-    """The page of `hostile` runs; pictures, which take their time, have their own test below."""
+    """The page of `hostile` runs; pictures have their own test below."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_picture", lambda *_: "")
-        for name in plots.KINDS:
-            patch.setattr(plots, name, lambda _: None)
+        undrawn(patch)
         return Page(report.page(hostile(said)))
 
 
@@ -208,123 +153,44 @@ def test_strings_of_records_cannot_become_markup(harmless, said):
 def test_strings_in_pictures_cannot_become_markup(said):
     page = Page(report.page(hostile(said)))
     assert_sealed(page)
-    assert sum(tag == "svg" for tag, _ in page.elements) == 3
+    assert sum(tag == "svg" for tag, _ in page.elements) == 1 + 3
+
+
+@given(said=strings)
+def test_whatever_the_template_prints_is_printable_and_escaped(said):
+    """Without a filter, which a later template may forget."""
+    shown = report.ENVIRONMENT.from_string('<p title="{{ said }}">{{ said }}</p>').render(said=said)
+    assert shown.isprintable() or shown.replace("\u00a0", " ").isprintable()
+    assert re.fullmatch(r'<p title="[^<>"]*">[^<>"]*</p>', shown)
+    assert Page(shown).text == " ".join(line(said).split())
+
+
+def test_template_declares_nothing_safe():
+    template = Path(report.__file__).with_name(report.TEMPLATE).read_text()
+    assert not re.search(r"\|\s*safe|autoescape|<script|\bon\w+=", template)
 
 
 @given(st.text(max_size=300))
 def test_code_can_be_copied(said):
-    shown = html.unescape(report.code(said).removeprefix("<pre>").removesuffix("</pre>"))
+    shown = html.unescape(report.code(said))
     assert all(a == b or b == "\ufffd" for a, b in zip(said, shown, strict=True))
     printable = said.replace("\n", " ").isprintable()
     assert not printable or shown == said
 
 
-# ------------------------------------------------------------------------------------------------------- browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs chromium")
-
-    def run(page: Path, *options: str) -> str:
-        profile = page.parent / "profile"
-        profile.mkdir(exist_ok=True)
-        command = [
-            program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--hide-scrollbars", f"--user-data-dir={profile}",
-            "--host-resolver-rules=MAP * ~NOTFOUND", *options, page.as_uri(),
-        ]  # fmt: skip
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout
-
-    return run
-
-
-def test_browser_shows_the_report(chromium, tmp_path: Path):
-    path = tmp_path / "report.html"
-    path.write_text(report.page(campaign()))
-    for width in (1000, 500):
-        shot = tmp_path / f"{width}.png"
-        chromium(path, f"--window-size={width},2400", f"--screenshot={shot}")
-        image = Image.open(shot).convert("RGB")
-        colours = {colour for _, colour in image.getcolors(1 << 24)}
-        assert image.width == width
-        assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours  # the verdict's bar, the curves
-        lower = image.crop((0, 1200, width, 2400)).getcolors(1 << 24)
-        assert len(lower) > 100
-
-
-@pytest.mark.parametrize("width", [1000, 390])
-def test_nothing_sticks_out_of_the_page(chromium, tmp_path: Path, width):
-    """Measured by a script in a copy of the page: no horizontal scrolling of the page, no picture or box outside."""
-    script = """<script>addEventListener('load', () => {
-      const wide = document.documentElement.clientWidth, out = [];
-      for (const e of document.querySelectorAll('body *')) {
-        const box = e.getBoundingClientRect();
-        if (box.right > wide + 1 && !e.closest('.scroll') && !e.closest('svg')) out.push(e.tagName);
-      }
-      for (const svg of document.querySelectorAll('svg')) for (const t of svg.querySelectorAll('text')) {
-        const a = t.getBoundingClientRect(), b = svg.getBoundingClientRect();
-        if (a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1)
-          out.push('text ' + t.textContent);
-      }
-      parent.document.title = JSON.stringify([wide, document.documentElement.scrollWidth, out]);
-    })</script></body>"""
-    source = re.sub(r"<meta http-equiv[^>]*>", "", report.page(campaign() + hostile("w" * 200)[:3]))
-    path = tmp_path / "measured.html"
-    # in a frame, as a browser's own window does not get as narrow as a phone
-    inside = html.escape(source.replace("</body>", script))
-    path.write_text(
-        f'<!DOCTYPE html><title></title><iframe style="border:0;width:{width}px" srcdoc="{inside}"></iframe>'
-    )
-    dom = chromium(path, "--window-size=1200,900", "--dump-dom", "--virtual-time-budget=5000")
-    title = html.unescape(re.search(r"<title>(.*?)</title>", dom)[1])
-    shown, needed, outside = json.loads(title)
-    assert shown == width and needed <= shown and outside == []
-
-
-def test_main_table_and_pictures_fit_a_desktop(chromium, tmp_path: Path):
-    """At 1280 pixels the parameter table needs no scrolling, and a picture that stands alone is not blown up."""
-    script = """<script>addEventListener('load', () => {
-      const box = document.querySelector('#efficiency ~ .scroll') || document.querySelector('.scroll');
-      const widths = [...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().width);
-      document.title = JSON.stringify([box.scrollWidth - box.clientWidth, Math.max(...widths)]);
-    })</script></body>"""
-    source = re.sub(r"<meta http-equiv[^>]*>", "", report.page(campaign())).replace("</body>", script)
-    path = tmp_path / "measured.html"
-    path.write_text(source)
-    dom = chromium(path, "--window-size=1280,1500", "--dump-dom", "--virtual-time-budget=5000")
-    hidden, widest = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom)[1]))
-    assert hidden <= 0 and 0 < widest <= 640
-
-
-def test_browser_runs_nothing_out_of_a_record(chromium, tmp_path: Path):
-    runs = [record for said in PAYLOADS for record in hostile(said)]
-    path = tmp_path / "hostile.html"
-    path.write_text(report.page(runs))
-    dom = chromium(path, "--dump-dom", "--virtual-time-budget=5000")
-    assert re.search(r"<title>(.*?)</title>", dom)[1] == "WaveMix search: report"
-    assert_sealed(Page(dom))
-    # and it is not only the page's policy that keeps it from running
-    path.write_text(re.sub(r"<meta http-equiv[^>]*>", "", path.read_text()))
-    dom = chromium(path, "--dump-dom", "--virtual-time-budget=5000")
-    assert re.search(r"<title>(.*?)</title>", dom)[1] == "WaveMix search: report"
-
-
-# ------------------------------------------------------------------------------------------------------ commands
+# -------------------------------------------------------------------------------------------------- command line
 
 
 def test_commands_write_pictures_and_report(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     append(tmp_path / "s.jsonl", confirmation([0.99, 0.992]))
     for command, folder, said in (
-        ("plots", tmp_path, f"wrote {tmp_path / 'plots' / 'frontier-MNIST.svg'}"),
+        ("plots", tmp_path, f"wrote {tmp_path / 'plots' / 'frontier-mnist.svg'}"),
         ("plots", tmp_path / "empty", "nothing to draw"),
         ("report", tmp_path, f"wrote {tmp_path / 'report.html'}"),
     ):
         result = CliRunner().invoke(app, [command, "--results", str(folder)])
         assert result.exit_code == 0 and said in result.output
-    assert (tmp_path / "plots" / "frontier-MNIST.png").exists() and (tmp_path / "report.html").exists()
+    assert (tmp_path / "plots" / "frontier-mnist.png").exists() and (tmp_path / "report.html").exists()
     missing = CliRunner().invoke(app, ["report", "--results", str(tmp_path / "none")])
     assert isinstance(missing.exception, UserError)

@@ -67,7 +67,7 @@ def test_a_test_of_more_seeds_takes_the_place_of_its_parts():
 def test_a_test_without_a_target_is_drawn_as_one():
     runs = [confirmation([0.985, 0.988], target=None), trial(1, 0.98)]
     assert "test: tested" in texts(plots.frontier(runs)) and plots.anytime(runs) is None
-    assert list(plots.figures(runs)) == ["frontier-MNIST", "curves-s"]
+    assert list(plots.figures(runs)) == ["frontier-mnist"]
 
 
 def test_families_differ_in_colour_and_shape():
@@ -96,7 +96,7 @@ def test_no_picture_of_nothing():
     assert plots.figures([]) == {} and plots.figures([refused]) == {}
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+@given(st.lists(st.floats(0, 1), min_size=plots.FEWEST, max_size=8))
 @settings(max_examples=15)
 def test_every_accuracy_lies_inside_the_picture(values):
     runs = [trial(n, value, config=configuration(depth=n + 1)) for n, value in enumerate(values)]
@@ -184,7 +184,7 @@ def test_written_pictures_are_whole_repeatable_and_replaced(tmp_path: Path):
         warnings.simplefilter("error")
         written = plots.write(tmp_path)
     names = {path.name for path in written}
-    stems = {"frontier-MNIST", "anytime-MNIST-99", "importance-MNIST", "curves-s"}
+    stems = {"frontier-mnist", "anytime-mnist-99", "importance-mnist", "curves-s"}
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")}
     assert names == {path.name for path in (tmp_path / "plots").iterdir()}
     before = {path: path.read_bytes() for path in written}
@@ -255,7 +255,7 @@ def test_any_name_can_be_drawn(name):
         data = DATA.model_copy(update={"label": study})
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            figure = plots.curves([trial(1, 0.98, study=study, dataset=data)])
+            figure = plots.curves([trial(n, 0.98, study=study, dataset=data) for n in range(plots.FEWEST)])
             root = ElementTree.fromstring(plots.rendered(figure, "f", "svg"))
         drawn = " ".join(" ".join(root.itertext()).split())
         assert safe.line(study, 60)[:12] in drawn

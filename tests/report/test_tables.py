@@ -300,26 +300,26 @@ def test_measurements_have_a_line_a_peer():
 def test_written_tables_pass_their_check(tmp_path):
     path = tmp_path / "mnist.jsonl"
     append(path, confirmation([0.991, 0.992], config=SMALL, cost=cost_of(SMALL)))
-    assert sorted(map(str, check(tmp_path))) == sorted(str(tmp_path / name) for name in rendered([]))
+    assert sorted(map(str, check(tmp_path))) == sorted(str(tmp_path / "tables" / name) for name in rendered([]))
     written = write(tmp_path)
     assert {file.suffix for file in written} == {".md", ".csv", ".tex"} and all(file.exists() for file in written)
     assert check(tmp_path) == []
     before = {file: file.read_bytes() for file in written}
     assert write(tmp_path) == written and before == {file: file.read_bytes() for file in written}
-    assert not list(tmp_path.glob(".*"))
+    assert not list((tmp_path / "tables").glob(".*"))
 
 
 def test_a_changed_missing_or_left_over_table_is_found(tmp_path):
     append(tmp_path / "a.jsonl", trial())
     write(tmp_path)
-    efficiency, trials = tmp_path / "parameter-efficiency.md", tmp_path / "trials.csv"
+    efficiency, trials = tmp_path / "tables" / "parameter-efficiency.md", tmp_path / "tables" / "trials.csv"
     efficiency.write_text(efficiency.read_text().replace("3,566", "3,565"))
     assert check(tmp_path) == [str(efficiency)]
     efficiency.unlink()
     assert check(tmp_path) == [str(efficiency)]
     write(tmp_path)
     append(tmp_path / "a.jsonl", trial(seeds=[9]))
-    assert check(tmp_path) == [str(tmp_path / f"trials.{suffix}") for suffix in ("md", "csv", "tex")]
+    assert check(tmp_path) == [str(tmp_path / "tables" / f"trials.{suffix}") for suffix in ("md", "csv", "tex")]
     (tmp_path / "a.jsonl").unlink()
     assert str(trials) in check(tmp_path)
     write(tmp_path)

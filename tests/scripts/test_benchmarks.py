@@ -330,7 +330,9 @@ def test_knob_effects_find_what_was_put_in():
         )
         return trial.model_copy(update={"accuracy_validation": 1 - error})
 
-    trials = [ruled(r) for r in read(ROOT / "results" / "curves-mnist.jsonl") if r.state == "complete"]
+    trials = [
+        ruled(r) for r in read(ROOT / "results" / "records" / "curves" / "curves-mnist.jsonl") if r.state == "complete"
+    ]
     found = {name: (effect, deviation, cost) for name, effect, deviation, cost in knob_effects.changes(trials)}
     for name, (effect, deviation, _) in found.items():
         assert effect == pytest.approx(law.get(name, 0), abs=1e-6) and deviation < 1e-6

@@ -97,7 +97,7 @@ def test_checkpoints_that_do_not_fit_are_set_aside_or_refused(tmp_path):
 
 def test_names_that_no_path_can_have(monkeypatch, tmp_path):
     for name in ("\0", "x" * 5000):
-        with pytest.raises(UserError, match="--config takes JSON or a file"):
+        with pytest.raises(UserError, match="--config takes JSON or a JSON, TOML or YAML file"):
             validated(type(CONFIG), name, "--config")
     assert len(study_name("x" * 5000, 0.9, "extended")) < 100
     with pytest.raises(UserError, match="no such folder"):

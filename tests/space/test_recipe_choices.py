@@ -232,7 +232,7 @@ def test_worker_takes_the_choices_from_the_study(tmp_path, monkeypatch):
 
 
 def test_command_searches_confirms_and_goes_on(folder, tmp_path):
-    command = ["search", folder, "--target", 0.5, "--tune", "lr=0.03,0.01", "--seeds", 2, *SMALL, tmp_path]
+    command = ["search", folder, "--target", 0.5, "--tune", "lr=0.03,0.01", "--seeds", 2, *SMALL, tmp_path, "-v"]
     command = list(map(str, command))
     for count in ("2", "3", "3"):  # so many in all
         done = CliRunner().invoke(cli.app, [*command, "--trials", count])

@@ -86,6 +86,7 @@ def test_a_study_that_is_not_lost_is_left_alone(studied):
     [
         "UPDATE trial_params SET distribution_json = replace(distribution_json, 'Categorical', 'CategoriCal')",
         "UPDATE trial_params SET distribution_json = substr(distribution_json, 2)",
+        "UPDATE trial_params SET distribution_json = CAST(x'7bff7d' AS TEXT)",
         "UPDATE trial_params SET param_value = 1000",
         "UPDATE trial_user_attributes SET value_json = '{'",
         "UPDATE study_user_attributes SET value_json = '{'",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from wavemix import cache as caching
 from wavemix import kernels
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
@@ -124,7 +125,8 @@ def test_nobody_else_can_plant_a_library(compilers, tmp_path, monkeypatch):
     assert kernels.kernel_dir() == temporary, "it may hold what others have written"
     (planted,) = libraries(cache)
     planted.write_text("planted")
-    monkeypatch.setattr(kernels, "USER", user + 1)
+    for module in (caching, kernels):
+        monkeypatch.setattr(module, "USER", user + 1)
     for place in (cache / f"kernels-{user + 1}", tmp_path / f"wavemix-{user + 1}"):
         place.mkdir(mode=0o700)
         shutil.copy(planted, place)
@@ -132,7 +134,7 @@ def test_nobody_else_can_plant_a_library(compilers, tmp_path, monkeypatch):
     assert fresh not in (place, *cache.iterdir()) and fresh == kernels.kernel_dir() and not fresh.stat().st_mode & 0o077
     assert again() == first
     monkeypatch.setenv("WAVEMIX_CACHE", "~nobody-of-this-name/cache")
-    assert kernels.cache_dir() == fresh
+    assert caching.cache_dir() == fresh
 
 
 def test_what_torch_compiles_is_not_planted_either(compilers, tmp_path, monkeypatch):
@@ -199,7 +201,7 @@ def test_cache_without_a_home(monkeypatch, tmp_path):
     monkeypatch.delenv("WAVEMIX_CACHE")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert kernels.cache_dir().is_absolute() and str(os.getuid()) in kernels.cache_dir().name
+    assert caching.cache_dir().is_absolute() and str(os.getuid()) in caching.cache_dir().name
 
 
 @pytest.mark.skipif(kernels.LANES == 4, reason="nothing is narrower")

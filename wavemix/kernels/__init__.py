@@ -8,7 +8,6 @@ import hashlib
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import tempfile
 import warnings
@@ -21,13 +20,14 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from ..cache import USER, cache_dir, own, private, temporary
+
 # images side by side in one vector: as many as the processor's vectors hold floats. GCC keeps wider ones in memory,
 # which is ten times as slow
 LANES = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4)
 # the strict -std=c++17 would keep GCC from fusing multiplications and additions
 FLAGS = ["-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC"]
 FLAGS += ["-pthread", f"-DLANES={LANES}"]
-USER = os.getuid() if hasattr(os, "getuid") else 0
 
 
 @functools.cache
@@ -50,6 +50,14 @@ def library() -> ctypes.CDLL | None:
             return kernels
     warnings.warn(f"no compiled kernels, so a CPU trains several times slower: {problems[0]}", stacklevel=2)
     return None
+
+
+def compiled() -> bool:
+    """Whether nobody has to wait for a compiler: the kernels are there, or there is no compiler."""
+    compilers = [found for found in map(shutil.which, ("g++", "clang++")) if found]
+    if not compilers or os.environ.get("WAVEMIX_KERNELS") == "off":
+        return True
+    return any(_kept(kernel_dir(), f"kernels-{digest([compiler, *FLAGS])}") for compiler in compilers)
 
 
 def threaded(count: int | None = None) -> ctypes.CDLL | None:
@@ -104,7 +112,7 @@ def _kept(folder: Path, name: str) -> ctypes.CDLL | None:
     """
     for path in folder.glob(f"{name}-*.so"):
         with suppress(OSError):
-            if _own(path) and path.stem == f"{name}-{_digest(path.read_bytes())}":
+            if own(path) and path.stem == f"{name}-{_digest(path.read_bytes())}":
                 return ctypes.CDLL(str(path))
         with suppress(OSError):
             path.unlink()
@@ -133,42 +141,7 @@ def kernel_dir() -> Path:
     It is `cache_dir`, one in it where others may look into that, or one for temporary files.
     """
     cache = cache_dir()
-    return _private(cache) or _private(cache / f"kernels-{USER}") or _temporary()
-
-
-def cache_dir() -> Path:
-    """The directory for what is made once and kept: `WAVEMIX_CACHE`, default `~/.cache/wavemix`.
-
-    Without a home directory it is one for temporary files, this user's alone.
-    """
-    named = os.path.expanduser(os.environ.get("WAVEMIX_CACHE") or "~/.cache/wavemix")
-    return _temporary() if named.startswith("~") else Path(named)
-
-
-def _temporary() -> Path:
-    """This user's directory among those for temporary files; where it is somebody else's, one of this process."""
-    return _private(Path(tempfile.gettempdir()) / f"wavemix-{USER}") or Path(_scratch().name)
-
-
-@functools.cache
-def _scratch() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="wavemix-")
-
-
-def _private(folder: Path) -> Path | None:
-    """`folder`, made where it is missing, if it is open to nobody else, who can't put another in its place; or None."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        open_to_all = (parent.stat().st_mode & 0o1002 == 0o002 for parent in folder.resolve().parents)
-        return folder if _own(folder, 0o077) and not any(open_to_all) else None
-    except OSError:
-        return None
-
-
-def _own(path: Path, others: int = 0o022) -> bool:
-    """Whether `path` is no link, this user's, and nobody else has one of the rights `others`."""
-    state = path.lstat()
-    return os.name != "posix" or not stat.S_ISLNK(state.st_mode) and state.st_uid == USER and not state.st_mode & others
+    return private(cache) or private(cache / f"kernels-{USER}") or temporary()
 
 
 def _keep_memory() -> None:
