@@ -11,7 +11,7 @@ from search.errors import UserError
 
 def main() -> None:
     """Run the command; where a signal ends it, that is one line and the signal's exit code, also while it is loaded."""
-    os.environ.pop("MPLBACKEND", None)  # Jupyter's may not be installed here; pictures are drawn without any
+    os.environ.pop("MPLBACKEND", None)  # as in search.report, for whatever else imports matplotlib
     open_streams()
     signals.install()
     try:

@@ -28,7 +28,7 @@ from search.errors import UserError
 from search.outcome import Outcome
 from search.records.goal import Goal
 from search.records.jsonl import repair
-from search.records.models import Confirmation, Trial
+from search.records.models import Confirmation, Trial, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.runtime import Runtime
@@ -65,7 +65,7 @@ def search(
     data: Split,
     goal: Goal,
     *,
-    results: Results,
+    results: Results | Path | str,
     runtime: Runtime = Runtime(),  # noqa: B008, frozen
     recipe: Recipe | None = None,
     tune: Mapping[str, Sequence] | None = None,
@@ -96,11 +96,11 @@ def search(
 
     Raises UserError for bad input, before anything is trained; KeyboardInterrupt after a signal: the same call goes on.
     """
-    began = time.monotonic()
-    ceiling = goal.ceiling or ceiling_of(data.name, goal.target)
+    began, results = time.monotonic(), _results(results)
+    ceiling = goal.ceiling or ceiling_of(data.name, goal.aim)
     setting = Setting(
         data,
-        goal.target,
+        goal.aim,
         recipe or default_recipe(data.name, data.images.shape[-1], None, ceiling),
         tune=tune,
         family=goal.family,
@@ -143,28 +143,23 @@ def search(
         return replace(outcome, tests=tests)
 
 
+def _results(results: Results | Path | str) -> Results:
+    return results if isinstance(results, Results) else Results(results)
+
+
 def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
     """Say what there is of the study already."""
     past = engine.past()
     for event in past:
         listen(event)
-    name, path = engine.setting.name, engine.records.path
     if past:
-        listen(Event("note", f"going on with study {name}: {len(past)} trials so far"))
-    elif path.exists():
-        listen(
-            Event(
-                "note",
-                f"{path} has records, but the study itself is not here: a new one starts from them (--rebuild takes "
-                "their trials into it)",
-            )
-        )
+        listen(Event("note", f"resuming study {engine.setting.name}: {len(past)} trials so far"))
 
 
 def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
     first = min(len(plan.seeds), FIRST)
     found = [
-        Finalist(*engine.setting.plan(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.growth(first))
+        Finalist(*engine.setting.trained(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.growth(first))
         for trial in engine.best()
     ]
     try:
@@ -195,7 +190,7 @@ def confirm(
     data: Split,
     goal: Goal,
     *,
-    results: Results,
+    results: Results | Path | str,
     runtime: Runtime = Runtime(),  # noqa: B008, frozen
     seconds: float | None = None,
     seed: int = 0,
@@ -206,13 +201,14 @@ def confirm(
 
     Raises UserError where there is no such study, trial or family.
     """
+    results = _results(results)
     path = recorded(goal, results)
     repair(path)
     records = results.read()
     trials = [r for r in records if isinstance(r, Trial) and r.study == goal.study]
-    found = finalists(trials, data.label, goal.target, seeds)
+    found = finalists(trials, data.label, goal.aim, seeds)
     if not found:
-        raise UserError(f"{path} holds no complete trial on {data.label} with target {goal.target:g}: search longer")
+        raise UserError(f"{path} holds no complete trial on {data.label} with target {goal.aim:g}: search longer")
     kept = {trial.family for trial in trials}
     if goal.family not in kept:
         raise UserError(f"the study {goal.study} is of the {' and '.join(kept)} family: give --family")
@@ -228,14 +224,16 @@ def train(
     recipe: Recipe,
     seeds: Sequence[int],
     *,
-    results: Results,
+    results: Results | Path | str,
     runtime: Runtime = Runtime(),  # noqa: B008, frozen
     target: float | None = None,
     name: str = "train",
     on_epoch: OnEpoch | None = None,
 ) -> Outcome:
     """Train one configuration on all training images and test it once a seed; without a `target` it has no row."""
-    goal = Goal(name, target, config.family)
+    goal, results = Goal(name, target, config.family), _results(results)
+    results.writable()
     training = Training(config, recipe, data.digest)
     test = tested(training, data, goal, SeedPlan(tuple(seeds)), results, runtime, on_epoch)
-    return Outcome(data, goal, results, [test])
+    counted = (r for r in numbered(results.read()) if isinstance(r, Confirmation) and r.created == test.created)
+    return Outcome(data, goal, results, [next(counted, test)])

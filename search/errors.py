@@ -1,5 +1,9 @@
 """The exceptions a user is meant to read, in characters that a terminal can show."""
 
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 def printable(text: object, kept: str = "") -> str:
     """`text` without control characters, one for one: a blank for white space, U+FFFD for others.
@@ -8,6 +12,13 @@ def printable(text: object, kept: str = "") -> str:
     """
     blank = "\ufffd" if kept else " "
     return "".join(c if c.isprintable() or c in kept else blank if c.isspace() else "\ufffd" for c in str(text))
+
+
+def present(value: T | None) -> T:
+    """A value that is never None where this is called, as the state of its owner has been looked at. Else TypeError."""
+    if value is None:
+        raise TypeError("a value is missing (None) that must be there")
+    return value
 
 
 class UserError(Exception):

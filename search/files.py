@@ -77,6 +77,10 @@ def acquire(file: IO | int, *, shared: bool = False, wait: bool = True) -> bool:
 
     False where another process holds it and this one does not `wait`. OSError where the file system has no locks,
     KeyboardInterrupt where a signal comes meanwhile: a stopped process may keep its lock for ever.
+
+    By hand, although filelock is used elsewhere. Its file locks are exclusive; its shared ones, which older releases
+    lack, are kept in SQLite or marker files beside the file instead of being the system's. And its waits say
+    nothing, and go on after a signal that is only remembered (`search.signals.deferred`).
     """
     if not LOCKS or _tried(file, shared):
         return True
@@ -90,6 +94,8 @@ def acquire(file: IO | int, *, shared: bool = False, wait: bool = True) -> bool:
 
 
 def _tried(file: IO | int, shared: bool) -> bool:
+    if fcntl is None:
+        return True
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

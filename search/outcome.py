@@ -6,7 +6,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from search.data.split import Split
-from search.errors import UserError
+from search.errors import UserError, present
 from search.records.goal import Goal
 from search.records.models import Confirmation
 from search.records.results import Results
@@ -53,4 +53,4 @@ class Outcome:
     def load(self, seed: int | None = None) -> WaveMixLite:
         """The best one's network of a seed (default: its first), in evaluation mode."""
         found = networks(self.weights)
-        return found[self.best.seeds[0] if seed is None else seed]
+        return found[present(self.best).seeds[0] if seed is None else seed]

@@ -29,6 +29,7 @@ settings.load_profile("any machine")
 def pytest_configure(config: pytest.Config) -> None:
     """One cache for the whole run, however many work on it: kernels are compiled, real archives decoded once."""
     os.environ.pop("WAVEMIX_DATA", None)
+    os.environ.pop("MPLBACKEND", None)  # tests import matplotlib themselves
     if not hasattr(config, "workerinput"):  # else it is inherited
         os.environ["WAVEMIX_CACHE"] = tempfile.mkdtemp(prefix="wavemix-")
         config.add_cleanup(partial(shutil.rmtree, os.environ["WAVEMIX_CACHE"], ignore_errors=True))

@@ -165,7 +165,7 @@ def test_confirmed_weights_reload_to_the_recorded_accuracy(folder, tmp_path):
 def test_main_job(folder, tmp_path, wavemix):
     done = processes.done(COMMAND, "search", folder, "--target", 0.5, "--trials", 3, *SMALL, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "confirmed" in done.stdout and "one-sided confidence" in done.stdout
+    assert "confirmed" in done.stdout and "one-sided" in done.stdout
     assert "wavemix train" in done.stdout and "Traceback" not in done.stderr
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "bars-50-extended.jsonl").read_text().splitlines()]
     assert 1 <= kinds.count("trial") <= 3 and "confirmation" in kinds
@@ -179,11 +179,11 @@ def test_main_job(folder, tmp_path, wavemix):
     assert repeated.accuracies == pytest.approx(record.accuracies, abs=0.02)
     # more seeds, sequentially, and the row again from its record
     more = wavemix("confirm", folder, "--target", 0.5, "--seeds", 5, "--results", tmp_path)
-    assert "one-sided confidence" in more.out
+    assert "one-sided" in more.out
     last = [r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)][-1]
     assert last.looks == [3, 5] and last.attempt > 1 and len(last.seeds) in (3, 5)
     row = wavemix("reproduce", "bars-folder-50-extended", "--results", tmp_path)
-    assert "target 0.5 reached again" in row.out
+    assert "target 50 % reached again" in row.out
     assert tables.check(tmp_path) == []
     # as users start it
     command = [sys.executable, "-m", "search", "reproduce", "no-such-row", "--results", tmp_path]

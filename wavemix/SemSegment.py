@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .blocks import WaveMixBody, pair, strided_stem
+from .blocks import WaveMixBody, squared, strided_stem
 
 
 class WaveMix(WaveMixBody):
@@ -31,7 +31,7 @@ class WaveMix(WaveMixBody):
             ff_channel=ff_channel,
             final_dim=final_dim,
             dropout=dropout,
-            downscale=tuple(s**2 for s in pair(stride)),
+            downscale=squared(stride),
         )
         self.expand = nn.Sequential(
             nn.ConvTranspose2d(final_dim, final_dim // 2, 4, stride=2, padding=1),

@@ -50,9 +50,9 @@ class Waveblock(nn.Module):
                 "image, or use fewer levels"
             )
         bands = pyramid(self.reduction(x), self.level)
-        coarse = None
+        coarse = bands[-1]
         for n in range(self.level, 0, -1):
-            y = bands[n - 1] if coarse is None else torch.cat([bands[n - 1], coarse], 1)
+            y = coarse if n == self.level else torch.cat([bands[n - 1], coarse], 1)
             coarse = getattr(self, self._branch(n))(y)
         return coarse
 
@@ -96,6 +96,8 @@ class WaveMixBody(nn.Module):
     Raises ValueError where level is not 1, 2, 3 or 4 (upstream takes any other number for 1).
     """
 
+    conv: nn.Module
+
     def __init__(
         self,
         *,
@@ -134,6 +136,12 @@ class WaveMixBody(nn.Module):
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """What PyTorch takes a stride or a kernel's size for: of rows and of columns."""
     return size if isinstance(size, tuple) else (size, size)
+
+
+def squared(stride: int | tuple[int, int]) -> tuple[int, int]:
+    """By what two convolutions of stride `stride` divide height and width."""
+    rows, columns = pair(stride)
+    return rows**2, columns**2
 
 
 def strided_stem(final_dim: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:

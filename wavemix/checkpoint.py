@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from .torch_internals import storage_key
+
 # what people put a state dict in, beside epochs and optimizers; the first that is there is taken
 CONTAINERS = (
     "state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights", "model_state", "ema",
@@ -151,4 +153,4 @@ def place(tensor: Tensor) -> tuple:
     """Where a tensor's numbers are: equal for tensors that share all of them."""
     if tensor.layout != torch.strided:  # a sparse one
         return (id(tensor),)
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
+    return storage_key(tensor), tensor.storage_offset(), tensor.shape, tensor.stride()

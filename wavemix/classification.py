@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .blocks import WaveMixBody, pair, strided_stem
+from .blocks import WaveMixBody, pair, squared, strided_stem
 
 
 class WaveMix(WaveMixBody):
@@ -36,7 +36,7 @@ class WaveMix(WaveMixBody):
             ff_channel=ff_channel,
             final_dim=final_dim,
             dropout=dropout,
-            downscale=tuple(s**2 for s in pair(stride)) if initial_conv == "strided" else pair(patch_size),
+            downscale=squared(stride) if initial_conv == "strided" else pair(patch_size),
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(final_dim, num_classes))
         if initial_conv == "strided":

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-import pywt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pywt import Wavelet, wavelist  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without a stub
 
 
-class LiteConfig(BaseModel):
+class LiteConfig(BaseModel, frozen=True):
     """A WaveMix-Lite classifier (Jeevan et al., "WaveMix: A Resource-efficient Neural Network for Image Analysis",
     arXiv 2205.14375, section 3). Knob names are those of the PyPI package `wavemix`.
 
@@ -20,28 +20,34 @@ class LiteConfig(BaseModel):
     Raises pydantic's ValidationError (a ValueError) for a knob out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
-    in_channels: int = Field(3, ge=1, description="channels of the image, I")
-    num_classes: int = Field(10, ge=2, description="classes, K")
-    final_dim: int = Field(64, ge=4, multiple_of=4, description="embedding channels, C")
-    depth: int = Field(6, ge=1, description="blocks, D")
-    mult: int = Field(2, ge=1, description="expansion of the feed-forward, m")
-    ff_channel: int | None = Field(None, ge=1, description="feed-forward outputs, F; None means C")
-    level: int = Field(1, ge=1, le=4, description="levels of the wavelet transform")
+    in_channels: int = Field(default=3, ge=1, description="channels of the image, I")
+    num_classes: int = Field(default=10, ge=2, description="classes, K")
+    final_dim: int = Field(default=64, ge=4, multiple_of=4, description="embedding channels, C")
+    depth: int = Field(default=6, ge=1, description="blocks, D")
+    mult: int = Field(default=2, ge=1, description="expansion of the feed-forward, m")
+    ff_channel: int | None = Field(default=None, ge=1, description="feed-forward outputs, F; None means C")
+    level: int = Field(default=1, ge=1, le=4, description="levels of the wavelet transform")
     upsampling: Literal["nearest", "bilinear", "deconv", "depthwise"] = "nearest"
     initial_conv: Literal["strided", "patchify", "single", "separable"] = "strided"
-    stride: tuple[int, int] = Field((1, 1), description="strides of the stem's convolutions; one number means both")
-    kernel: Literal[3, 5, 7] = Field(3, description="kernel size of the `single` stem")
-    patch_size: int = Field(4, ge=1, description="patch edge of the `patchify` stem, pixels")
-    pad: int = Field(0, ge=0, le=8, description="zeros added on each side of the image by the first convolution")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    shared: int = Field(
-        0, ge=0, description="so many blocks' convolutions used in turn, D times in all; each depth its own BatchNorms"
+    stride: tuple[int, int] = Field(
+        default=(1, 1), description="strides of the stem's convolutions; one number means both"
     )
-    bias: Literal["all", "needed"] = Field("all", description="'needed' drops biases that another one absorbs")
+    kernel: Literal[3, 5, 7] = Field(default=3, description="kernel size of the `single` stem")
+    patch_size: int = Field(default=4, ge=1, description="patch edge of the `patchify` stem, pixels")
+    pad: int = Field(
+        default=0, ge=0, le=8, description="zeros added on each side of the image by the first convolution"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    shared: int = Field(
+        default=0,
+        ge=0,
+        description="so many blocks' convolutions used in turn, D times in all; each depth its own BatchNorms",
+    )
+    bias: Literal["all", "needed"] = Field(default="all", description="'needed' drops biases that another one absorbs")
     activation: Literal["gelu", "relu", "silu"] = "gelu"
-    wavelet: str = Field("haar", description="a discrete wavelet's PyWavelets name")
+    wavelet: str = Field(default="haar", description="a discrete wavelet's PyWavelets name")
 
     @field_validator("initial_conv", mode="before")
     @classmethod
@@ -64,7 +70,7 @@ class LiteConfig(BaseModel):
     @classmethod
     def _known(cls, value):
         value = "haar" if value == "db1" else value
-        if value not in pywt.wavelist(kind="discrete"):
+        if value not in wavelist(kind="discrete"):
             raise ValueError(f"{value!r} is not a discrete wavelet of PyWavelets (haar, db2, sym4, bior2.2, ...)")
         return value
 
@@ -109,6 +115,11 @@ class LiteConfig(BaseModel):
         return self.interpolation is not None and self.ff_channel != self.final_dim
 
     @property
+    def ff_outputs(self) -> int:
+        """Feed-forward outputs, F: `ff_channel`, which validation has filled in where it was None."""
+        return self.final_dim if self.ff_channel is None else self.ff_channel
+
+    @property
     def interpolation(self) -> str | None:
         """How the up-sampling interpolates, `nearest` or `bilinear`; None for a transposed convolution."""
         return {"deconv": None, "depthwise": "bilinear"}.get(self.upsampling, self.upsampling)
@@ -137,7 +148,7 @@ class LiteConfig(BaseModel):
 
     def parameter_breakdown(self) -> dict[str, int]:
         """Trainable parameters of stem, blocks and head in closed form (no network is built)."""
-        i, c, m, f, k = self.in_channels, self.final_dim, self.mult, self.ff_channel, self.num_classes
+        i, c, m, f, k = self.in_channels, self.final_dim, self.mult, self.ff_outputs, self.num_classes
         every = int(self.bias == "all")
         if self.initial_conv == "strided":
             stem = 9 * i * (c // 2) + every * (c // 2) + 9 * (c // 2) * c + c
@@ -191,7 +202,7 @@ class LiteConfig(BaseModel):
             )
         if self.wavelet == "haar":
             return
-        coarsest, length = min(h, w) // 2 ** (self.level - 1), pywt.Wavelet(self.wavelet).dec_len
+        coarsest, length = min(h, w) // 2 ** (self.level - 1), Wavelet(self.wavelet).dec_len
         if coarsest < length:  # a filter would wrap around the map more than once
             raise ValueError(
                 f"{self.wavelet} has {length} taps, level {self.level} transforms a map of {coarsest} pixels: "

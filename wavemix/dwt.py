@@ -13,10 +13,10 @@ import warnings
 import pywt
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from . import kernels
 from .kernels import pointer
+from .torch_internals import watched
 
 KERNELS = {torch.float32: "", torch.float64: "_double", torch.bfloat16: ""}
 
@@ -52,10 +52,8 @@ def plain_haar(x: Tensor) -> tuple[Tensor, Tensor]:
 def _compiled(x: Tensor) -> bool:
     """Whether the kernels can transform x: on a CPU, in a type they know, and watched by nothing that needs operators
     (tracing, compiling, functional transforms, tensors that only look like ones)."""
-    watched = torch.jit.is_tracing() or torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack()
-    watched = watched or torch._C._len_torch_dispatch_stack() or forward_ad._current_level >= 0
     plain = x.device.type == "cpu" and x.dtype in KERNELS and type(x) in (Tensor, torch.nn.Parameter)
-    return plain and not watched and kernels.library() is not None
+    return plain and not watched() and kernels.library() is not None
 
 
 class _Haar(torch.autograd.Function):
@@ -148,7 +146,7 @@ def _forward(wavelet: str, mode: str, dtype: torch.dtype, device: torch.device):
         warnings.simplefilter("ignore")  # it imports pkg_resources, which warns of its own retirement
         from pytorch_wavelets import DWTForward
 
-    taps = pywt.Wavelet(wavelet)
+    taps = pywt.Wavelet(wavelet)  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without a stub
     # an inference tensor in this cache would break the next training step that finds it
     with torch.inference_mode(False):
         module = DWTForward(J=1, wave=taps, mode=mode).to(device, dtype)

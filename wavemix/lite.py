@@ -30,16 +30,21 @@ class LiteBlock(nn.Module):
     def _feedforward(self, level: int, norms: bool) -> nn.Sequential:
         config = self.config
         inside, out = config.branch_channels(level)
-        hidden, f, every = config.final_dim * config.mult, config.ff_channel, config.bias == "all"
-        layers = [nn.Conv2d(inside, hidden, 1), ACTIVATIONS[config.activation](), nn.Dropout(config.dropout)]
-        if config.upsampling == "deconv":
+        hidden, f, every = config.final_dim * config.mult, config.ff_outputs, config.bias == "all"
+        layers: list[nn.Module] = [
+            nn.Conv2d(inside, hidden, 1),
+            ACTIVATIONS[config.activation](),
+            nn.Dropout(config.dropout),
+        ]
+        mode = config.interpolation
+        if mode is None:
             layers += [nn.Conv2d(hidden, f, 1), nn.ConvTranspose2d(f, out, 4, stride=2, padding=1, bias=every)]
         else:
             if config.projected:
                 layers += [nn.Conv2d(hidden, f, 1, bias=every), nn.Conv2d(f, out, 1, bias=every)]
             else:
                 layers += [nn.Conv2d(hidden, out, 1, bias=every)]
-            up = nn.Upsample(scale_factor=2, mode=config.interpolation)
+            up: nn.Module = nn.Upsample(scale_factor=2, mode=mode)
             if config.upsampling == "depthwise":
                 up = nn.Sequential(nn.Conv2d(out, out, 3, padding=1, groups=out, bias=every), up)
             layers += [up]
@@ -47,9 +52,9 @@ class LiteBlock(nn.Module):
 
     def forward(self, x: Tensor, norms: nn.ModuleList | None = None) -> Tensor:
         bands = pyramid(self.reduction(x), self.config.level, self.config.wavelet)
-        coarse = None
+        coarse = bands[-1]
         for level in range(self.config.level, 0, -1):
-            y = bands[level - 1] if coarse is None else torch.cat([bands[level - 1], coarse], 1)
+            y = coarse if level == self.config.level else torch.cat([bands[level - 1], coarse], 1)
             coarse = getattr(self, self.branch(level))(y)
             if norms is not None:
                 coarse = norms[level - 1](coarse)

@@ -14,9 +14,12 @@ PLACE = Path(__file__).resolve().parents[1] / "search" / "__init__.py"
 def _package() -> ModuleType:
     """Our `search`, which takes the place of another module of that name."""
     found = sys.modules.get("search")
-    if found is not None and getattr(found, "__file__", None) and Path(found.__file__).resolve() == PLACE:
+    file = getattr(found, "__file__", None)
+    if found is not None and file and Path(file).resolve() == PLACE:
         return found
     spec = importlib.util.spec_from_file_location("search", PLACE, submodule_search_locations=[str(PLACE.parent)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{PLACE} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules["search"] = module
     spec.loader.exec_module(module)

@@ -38,7 +38,6 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
-from matplotlib.figure import Figure
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -51,12 +50,13 @@ from search.records.models import Trial
 from search.records.results import Results
 from search.records.statistics import margin
 from search.report.plot_axes import count_axis
-from search.report.plot_style import style
+from search.report.plot_style import Figure, style
 from search.report.plots import rendered
 from search.sampling.sampler import FrontierPruner, FrontierSampler
 from search.space.candidates import Pool
 from search.space.configurations import PUBLISHED, Space, training_work
 from search.space.recipe_choices import Tuning
+from search.study.optuna_internals import rewrite
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
@@ -204,9 +204,7 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
         trial = study.ask(distributions)
         result.seconds += time.perf_counter() - start
         config = task.nearest(trial.params, below if contender.below else task.ceiling + 1)
-        for name, value in task.space.knobs_of(config).items():  # no public way to change what was suggested
-            distribution = distributions[name]
-            study._storage.set_trial_param(trial._trial_id, name, distribution.to_internal_repr(value), distribution)
+        rewrite(study, trial, task.space.knobs_of(config))
         task.known.add(config)
         cost, last, stopped = config.parameters(), 0.0, False
         result.trained += 1

@@ -1,11 +1,11 @@
-"""A study of 10,000 finished trials: seconds to open it, and of one suggestion with its reports and its end.
+"""A study of 10,000 finished trials: seconds to open it as a search does, and of one trial without its training.
 
     python -m scripts.benchmarks.storage [--storage URL] [--trials 10000] [--output FILE]
 
-The trials have the extended family's knobs, six reported epochs each, a third of them pruned. Without --storage, SQLite
-in a temporary directory. The study is made by Optuna itself, one transaction a trial, which takes minutes; a study of
-the same name in the storage is used again. What is measured is one worker's turn as `wavemix search` takes it: ask,
-report and test for pruning after each epoch, tell; the training between them is left out.
+The trials have the extended family's hyperparameters, six reported epochs each, a third of them pruned; each carries
+its record. Without --storage, SQLite in a temporary directory. To make the study takes minutes, one transaction a
+trial; a study of the same name in the storage is used again. Then a search opens it, as `wavemix search` does, and
+takes trials whose training ends at once: what is left is asking, reporting, pruning, telling and recording.
 """
 
 import argparse
@@ -14,100 +14,109 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+import torch
 
 from scripts.benchmarks.harness import print_table, record
-from search.records.environment import mask
-from search.sampling.sampler import FrontierPruner, FrontierSampler
-from search.space.candidates import Pool
-from search.space.configurations import Space
-from search.space.recipe_choices import Tuning
+from search.data.split import Split
+from search.records.environment import environment, mask
+from search.records.making import dataset_of, trial_of
+from search.records.models import Trial
+from search.records.results import Results
+from search.study import rebuild
+from search.study import trial as trials
+from search.study.search import Search
+from search.study.setting import Setting
+from search.training.outcome import Epoch, Trained
 from search.training.recipe import Recipe
+from wavemix.config import LiteConfig
 
 EPOCHS, TARGET, CEILING = 6, 0.98, 7156
 
 
-def trials(space: Space, count: int) -> list[FrozenTrial]:
-    """Finished trials of random configurations with plausible curves."""
-    rng, configs = random.Random(0), space.configurations(1, CEILING)
-    distributions = {name: CategoricalDistribution(values) for name, values in space.knobs.items()}
-    made = []
+def images() -> Split:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (300, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return Split("toy", "Toy", "train", pixels, torch.arange(300) % 10, tuple("0123456789"), "folder")
+
+
+def setting(count: int) -> Setting:
+    """What is searched: a study named after the number of its trials."""
+    options = {"name": f"benchmark-{count}", "ceiling": CEILING, "validation_count": 100, "members": 1}
+    return Setting(images(), TARGET, Recipe(epochs=EPOCHS), **options)
+
+
+def curve(config: LiteConfig, chance: random.Random) -> list[Epoch]:
+    """A plausible learning curve."""
+    end = 1 - 0.02 * (CEILING / config.parameters()) ** 0.8 * chance.lognormvariate(0.2, 0.2)
+    accuracies = [1 - min(0.9, (1 - end) * 2 ** (1 - epoch / EPOCHS)) for epoch in range(1, EPOCHS + 1)]
+    return [Epoch(epoch=e, train_loss=1.0, accuracy=a, seconds=float(e)) for e, a in enumerate(accuracies, 1)]
+
+
+def finished(of: Setting, count: int) -> Iterator[Trial]:
+    """Records of so many trials, every third of them pruned after two epochs."""
+    chance, configs, here = random.Random(0), of.space.configurations(1, CEILING), environment()
     for number in range(count):
         config, pruned = configs[number % len(configs)], number % 3 == 0
-        end = 1 - 0.02 * (CEILING / config.parameters()) ** 0.8 * rng.lognormvariate(0.2, 0.2)
-        curve = {e: 1 - min(0.9, (1 - end) * 2 ** (1 - e / EPOCHS)) for e in range(1, 3 if pruned else EPOCHS + 1)}
-        made.append(
-            create_trial(
-                state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
-                value=None if pruned else curve[EPOCHS],
-                params=space.knobs_of(config),
-                distributions=distributions,
-                user_attrs={"parameters": config.parameters()},
-                intermediate_values=curve,
-            )
+        points = curve(config, chance)[: 2 if pruned else EPOCHS]
+        ended = Trained(seed=0, curve=points, accuracy=points[-1].accuracy, stopped=None, seconds=float(len(points)))
+        yield trial_of(
+            config,
+            of.tuning.base,
+            [ended],
+            study=of.name,
+            number=number,
+            dataset=dataset_of(of.train, of.validation, of.seed),
+            target=TARGET,
+            family="extended",
+            seeds=of.seeds,
+            state="pruned" if pruned else "complete",
+            environment=here,
         )
-    return made
 
 
-def frontier(space: Space, finished: Callable[[], int]) -> FrontierSampler:
-    """As a search has it."""
-    pool = Pool(space, Tuning(Recipe()), 0, finished)
-    return FrontierSampler(space.knobs, pool.below, TARGET, CEILING, near=pool.near, epochs=EPOCHS)
+def train(config, recipe, data, seeds, *, on_epoch, **options) -> list[Trained]:
+    """Stands in for the training, and takes no time."""
+    points, stopped = curve(config, random.Random(config.name)), None
+    for epoch, point in enumerate(points, 1):
+        if on_epoch(epoch, [point]):
+            points, stopped = points[:epoch], "pruned"
+            break
+    return [Trained(seed=seeds[0], curve=points, accuracy=points[-1].accuracy, stopped=stopped, seconds=1.0)]
 
 
-def turn(study: optuna.Study, space: Space) -> dict[str, float]:
-    """Seconds of the parts of one worker's turn."""
-    times = [time.perf_counter()]
-    study.sampler.unseen(study)
-    trial = study.ask({name: CategoricalDistribution(values) for name, values in space.knobs.items()})
-    times.append(time.perf_counter())
-    trial.set_user_attr("parameters", space.build(trial.params).parameters())
-    study.sampler.incumbent(study)
-    for epoch in range(1, EPOCHS + 1):
-        trial.report(0.9 + 0.01 * epoch, epoch)
-        trial.should_prune()
-    times.append(time.perf_counter())
-    study.tell(trial, 0.96)
-    times.append(time.perf_counter())
-    return dict(zip(("suggest", "report", "tell"), (end - start for start, end in zip(times, times[1:]))))
-
-
-def measure(url: str, count: int, repetitions: int) -> dict[str, float]:
-    space = Space("extended", (1, 28, 28), 10, CEILING)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name = f"benchmark-{count}"
-    study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
-    have = len(study.get_trials(deepcopy=False))
-    study.add_trials(trials(space, count)[have:])
-    ended = [count]
-    sampler = frontier(space, lambda: ended[0])
+def measure(url: str, count: int, repetitions: int, folder: Path) -> dict[str, float]:
+    of, results = setting(count), Results(folder)
+    with Search.open(of, results, storage=url) as search:
+        have = len(search.study.get_trials(deepcopy=False))
+        for number, made in enumerate(finished(of, count)):
+            if number >= have:
+                search.study.add_trial(rebuild.trial_of(made, number, of, search.worker))
     start = time.perf_counter()
-    study = optuna.load_study(storage=url, study_name=name, sampler=sampler, pruner=FrontierPruner(sampler))
-    study.get_trials(deepcopy=False)
-    opened = time.perf_counter() - start
-    turns = []
-    for _ in range(repetitions):
-        turns.append(turn(study, space))
-        ended[0] += 1
-    found = {part: statistics.median(t[part] for t in turns) for part in turns[0]}
-    return {"open": opened, "first": sum(turns[0].values()), **found, "turn": sum(found.values())}
+    with Search.open(setting(count), results, storage=url) as search:
+        opened, turns = time.perf_counter() - start, []
+        for _ in range(repetitions):
+            start = time.perf_counter()
+            search.run(trials=1)
+            turns.append(time.perf_counter() - start)
+    return {"open": opened, "first": turns[0], "turn": statistics.median(turns)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--storage", help="an Optuna storage URL; default: SQLite in a temporary directory")
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--repetitions", type=int, default=10, help="turns; medians count")
+    parser.add_argument("--repetitions", type=int, default=10, help="trials; medians count")
     parser.add_argument("--output", type=Path, help="append a record here")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, patch.object(trials, "train", train):
         url = options.storage or f"sqlite:///{folder}/study.db"
-        found = measure(url, options.trials, options.repetitions)
+        found = measure(url, options.trials, options.repetitions, Path(folder))
     kind = url.split(":")[0].split("+")[0]
     print_table(
         f"{options.trials:,} finished trials, {mask(url) if options.storage else kind}: seconds",
@@ -117,7 +126,7 @@ def main() -> int:
     if options.output:
         record(
             options.output,
-            name=f"one trial's turn after {options.trials:,} finished trials, {kind}",
+            name=f"a search's trial without its training after {options.trials:,} finished trials, {kind}",
             unit="s",
             ours=found["turn"],
             better="lower",

@@ -24,7 +24,6 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import optuna.storages._rdb.storage as rdb
 import torch
 from optuna.trial import TrialState
 
@@ -40,6 +39,7 @@ from search.records.environment import device_name
 from search.records.results import Results
 from search.study import heartbeat
 from search.study import joining as worker
+from search.study.optuna_internals import rdb
 from wavemix import kernels
 
 

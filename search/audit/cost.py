@@ -31,6 +31,7 @@ from search.audit.flops import (
 )
 from search.records.environment import device_name
 from search.records.models import Cost, ModuleCost
+from wavemix.torch_internals import storage_key
 
 T = TypeVar("T")
 BATCH = 16  # images of the activation measurement: enough for the per-batch statistics not to show
@@ -173,15 +174,15 @@ def _saved(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> tuple
     """Saved storages: identity -> bytes, and identity -> name of the innermost module that ran then."""
 
     def run(network: nn.Module) -> tuple[dict[int, int], dict[int, str]]:
-        own = {tensor.untyped_storage()._cdata for tensor in held(network)}
+        own = {storage_key(tensor) for tensor in held(network)}
         size: dict[int, int] = {}
         owner: dict[int, str] = {}
         running = names_of_running(network)
 
         def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in own and storage._cdata not in size:
-                size[storage._cdata], owner[storage._cdata] = storage.nbytes(), running[-1]
+            key = storage_key(tensor)
+            if key not in own and key not in size:
+                size[key], owner[key] = tensor.untyped_storage().nbytes(), running[-1]
             return tensor  # as it is: what is saved stays alive, so that no storage takes another one's place
 
         with separate_operators(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

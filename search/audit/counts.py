@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from search.audit.cost import cost, one_line, parameters, run
+from search.audit.cost import BATCH, cost, one_line, parameters, run
 from search.errors import UserError
 from search.records.models import Audit, Cost
 from search.upstream import PUBLISHED, REPOSITORY, SAVED, build, closed_form
@@ -293,8 +293,9 @@ def factory(target: str, input_shape: Sequence[int], device: str | None = None) 
     if not isinstance(network, nn.Module):
         raise UserError(f"{target} returns {type(network).__name__}, not a torch.nn.Module")
     config = getattr(network, "config", None)
-    closed = config.parameters() if isinstance(config, LiteConfig) else None
-    stored = config.model_dump(mode="json") if isinstance(config, LiteConfig) else None
+    config = config if isinstance(config, LiteConfig) else None
+    closed = config.parameters() if config is not None else None
+    stored = config.model_dump(mode="json") if config is not None else None
     try:
         if any(map(is_lazy, network.parameters())):  # their shapes are those of the first images
             run(network, tuple(input_shape))
@@ -323,8 +324,7 @@ def _audit(
     agree = all(value in (None, counted) for value in stated)
     if (millions := fields.get("published_millions")) is not None:
         agree = agree and round(counted / 1e6) == millions
-    options = {} if batch is None else {"batch": batch}
-    found = cost(network, input_shape, device=device, compared=True, **options)
+    found = cost(network, input_shape, BATCH if batch is None else batch, device=device, compared=True)
     note = "; ".join(part for part in (fields.pop("note", ""), *_remarks(found)) if part)
     return Audit(
         counted=counted,

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from wavemix.torch_internals import OpOverload, TorchDispatchMode, storage_key, tree_leaves
 
 Formula = Callable[[tuple, Any], float | None]  # arguments and result of an operator -> FLOPs; None: not known
 
@@ -148,7 +148,7 @@ def _sampled(args: tuple, result: Any) -> float | None:
     return _outputs((2, 1, 4)[mode] ** dimensions)(args, result)
 
 
-def _put(args: tuple, result: Any) -> float:
+def _put(args: tuple, result: Any) -> float | None:
     adds = len(args) > 3 and args[3]
     return _inputs(argument=2)(args, result) if adds else 0
 
@@ -157,7 +157,7 @@ def _normalised(affine: int, scale: int, plain: int) -> Formula:
     return lambda args, result: args[0].numel() * (scale if len(args) > affine and args[affine] is not None else plain)
 
 
-def _batch_norm(args: tuple, result: Any) -> float:
+def _batch_norm(args: tuple, result: Any) -> float | None:
     of_batch = args[5]  # its statistics are computed
     return _normalised(1, *((5, 4) if of_batch else (2, 1)))(args, result)
 
@@ -238,7 +238,7 @@ class Counting(TorchDispatchMode):
         self.running = running
         self.flops: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncounted: Counter[str] = Counter()
-        self.constant: dict[int, StorageWeakRef] = {}  # a weak reference keeps its address from being given away
+        self.constant: dict[int | None, StorageWeakRef] = {}  # a weak reference keeps its address from being given away
         for tensor in weights:
             self._keep(tensor)
 
@@ -248,7 +248,7 @@ class Counting(TorchDispatchMode):
         space, _, plain = name.rpartition("::")
         plain = plain.strip("_")  # in place or not
         known = space == "aten" and (plain in PRODUCTS or plain in FORMULAS)
-        if not known and isinstance(func, torch._ops.OpOverload):
+        if not known and isinstance(func, OpOverload):
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -267,7 +267,8 @@ class Counting(TorchDispatchMode):
             if found is None:
                 self.uncounted[name] += 1
             elif found:
-                self.flops[self.running[-1]][kind] += found
+                # a Counter may hold fractions, which its stub does not say
+                self.flops[self.running[-1]][kind] += found  # pyright: ignore[reportArgumentType]
         elif space != "prim" and not (space == "aten" and _free(func, plain, result)):
             self.uncounted[name] += 1
         return result
@@ -285,7 +286,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int | None:
-    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
+    return storage_key(tensor) if tensor.layout == torch.strided else None
 
 
 def _free(func: Any, name: str, result: Any) -> bool:

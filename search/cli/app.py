@@ -2,13 +2,13 @@
 
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from search.cli.options import first_line
-from search.cli.terminal import tell
+from search.cli.terminal import discard, tell
 from search.errors import Unheard, UserError
 from search.files import check_text
 
@@ -40,7 +40,7 @@ def options(
 
 
 # what Typer raises for arguments of the wrong form; where the class lies depends on Typer's version
-MALFORMED = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+MALFORMED: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
@@ -55,6 +55,14 @@ def main() -> None:
         sys.exit(code)
     except Unheard:
         sys.exit(141)  # as a program that the signal ends
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        for stream in (sys.stdout, sys.stderr):  # Typer or Rich, which print the help, end with 1 then
+            with suppress(OSError):  # the other one may still be read
+                stream.flush()
+            discard(stream)
+        sys.exit(141)
     except UserError as error:
         fail(str(error))
     except MALFORMED as error:

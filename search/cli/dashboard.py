@@ -63,7 +63,7 @@ def _ours(host: str, names: Collection[str]) -> bool:
     return True
 
 
-def location(name: str | None, storage: str | None, results: Path) -> tuple[str | URL, str | None]:
+def location(name: str | None, storage: str | URL | None, results: Path) -> tuple[str | URL, str | None]:
     """The storage URL and the study's name, from --storage or from the study's own file under `results`.
 
     Raises UserError, naming the known studies, where there is none or where it is not clear which.

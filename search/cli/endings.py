@@ -14,6 +14,7 @@ from search.errors import UserError
 if TYPE_CHECKING:
     from search.data.source import Source
     from search.outcome import Outcome
+    from search.records.models import Confirmation
     from search.runtime import Runtime
 
 
@@ -42,9 +43,9 @@ def conclude(outcome: "Outcome", source: "Source", runtime: "Runtime", as_json: 
     elif outcome.best is None:
         tell("nothing to confirm: no trial was completed; a larger --budget or fewer --epochs may help")
     else:
-        for line in _lines(outcome, source, runtime):
+        for line in _lines(outcome, outcome.best, source, runtime):
             tell(line, kept="\n")
-    tabulate(outcome.results.folder)
+    tabulate(outcome.results.folder, quiet=as_json)
 
 
 def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str, Any]:
@@ -66,66 +67,64 @@ def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str
         "confidence": best.judgement.confidence if best.target is not None else None,
         "adjusted_confidence": best.judgement.adjusted if best.target is not None else None,
         "weights": str(outcome.weights) if best.state == "complete" else None,
-        "retrain": _retrain(outcome, source, runtime),
+        "retrain": _retrain(outcome, best, source, runtime),
     }
 
 
-def _lines(outcome: "Outcome", source: "Source", runtime: "Runtime") -> list[str]:
+def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: "Runtime") -> list[str]:
     from search.records.verdicts import accuracy_of, confidence_of, verdict_of
 
-    best, data = outcome.best, outcome.data
+    data = outcome.data
     target = "" if best.target is None else f" at {100 * best.target:g} %, {best.family} family"
     facts = {"network": f"{best.config.name}, {best.parameters:,} parameters"}
     if best.state == "complete":
         facts["accuracy"] = f"{accuracy_of(best)}, test images, last epoch"
     if best.state == "complete" and best.target is not None:
-        facts["how sure"] = confidence_of(best)
-        facts["beside it"] = _beside(outcome)
-    facts["trained again by"] = _retrain(outcome, source, runtime)
+        facts["confidence"] = confidence_of(best)
+        facts |= _beside(outcome, best)
+    facts["retrain"] = _retrain(outcome, best, source, runtime)
     if best.state == "complete":
         path = outcome.weights
         facts["weights"] = str(path)
-        facts["in Python"] = f'from search.records.weights import networks; networks("{path}")[{best.seeds[0]}]'
-    return [f"{data.label}{target}: {verdict_of(best)}", *(f"  {name:<17} {fact}" for name, fact in facts.items())]
+        facts["load"] = f'from search.records.weights import networks; networks("{path}")[{best.seeds[0]}]'
+    return [f"{data.label}{target}: {verdict_of(best)}", *(f"  {name:<11} {fact}" for name, fact in facts.items())]
 
 
-def _beside(outcome: "Outcome") -> str:
-    """The published count and the smallest networks that other studies have confirmed and reached."""
+def _beside(outcome: "Outcome", best: "Confirmation") -> dict[str, str]:
+    """The published count, and the smallest networks that other studies have confirmed and reached."""
     from search.records.models import Confirmation, numbered
+    from search.report.efficiency import deciding
     from search.upstream import CEILINGS
 
-    best, goal = outcome.best, outcome.goal
-    parts = []
-    count = CEILINGS.get((best.dataset.name, goal.target))
-    if count:
-        parts.append(f"published {count:,}")
-    others = [
+    count = CEILINGS.get((best.dataset.name, best.target or 0.0))
+    others = deciding(
         r
         for r in numbered(outcome.results.read_known())
         if isinstance(r, Confirmation)
         and (r.dataset.label, r.target, r.family) == (best.dataset.label, best.target, best.family)
-        and r.study != goal.study
-    ]
+        and r.study != outcome.goal.study
+    )
+    found = []
     for verdict in ("confirmed", "reached"):
-        found = min((r.parameters for r in others if r.verdict == verdict), default=None)
-        if found:
-            parts.append(f"on record {verdict} {found:,}")
-    return ", ".join(parts) or "nothing on record yet"
+        smallest = min((r.parameters for r in others if r.verdict == verdict), default=None)
+        found += [] if smallest is None else [f"{smallest:,} {verdict}"]
+    published = {"published": f"{count:,} parameters"} if count else {}
+    return published | ({"on record": ", ".join(found)} if found else {})
 
 
-def _retrain(outcome: "Outcome", source: "Source", runtime: "Runtime") -> str:
+def _retrain(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: "Runtime") -> str:
     from search.records.commands import train_command
     from search.training.recipe import Recipe
 
-    best = outcome.best
     recipe, folder = Recipe.model_validate(best.recipe), outcome.results.folder
     where = runtime.data_dir, runtime.device, folder
     return train_command(source, best.config, recipe, best.seeds, best.target, *where)
 
 
-def tabulate(results: Path) -> None:
+def tabulate(results: Path, quiet: bool = False) -> None:
     """Write the tables anew, as every command does that adds a test to the records."""
     from search.report import tables
 
     for path in tables.write(results):
-        tell(f"wrote {path}", level=-1)
+        if not quiet:
+            tell(f"wrote {path}", level=-1)

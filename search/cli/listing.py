@@ -1,6 +1,7 @@
 """Tables on a terminal that fit into its width: no name and no number is ever cut in two."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -50,16 +51,19 @@ def _folded(text: str, width: int) -> str:
     return "\n".join(_filled([text], width))
 
 
+Justify = Literal["left", "right"]
+
+
 class Listing:
     """A table that folds words where the terminal is too narrow for it, and becomes a `Block` a row where that does not
     do. Numbers (columns justified "right") and words stay whole."""
 
     def __init__(self, *columns: str, title: str = ""):
         self.title = line(title)
-        self.columns: dict[str, str] = dict.fromkeys(columns, "left")
+        self.columns: dict[str, Justify] = dict.fromkeys(columns, "left")
         self.rows: list[tuple[str, ...]] = []
 
-    def add_column(self, name: str, justify: str = "left") -> None:
+    def add_column(self, name: str, justify: Justify = "left") -> None:
         self.columns[name] = justify
 
     def add_row(self, *cells: str) -> None:

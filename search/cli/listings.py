@@ -10,11 +10,12 @@ from rich.text import Text
 
 from search.cli.listing import Block, Listing
 from search.cli.panel import named
+from search.errors import present
 from search.records.models import Audit, Confirmation, Record, Reproduction, Trial, numbered
 from search.report.efficiency import deciding
 from search.study.handle import StudyHandle
 from search.study.setting import Setting
-from search.text import line
+from search.text import goal, line, percent, points
 
 
 def facts(study: StudyHandle) -> dict[str, Any]:
@@ -36,59 +37,71 @@ def facts(study: StudyHandle) -> dict[str, Any]:
         "target": study.identity["target"],
         "family": study.identity["family"],
         "stopped": study.stopped,
-        "trials": counts,
-        "smallest feasible": smallest,
+        "trials": len(trials),
+        "states": counts,
+        "workers": _by_worker(trials),
+        "smallest_feasible": smallest,
     }
 
 
 def standing(study: StudyHandle) -> Group:
     """The same for a person, and what each worker does: what `wavemix status` shows."""
     found = facts(study)
-    best, stopped = found["smallest feasible"], found["stopped"]
+    best, stopped = found["smallest_feasible"], found["stopped"]
     shown = {
         "data": found["data"],
         "target": f"{found['target']:g}",
         "family": found["family"],
         "state": f"stopped at {stopped[:16]}" if stopped else "open",
-        "trials": ", ".join(f"{count} {state}" for state, count in found["trials"].items()) or "none",
+        "trials": ", ".join(f"{count} {state}" for state, count in found["states"].items()) or "none",
         "smallest feasible": "none yet",
     }
     if best:
-        shown["smallest feasible"] = f"{best['parameters']:,} parameters, {best['accuracy']:.2%}, trial {best['trial']}"
-    return Group(Block(study.name, shown), _workers(study.trials()))
+        shown["smallest feasible"] = (
+            f"{best['parameters']:,} parameters, {percent(best['accuracy'])}, trial {best['trial']}"
+        )
+    return Group(Block(study.name, shown), _workers(found["workers"]))
 
 
-def _workers(trials: list[FrozenTrial]) -> Listing:
-    table = Listing("worker", "running trial", "finished trials", "last sign of life")
+def _by_worker(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
+    """What each worker does: its running trials, how many it has ended, and the seconds since its last sign of life."""
     groups: dict[str, list[FrozenTrial]] = {}
     for trial in trials:
         if "worker" in trial.user_attrs:
             groups.setdefault(trial.user_attrs["worker"], []).append(trial)
+    rows = []
     for worker, group in groups.items():
-        running = [str(t.number) for t in group if t.state == TrialState.RUNNING]
-        finished = sum(t.state.is_finished() for t in group)
         signs = [t.user_attrs["beat"] for t in group if "beat" in t.user_attrs]
         seconds = (datetime.now(UTC) - datetime.fromisoformat(max(signs))).total_seconds() if signs else None
-        ago = "-" if seconds is None else f"{max(0, seconds):.0f} s ago"
-        table.add_row(worker, ", ".join(running) or "-", str(finished), ago)
+        running = [t.number for t in group if t.state == TrialState.RUNNING]
+        finished = sum(t.state.is_finished() for t in group)
+        rows.append({"worker": worker, "running": running, "finished": finished, "seconds_ago": seconds})
+    return rows
+
+
+def _workers(rows: Sequence[Mapping[str, Any]]) -> Listing:
+    table = Listing("worker", "running trial", "finished trials", "last sign of life")
+    for row in rows:
+        ago = "-" if row["seconds_ago"] is None else f"{max(0, row['seconds_ago']):.0f} s ago"
+        table.add_row(row["worker"], ", ".join(map(str, row["running"])) or "-", str(row["finished"]), ago)
     return table
 
 
 def summary(setting: Setting, trials: Iterable[FrozenTrial]) -> Listing:
     """The ten smallest trials of a study that reach the target and the ten misses that came nearest to it."""
-    table = Listing(title=f"{setting.data.label}, target {setting.target:.4g}, {setting.family} family")
+    table = Listing(title=f"{setting.data.label}, target {goal(setting.target)}, {setting.family} family")
     for column in ("trial", "configuration", "parameters", "validation", "verdict"):
         right = column in ("trial", "parameters", "validation")
         table.add_column(column, justify="right" if right else "left")
     done = [t for t in trials if t.value is not None and "feasible" in t.user_attrs]
     done.sort(key=lambda t: t.user_attrs["parameters"])
     passed = [t for t in done if t.user_attrs["feasible"]]
-    misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -t.value)
+    misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -present(t.value))
     for trial in sorted(passed[:10] + misses[:10], key=lambda t: t.user_attrs["parameters"]):
-        config, choices = setting.plan(trial.params)[0], setting.tuning.text(trial.params)
+        config, choices = setting.trained(trial.params)[0], setting.tuning.text(trial.params)
         outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
         name = named(config, choices)
-        table.add_row(str(trial.number), name, f"{config.parameters():,}", f"{trial.value:.2%}", outcome)
+        table.add_row(str(trial.number), name, f"{config.parameters():,}", percent(trial.value), outcome)
     return table
 
 
@@ -139,7 +152,7 @@ def overview(records: Sequence[Record]) -> list[dict[str, Any]]:
         trials = [r for r in group if isinstance(r, Trial)]
         row = {"study": name, "data": label, "target": target, "trials": len(trials)}
         row["pruned"] = sum(r.state == "pruned" for r in trials)
-        row["smallest feasible"] = min((r.parameters for r in trials if r.feasible), default=None)
+        row["smallest_feasible"] = min((r.parameters for r in trials if r.feasible), default=None)
         tested = deciding(r for r in group if isinstance(r, Confirmation))
         for verdict in ("reached", "confirmed"):
             row[verdict] = min((r.parameters for r in tested if r.verdict == verdict), default=None)
@@ -159,19 +172,19 @@ def studies(rows: Sequence[Mapping[str, Any]]) -> Listing:
             "-" if row["target"] is None else f"{row['target']:g}",
             str(row["trials"]),
             str(row["pruned"]),
-            *("-" if row[name] is None else f"{row[name]:,}" for name in ("smallest feasible", "reached", "confirmed")),
+            *("-" if row[name] is None else f"{row[name]:,}" for name in ("smallest_feasible", "reached", "confirmed")),
         )
     return table
 
 
 def comparison(record: Reproduction) -> list[str]:
     """Recorded and new accuracies side by side, seed by seed, and the verdict."""
-    lines = [f"{'seed':>9}  recorded       now"]
+    lines = [f"{'seed':>9}   recorded        now"]
     for seed, old, new in zip(record.seeds, record.recorded, record.accuracies):
-        lines.append(f"{seed:>9}  {old:>8.2%}  {new:>8.2%}")
+        lines.append(f"{seed:>9}  {percent(old):>9}  {percent(new):>9}")
     if record.mean is None:
         return [*lines, f"not reproduced: {record.reason}"]
     old = sum(record.recorded) / len(record.recorded)
-    lines.append(f"{'mean':>9}  {old:>8.2%}  {record.mean:>8.2%}")
-    again = "reached again" if record.reached else f"missed by {record.target - record.mean:.2%}"
-    return [*lines, f"{'reproduced' if record.reached else 'not reproduced'}: target {record.target:.4g} {again}"]
+    lines.append(f"{'mean':>9}  {percent(old):>9}  {percent(record.mean):>9}")
+    again = "reached again" if record.reached else f"missed by {points(record.target - record.mean)}"
+    return [*lines, f"{'reproduced' if record.reached else 'not reproduced'}: target {goal(record.target)} {again}"]

@@ -7,7 +7,7 @@ import tomllib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -29,6 +29,21 @@ def at_home(path):
     return path if path is None else type(path)(os.path.expanduser(path))
 
 
+def storage_at_home(url: str | None):  # Typer looks up what a return annotation names
+    """A storage's URL, where an SQLite file's path may begin with ~ as other paths do."""
+    if url is None or not url.startswith("sqlite"):
+        return url
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # whoever opens it says what is wrong
+        return url
+    # not as text again: a home directory may hold what has a meaning in URLs
+    return parsed.set(database=at_home(parsed.database)) if (parsed.database or "").startswith("~") else url
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="WAVEMIX_DATA", callback=at_home, help="Directory of data files."),
@@ -37,7 +52,8 @@ DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
 Family = Annotated[
-    str, typer.Option(help="'extended', or 'published': upstream's knobs, parameter-free up-sampling, unequal strides.")
+    str,
+    typer.Option(help="'extended', or 'published': upstream's options, parameter-free up-sampling, unequal strides."),
 ]
 Start = Annotated[
     str | None, typer.Option(help="Configuration tried first, JSON or a path to a file; default: a guess.")
@@ -62,6 +78,14 @@ Checkpoints = Annotated[
     str | None,
     typer.Option("--checkpoints", callback=at_home, help="Directory or fsspec URL of checkpoints, for all machines."),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        callback=storage_at_home,
+        help="Optuna storage URL, or grpc://host:port; default: the study's file under --results.",
+    ),
+]
 Resize = Annotated[
     str | None,
     typer.Option("--resize", help="Height and width that a folder's images are stretched to, antialiased: 32,32."),
@@ -79,6 +103,8 @@ def _loudness(level: int):
     """A callback that makes `terminal.tell` print more, or less."""
 
     def set_loudness(wanted: bool) -> bool:
+        if wanted and terminal.loudness == -level:
+            raise UserError("--verbose and --quiet contradict each other: give one of them")
         if wanted:
             terminal.loudness = level
         return wanted
@@ -96,7 +122,8 @@ def source_of(data: str, resize: str | None, test_split: float | None, skip_unre
     """The data named on the command line and how to read them. Raises UserError for values that mean nothing."""
     try:
         size = tuple(int(edge) for edge in resize.split(",")) if resize is not None else None
-        return Source(data, Reading(resize=size, test_split=test_split, skip_unreadable=skip_unreadable))
+        read = {"resize": size, "test_split": test_split, "skip_unreadable": skip_unreadable}
+        return Source(data, Reading.model_validate(read))
     except ValidationError as error:
         if error.errors()[0]["loc"][0] == "test_split":
             raise UserError(f"--test-split is a share between 0 and 1 such as 0.2, not {test_split:g}") from error
@@ -151,10 +178,13 @@ Threads = Annotated[
 ]
 
 
-def validated(kind: type[BaseModel], text: str, option: str) -> BaseModel:
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def validated(kind: type[Kind], text: str, option: str) -> Kind:
     """A model from JSON given on the command line, or from a JSON, TOML or YAML file (told apart by their suffixes)."""
     suffix = ""
-    if not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith(("{", "[")):
         path = Path(os.path.expanduser(text))
         try:
             content = path.read_bytes()
@@ -206,7 +236,9 @@ def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:
     for text in texts or ():
         name, equals, values = text.partition("=")
         if not (name and equals):
-            raise UserError(f"--tune is a knob of the recipe and its values, such as lr=0.02,0.03, not {text!r}")
+            raise UserError(
+                f"--tune is a hyperparameter of the recipe and its values, such as lr=0.02,0.03, not {text!r}"
+            )
         if name in found:
             raise UserError(f"--tune {name} is given twice: name all its values in one, {name}=A,B")
         found[name] = values.split(",")
@@ -216,7 +248,8 @@ def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:
 def first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place + ': ' if place else ''}{first['msg']}"
+    said = "there is no such field" if first["type"] == "extra_forbidden" else first["msg"]
+    return f"{place + ': ' if place else ''}{said}"
 
 
 def seeds_of(text: str) -> list[int]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from search.cli.terminal import tell
 from search.study.events import Event
-from search.text import line, span
+from search.text import goal, line, percent, span
 from wavemix.config import LiteConfig
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -64,7 +64,7 @@ class Display:
 
     def _best(self, event: Event) -> bool:
         """Whether it is the smallest that reaches the target so far."""
-        smaller = self.best is None or event.config.parameters() < self.best.config.parameters()
+        smaller = self.best is None or event.network.parameters() < self.best.network.parameters()
         if event.feasible and smaller:
             self.best = event
         return event.feasible and smaller
@@ -107,22 +107,22 @@ class Display:
         elif event.kind == "trial":
             self.now, self.began = event, None
             if not self.live:
-                name = named(event.config, event.text)
-                self.say(f"trial {event.number}: {name}, {event.config.parameters():,} parameters")
+                name = named(event.network, event.text)
+                self.say(f"trial {event.number}: {name}, {event.network.parameters():,} parameters")
         elif event.kind == "epoch":
             left = self._timed(event)
             quarter = max(1, event.epochs // 4)
             if not self.live and (event.epoch % quarter == 0 or event.epoch == event.epochs):
-                self.say(f"  epoch {event.epoch}/{event.epochs}: {event.curve[-1]:.2%} validation{left}")
+                self.say(f"  epoch {event.epoch}/{event.epochs}: {percent(event.curve[-1])} validation{left}")
         else:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
             smaller = self._best(event)
             self.now = None
-            accuracy = "" if event.accuracy is None else f" {event.accuracy:.2%}"
+            accuracy = "" if event.accuracy is None else f" {percent(event.accuracy)}"
             reached = "reaches the target" + ": new incumbent" * smaller
             verdict = reached if event.feasible else event.state
             self.say(
-                f"trial {event.number}: {event.config.name}, {event.config.parameters():,} parameters,{accuracy} "
+                f"trial {event.number}: {event.network.name}, {event.network.parameters():,} parameters,{accuracy} "
                 f"{verdict}" + (f" ({event.text})" if event.text and event.text != event.state else "")
             )
 
@@ -130,17 +130,17 @@ class Display:
         table = Table.grid(padding=(0, 2))
         left = "" if self.seconds is None else clock(self.seconds - (time.monotonic() - self.start)) + " left"
         best = (
-            f"{self.best.config.parameters():,} parameters, {self.best.accuracy:.2%}  {self.best.config.name}"
+            f"{self.best.network.parameters():,} parameters, {percent(self.best.accuracy)}  {self.best.network.name}"
             if self.best
             else f"none yet below {self.ceiling:,} parameters"
         )
         table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
         if self.now:
-            name = line(named(self.now.config, self.now.text))
-            progress = f"trial {self.now.number}  {self.now.config.parameters():,} parameters  {name}"
+            name = line(named(self.now.network, self.now.text))
+            progress = f"trial {self.now.number}  {self.now.network.parameters():,} parameters  {name}"
             table.add_row("running", Text(progress))
             if self.now.curve:
-                curve = f"{sparkline(self.now.curve)} {self.now.curve[-1]:.2%}"
+                curve = f"{sparkline(self.now.curve)} {percent(self.now.curve[-1])}"
                 rest = self._left()
                 told = "" if rest is None else f"  {span(rest)} left"
                 table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}{told}")
@@ -148,5 +148,5 @@ class Display:
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
         lines = Text("\n".join(self.last), style="dim")
-        title = Text(line(f"{self.title}: {self.target:.4g} accuracy"))
+        title = Text(line(f"{self.title}: {goal(self.target)}"))
         return Panel(Group(table, lines), title=title, expand=True)

@@ -25,6 +25,7 @@ from search.cli.options import (
     ResultsDir,
     SkipUnreadable,
     Start,
+    Storage,
     TestSplit,
     Threads,
     Tune,
@@ -57,7 +58,9 @@ def say_if_built(say: Callable[[str], None]) -> None:
 def search(
     data: DataName,
     target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
-    budget: Annotated[str, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h.")] = "15m",
+    budget: Annotated[
+        str | None, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h; default: 15m.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials the study is to have, instead of a time.")] = None,
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
@@ -71,7 +74,7 @@ def search(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
     tune: Tune = None,
     start: Start = None,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    storage: Storage = None,
     checkpoints: Checkpoints = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     rebuild: Annotated[
@@ -94,7 +97,9 @@ def search(
     The same command resumes an interrupted search, also after `wavemix stop`; `wavemix worker` helps it.
     """
     checked(target, family)
-    seconds, choices = None if trials else seconds_of(budget), tune_of(tune)
+    if trials and budget:
+        raise UserError("--trials says how many trials and --budget how much time: give one of them")
+    seconds, choices = None if trials else seconds_of(budget or "15m"), tune_of(tune)
     from rich.console import Console
 
     from search import campaign
@@ -104,7 +109,9 @@ def search(
     from search.records.results import Results, published
     from search.runtime import Runtime
 
-    began, say = time.monotonic(), partial(tell, level=-1 if as_json else 0)
+    began = time.monotonic()
+    # what a program reads is on standard output alone
+    say = partial(tell, err=as_json, level=-1 if as_json else 0)
     source = source_of(data, resize, test_split, skip_unreadable)
     split = campaign.load(source, Runtime(data_dir=data_dir, say=say))
     ceiling = max_parameters or campaign.ceiling_of(split.name, target)
@@ -135,7 +142,7 @@ def search(
         )
     if not outcome.finished:
         return
-    if verbose:
+    if verbose and outcome.setting is not None:
         show(summary(outcome.setting, outcome.trials))
     conclude(outcome, source, runtime, as_json)
 
@@ -145,7 +152,7 @@ def confirm(
     data: DataName,
     target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
     family: Family = "extended",
-    seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Which fresh seeds: other numbers are other attempts.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
@@ -209,16 +216,16 @@ def train(
     study = study_name(data, 0.0, "extended", name)
     from search import campaign
     from search.confirmation.plan import fresh_seeds
-    from search.records.models import counted, numbered
+    from search.records.models import counted
     from search.records.results import Results
-    from search.records.verdicts import verdict
     from search.runtime import Runtime
 
     network, runtime = network_of(config, "--config"), Runtime(device, data_dir, progress)
     if seeds and seed_list:
         raise UserError("--seeds says how many and --seed-list which: give one of them")
     numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
-    split = campaign.load(source_of(data, resize, test_split, skip_unreadable), runtime)
+    source = source_of(data, resize, test_split, skip_unreadable)
+    split = campaign.load(source, runtime)
     network = fitted(network, split, "--config")
     plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
     size = f"{network.parameters():,} parameters"
@@ -240,9 +247,7 @@ def train(
             name=study,
             on_epoch=on_epoch,
         )
-    (record,) = outcome.tests
-    tell(verdict(next(r for r in numbered(Results(results).read()) if r.created == record.created)))
-    tabulate(results)
+    conclude(outcome, source, runtime)
 
 
 @app.command()

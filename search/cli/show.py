@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from search.cli.app import app
-from search.cli.options import RUNS, Json, ResultsDir, at_home, shape_of
+from search.cli.options import RUNS, Json, ResultsDir, Storage, at_home, shape_of
 from search.cli.terminal import show, tell
 from search.errors import UserError
 
@@ -86,7 +86,7 @@ def tables(
 
 @app.command()
 def plots(results: ResultsDir = RUNS) -> None:
-    """Draw the records as PNG and SVG: frontier, anytime curve, importance of the knobs, learning curves."""
+    """Draw the records as PNG and SVG: frontier, anytime curve, importance of the hyperparameters, learning curves."""
     from search.report import plots as drawing
 
     written = drawing.write(results)
@@ -107,7 +107,7 @@ def report(results: ResultsDir = RUNS) -> None:
 @app.command()
 def dashboard(
     name: Annotated[str | None, typer.Argument(help="The study; not needed where there is only one.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL; default: a file under --results.")] = None,
+    storage: Storage = None,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
     results: ResultsDir = RUNS,

@@ -1,5 +1,6 @@
 """What a command prints: text made safe, tables that fit, and streams that somebody has closed."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -27,8 +28,15 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def discard(stream: IO[str]) -> None:
+    """Give `stream` the null device: what is left in its buffer is not tried again at the program's end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 @contextmanager
@@ -37,9 +45,7 @@ def _heard(stream: IO[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())  # what is left in its buffer is not tried again at the program's end
-        os.close(null)
+        discard(stream)
         if isinstance(error, BrokenPipeError):
             raise Unheard from error
         raise UserError(f"cannot print: {error.strerror or error}") from error
@@ -50,7 +56,7 @@ def tell(text: object, *, err: bool = False, kept: str = "", level: int = 1) -> 
 
     `level` 1 is a result, 0 progress, which --quiet leaves out, -1 a detail, which --verbose alone shows.
     """
-    if level + loudness < 0 and not err:
+    if level + loudness < 0:
         return
     stream = sys.stderr if err else sys.stdout
     with _heard(stream):

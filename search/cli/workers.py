@@ -8,15 +8,15 @@ import typer
 
 from search.cli.app import app
 from search.cli.endings import resumable
-from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, ResultsDir, Threads
+from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, ResultsDir, Storage, Threads
 from search.cli.terminal import show, tell
+from search.errors import UserError
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
     from search.study.handle import StudyHandle
 
-Storage = Annotated[
-    str | None, typer.Option(help="Optuna storage URL, or grpc://host:port; default: the file under --results.")
-]
 Name = Annotated[str, typer.Option("--study", help="Name of the study.")]
 
 
@@ -33,9 +33,9 @@ def worker(
 ) -> None:
     """Run trials of a study that `wavemix search --storage` has started, until none are left or it is stopped.
 
-    Everything else is taken from the study. Any number of workers may run, on any number of machines; the trial of one
-    that is killed goes on from its last checkpoint on another. A stopped study is refused until `wavemix search` goes
-    on with it, and so are other images or another version of this program.
+    Everything else is taken from the study. Any number of workers may run, on any number of machines. When one is
+    killed, another resumes its trial from the last checkpoint. A stopped study is refused until `wavemix search`
+    resumes it, and so are other images or another version of this program.
     """
     from rich.console import Console
 
@@ -60,10 +60,17 @@ def worker(
 def stop(study: Name, storage: Storage = None, results: ResultsDir = RUNS) -> None:
     """Stop a study: its workers, `wavemix search` among them, end after the epoch they are in.
 
-    Their trials are put back with their checkpoints. `wavemix search` with the study's options opens it again.
+    Their trials are put back with their checkpoints. `wavemix search` with the study's options resumes it.
     """
-    found_study(study, storage, results).stop()
-    tell(f"the workers of study {study} end after the epoch they are in")
+    from search.cli.listings import facts
+
+    found = found_study(study, storage, results)
+    running = [worker["worker"] for worker in facts(found)["workers"] if worker["running"]]
+    found.stop()
+    if running:
+        tell(f"the workers of study {study} end after the epoch they are in")
+    else:
+        tell(f"study {study} is stopped; no worker was running: `wavemix search` with its options resumes it")
 
 
 @app.command()
@@ -74,8 +81,6 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the studies on record; with --study the trials and workers of that one."""
-    from search.errors import UserError
-
     if study:
         from search.cli.listings import facts, standing
 
@@ -92,9 +97,14 @@ def status(
     show(studies(rows))
 
 
-def found_study(name: str, storage: str | None, results: Path, wait: bool = False) -> "StudyHandle":
+def found_study(name: str, storage: "str | URL | None", results: Path, wait: bool = False) -> "StudyHandle":
     """The study of this name in the storage, or in the file that it has under `results` where none is named."""
     from search.records.results import Results
     from search.study.handle import StudyHandle
 
+    if storage is None:
+        files = sorted(path.stem for path in (results / "studies").glob("*.db"))
+        if name not in files:
+            known = f"name one of {', '.join(files)}" if files else "search first, or give --storage or --results"
+            raise UserError(f"no study {name} in {results}: {known}")
     return StudyHandle(storage or Results(results).database(name), name, wait)

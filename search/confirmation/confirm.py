@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from search.confirmation.plan import SeedPlan
 from search.confirmation.retrain import OnEpoch, retrain
 from search.data.split import Split
+from search.errors import present
 from search.records.environment import environment
 from search.records.goal import Goal
 from search.records.jsonl import append, read, repair
@@ -25,7 +26,7 @@ from search.records.verdicts import verdict
 from search.records.weights import Inputs, WeightsFile
 from search.runtime import Runtime
 from search.training.identity import Training
-from search.training.outcome import Trained
+from search.training.outcome import Epoch, Trained
 from search.training.recipe import Recipe, filled
 from wavemix.config import LiteConfig
 
@@ -52,7 +53,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
             if record.dataset.label == label and record.target == target:
                 complete[record.config, json.dumps(filled(record.recipe), sort_keys=True)] = record
     trials = sorted(complete.values(), key=lambda t: t.parameters)
-    chosen = [t for t in trials if t.feasible] or sorted(trials, key=lambda t: -t.accuracy_validation)[:1]
+    chosen = [t for t in trials if t.feasible] or sorted(trials, key=lambda t: -present(t.accuracy_validation))[:1]
     return [
         Finalist(
             t.config,
@@ -86,7 +87,7 @@ def confirm_smallest(
     attempts, say = [], runtime.say
     past = [r for r in numbered(records) if isinstance(r, Confirmation) and r.target == goal.target]
     of = dataset_of(data, None, None).population
-    last = max((r.attempt for r in past if (r.dataset.population, r.family) == (of, goal.family)), default=0)
+    last = max((r.attempt or 1 for r in past if (r.dataset.population, r.family) == (of, goal.family)), default=0)
     for finalist in finalists:
         training = Training(finalist.config, finalist.recipe, data.digest)
         network = tested(training.config, training.recipe.model_dump(mode="json"), training.digest)
@@ -98,12 +99,12 @@ def confirm_smallest(
             record = earlier
             say(f"{name} has been tested with {'these' if ended else 'some of these'} seeds")
         elif attempts and late:
-            say(f"no time left to confirm {name}: the same command with a larger --budget goes on with it")
+            say(f"no time left to confirm {name}: the same command with a larger --budget tests it")
             break
         else:
             count = "up to " * (len(plan.looks) > 1) + counted(len(plan.seeds), "fresh seed")
             say(f"confirming {name}, {training.config.parameters():,} parameters: {count}, all training data")
-            attempt = earlier.attempt if earlier else last + 1
+            attempt = last + 1 if earlier is None else earlier.attempt or 1
             last = max(last, attempt)
             record = confirm(training, data, goal, plan.numbered(attempt), results, runtime)
         attempts.append(record)
@@ -191,7 +192,7 @@ def trained_before(
             for seed, curve in zip(record.seeds, record.curves):
                 state = states.get((seed, record.created.isoformat()))
                 if state and all(None not in (point.seconds, point.train_loss) for point in curve):
-                    epochs = [point.model_dump() for point in curve]
+                    epochs = [Epoch.model_validate(point.model_dump()) for point in curve]
                     known[seed] = Trained(seed=seed, curve=epochs, accuracy=None, stopped=None, seconds=0.0)
                     known[seed].state.update(state)
     return known

@@ -39,10 +39,12 @@ class SeedPlan:
     def numbered(self, attempt: int) -> "SeedPlan":
         return replace(self, attempt=attempt)
 
-    def enough(self, accuracies: Sequence[float], target: float | None, images: int) -> bool:
+    def enough(self, accuracies: Sequence[float], target: float | None, images: int | None) -> bool:
         """Whether more seeds would decide nothing; `images` were tested."""
+        if target is None:
+            return len(accuracies) >= self.stops[-1]
         return enough(accuracies, target, self.stops, self.attempt or 1, images)
 
-    def hopeless(self, accuracies: Sequence[float], target: float | None, images: int) -> bool:
+    def hopeless(self, accuracies: Sequence[float], target: float | None, images: int | None) -> bool:
         """Whether the bound can no longer be reached."""
-        return hopeless(accuracies, target, self.stops, self.attempt or 1, images)
+        return target is not None and hopeless(accuracies, target, self.stops, self.attempt or 1, images)

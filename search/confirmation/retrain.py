@@ -133,7 +133,7 @@ class _Test:
         for first, last in pairwise((0, *plan.stops)):
             if self._late(first, last):
                 left = counted(plan.stops[-1] - first, "other seed")
-                say(f"  no time for {left}: the same command with a larger --budget goes on with them")
+                say(f"  no time for {left}: the same command with a larger --budget trains them")
                 break
             members = self._members(first, last, on_epoch)
             self.trained += members

@@ -79,6 +79,7 @@ def read_members(
 
 # A member: its name (a folder's ends with "/"), its size (None: a link or device), and a function which reads it.
 _Member = tuple[str, int | None, Callable[[], bytes]]
+_Plain = BinaryIO | io.BufferedIOBase  # what a tar is read from: its file, or what decompresses that
 
 
 def _members(stream: BinaryIO) -> Iterator[_Member]:
@@ -87,11 +88,11 @@ def _members(stream: BinaryIO) -> Iterator[_Member]:
     if head[:2] == b"PK":
         return _zip_members(stream)
     if head[:2] == b"\x1f\x8b":
-        return _tar_members(gzip.GzipFile(fileobj=stream), stream)  # type: ignore[arg-type]
+        return _tar_members(gzip.GzipFile(fileobj=stream), stream)
     if head[:6] == b"\xfd7zXZ\0":
-        return _tar_members(lzma.LZMAFile(stream), stream)  # type: ignore[arg-type]
+        return _tar_members(lzma.LZMAFile(stream), stream)
     if head[:3] == b"BZh":
-        return _tar_members(bz2.BZ2File(stream), stream)  # type: ignore[arg-type]
+        return _tar_members(bz2.BZ2File(stream), stream)
     if head[257:262] == b"ustar" or head and not head.strip(b"\0") or _old_tar(head):
         return _tar_members(stream, stream)
     raise UserError(
@@ -132,18 +133,19 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]  # not in the stub
             raise
         except tarfile.HeaderError as error:
             start = "no tar in it, or a damaged one" if archive.offset == 0 else "damaged archive"
             raise UserError(f"{start} ({error} at byte {archive.offset:,}); get it again") from error
 
 
-def _tar_members(plain: BinaryIO, stream: BinaryIO) -> Iterator[_Member]:
+def _tar_members(plain: _Plain, stream: BinaryIO) -> Iterator[_Member]:
     forward = _Forward(plain, limit_of(os.fstat(stream.fileno()).st_size, MAX_TOTAL))
-    archive = tarfile.open(fileobj=forward, mode="r:", tarinfo=_Header)  # type: ignore[arg-type]
+    archive = tarfile.open(fileobj=forward, mode="r:", tarinfo=_Header)
     while (member := archive.next()) is not None:
-        archive.members = []  # it keeps all headers otherwise
+        # it keeps all headers otherwise; the list is not in the stub
+        archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
         regular = (member.isreg() or member.isdir()) and not member.issparse() and member.size >= 0
 
         def read(member: tarfile.TarInfo = member) -> bytes:
@@ -168,7 +170,7 @@ class _Forward(io.RawIOBase):
     negative sizes, which send tarfile backwards for ever, end in an error here.
     """
 
-    def __init__(self, plain: BinaryIO, most: int) -> None:
+    def __init__(self, plain: _Plain, most: int) -> None:
         self.plain, self.position, self.most = plain, 0, most
 
     def tell(self) -> int:

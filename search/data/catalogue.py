@@ -187,4 +187,5 @@ def names() -> tuple[str, ...]:
     return (*OFFICIAL, *COPIES)
 
 
+# training images that judge trials; a tenth of other data sets'
 VALIDATION = {"mnist": 5000, "fashion-mnist": 5000, "cifar10": 5000, "cifar10-jpeg": 5000}

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from search.data.archives import limit_of, read_members
 from search.data.decoded_cache import Arrays
 from search.data.entries import Contents, ImageFile, contents_of
 from search.data.source import Part, Reading
-from search.errors import UserError
+from search.errors import UserError, present
 
 MAX_FILE = 64 << 20  # bytes of one image file
 MAX_DECODED = 8 << 30  # bytes of all images
@@ -68,7 +69,11 @@ def read(path: Path, reading: Reading, contents: Contents | None = None) -> dict
     classes, skipped = contents.classes, len(contents.unreadable)
     index = {category: label for label, category in enumerate(classes)}
     found: dict[Part, Arrays] = {}
-    for part, images, held_out in (("train", train + validation, len(validation)), ("test", test, 0)):
+    parts: tuple[tuple[Part, list[ImageFile], int], ...] = (
+        ("train", train + validation, len(validation)),
+        ("test", test, 0),
+    )
+    for part, images, held_out in parts:
         if images:
             stacked = _stacked([pictures.pop(image.name).pixels for image in images], channels)
             labels = torch.tensor([index[image.category] for image in images])
@@ -94,9 +99,10 @@ def stamp(contents: Contents) -> str:
 
 def _content(image: ImageFile) -> bytes:
     try:
-        if image.path.stat().st_size > MAX_FILE:
+        path = present(image.path)
+        if path.stat().st_size > MAX_FILE:
             raise UserError(f"more than {MAX_FILE:,} bytes, refused")
-        return image.path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})") from error
 
@@ -163,7 +169,7 @@ def _decoded(path: Path, contents: Contents, reading: Reading) -> tuple[dict[str
                 elif reading.skip_unreadable:
                     unreadable.append((image.name, result))
                 else:
-                    raise UserError(f"{path}: {image.name}: {result}; or --skip-unreadable goes on without")
+                    raise UserError(f"{path}: {image.name}: {result}; or --skip-unreadable leaves it out")
             if len(sizes) > 1:
                 raise UserError(_odd_one(sizes, str(path)))
     if len(pictures) + len(unreadable) < len(contents.images):
@@ -173,7 +179,7 @@ def _decoded(path: Path, contents: Contents, reading: Reading) -> tuple[dict[str
 
 def _size(image: ImageFile) -> int:
     try:
-        return image.path.stat().st_size
+        return present(image.path).stat().st_size
     except OSError:  # it will be said when it is read
         return 0
 
@@ -206,7 +212,7 @@ def _odd_one(sizes: dict[tuple[int, ...], list[str]], where: str) -> str:
     )
 
 
-def _stacked(pictures: list[np.ndarray], channels: int) -> torch.Tensor:
+def _stacked(pictures: list[Any], channels: int) -> torch.Tensor:
     """(N, C, H, W); grey among colour is the same in each channel."""
     out = np.empty((len(pictures), channels, *pictures[0].shape[:2]), np.uint8)
     for number, picture in enumerate(pictures):

@@ -4,6 +4,7 @@ The training and the test part are loaded by separate calls and cached in separa
 cannot touch the test part by accident.
 """
 
+import difflib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -72,8 +73,11 @@ def load(source: Source | str, part: Part, data_dir: Path | None = None) -> Spli
         return _split(source, label, part, _load_folder(path, part, source), "folder")
     if "/" in name or name.lower().endswith(SUFFIXES):
         raise UserError(f"{name}: there is no such folder or archive")
+    near = difflib.get_close_matches(name, names(), 1)
+    meant = f" (did you mean {near[0]}?)" if near else ", and there is no such folder here"
     raise UserError(
-        f"unknown data set {name!r}; known: {', '.join(names())}, or the path of a folder or archive of class folders"
+        f"unknown data set {name!r}{meant}; known: {', '.join(names())}, or the path of a folder or archive of class "
+        "folders"
     )
 
 

@@ -23,7 +23,7 @@ from search.data.split import digest_of
 from search.errors import UserError
 from wavemix.cache import cache_dir
 
-FORMAT = "2"  # part of every name; another number when decoding changes
+FORMAT = "3"  # part of every name; another number when decoding changes
 FEWEST = 1000  # images; fewer are decoded as quickly as they are read
 
 

@@ -2,6 +2,11 @@
 
 Each source writes verified files under their final names or raises `UserError`; `search.data.fetch` tries one
 after the other.
+
+By hand on urllib, although requests or pooch download files: what is needed beyond a GET is a transfer that is resumed
+where it broke off, is given up when it comes too slowly for a minute (their time limits are for one read, which a byte
+a while never exceeds), follows redirects to https only, has an upper size, and gets its final name only after its
+digest was checked. With a library all of this would still be written here.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search.data import pixels
 from search.data.archives import read_members
-from search.errors import UserError
+from search.errors import UserError, present
 
 PARTS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
@@ -83,7 +83,7 @@ class Contents:
         if self.unreadable and not skip:
             name, reason = self.unreadable[0]
             more = f" (one of {len(self.unreadable)} entries that can't be read)" if len(self.unreadable) > 1 else ""
-            raise UserError(f"{self.where}: {name}: {reason}{more}; --skip-unreadable goes on without")
+            raise UserError(f"{self.where}: {name}: {reason}{more}; --skip-unreadable leaves them out")
         classes = set(self.classes)
         if not classes:
             suffixes = ", ".join(pixels.SUFFIXES[:3])
@@ -93,7 +93,7 @@ class Contents:
             if part == "train" and not skip and (empty := sorted(self.categories[part] - filled)):
                 raise UserError(
                     f"{self.where}: class {empty[0]!r} has no training images: put some into its folder, remove it, "
-                    "or go on without it by --skip-unreadable"
+                    "or leave it out by --skip-unreadable"
                 )
             if strange := sorted((filled if skip else self.categories[part]) - classes):
                 raise UserError(f"{self.where}: class {strange[0]!r} has {kind} images and no training images")
@@ -141,15 +141,15 @@ def _walked(root: Path) -> Iterator[Entry]:
     tops = _scanned(root, "")
     yield from tops
     tops = [top for top in tops if top.folder and not _passed_over(top.name)]
-    inside = {top.name: _scanned(top.path, f"{top.name}/") for top in tops if top.name.casefold() in PARTS}
+    inside = {top.name: _scanned(present(top.path), f"{top.name}/") for top in tops if top.name.casefold() in PARTS}
     parts = any(entry.folder for entries in inside.values() for entry in entries)
     for top in tops:
         if not parts or top.name in inside:
-            entries = inside.get(top.name) or _scanned(top.path, f"{top.name}/")
+            entries = inside.get(top.name) or _scanned(present(top.path), f"{top.name}/")
             yield from entries
             for entry in entries:
                 if parts and entry.folder and not _passed_over(entry.name.rpartition("/")[2]):
-                    yield from _scanned(entry.path, f"{entry.name}/")
+                    yield from _scanned(present(entry.path), f"{entry.name}/")
 
 
 def _scanned(folder: Path, prefix: str) -> list[Entry]:

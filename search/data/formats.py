@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from search.errors import UserError
+from search.errors import UserError, present
 
 MAX_BYTES = 1 << 30  # of one decompressed file; EMNIST's largest has 547 MB
 CIFAR_RECORD = 1 + 3 * 32 * 32
@@ -151,7 +151,7 @@ def _check_opcodes(data: bytes) -> None:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name not in _OPCODES:
             raise UserError(f"the pickle's instruction {opcode.name} is refused")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= count:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= present(argument) <= count:
             raise UserError("not a pickle of arrays (a memo place out of range)")
 
 

@@ -14,9 +14,13 @@ class Reading(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resize: tuple[Edge, Edge] | None = Field(None, description="height and width in pixels, antialiased; None: as is")
-    test_split: float | None = Field(None, gt=0, lt=1, description="share of each class that becomes the test part")
-    skip_unreadable: bool = Field(False, description="leave out what can't be read, instead of refusing all")
+    resize: tuple[Edge, Edge] | None = Field(
+        default=None, description="height and width in pixels, antialiased; None: as is"
+    )
+    test_split: float | None = Field(
+        default=None, gt=0, lt=1, description="share of each class that becomes the test part"
+    )
+    skip_unreadable: bool = Field(default=False, description="leave out what can't be read, instead of refusing all")
 
 
 PLAIN = Reading()

@@ -8,6 +8,8 @@ import torch
 from search.data.source import Part, Source, Variant
 from search.errors import UserError
 
+OF_NAME = Source("")  # what stands for the source of a split that is given none: its name alone
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -35,19 +37,25 @@ class Split:
     labels: torch.Tensor
     classes: tuple[str, ...]
     variant: Variant
-    source: Source | None = None  # None: of the name alone
+    source: Source = OF_NAME
     validation: int = 0
     skipped: int = 0
     told: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "source", self.source or Source(self.name))
+        object.__setattr__(self, "source", Source(self.name) if self.source is OF_NAME else self.source)
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError("images must be a uint8 tensor (N, C, H, W)")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise ValueError("labels must be an int64 tensor (N,)")
         object.__setattr__(self, "digest", digest_of(self.images, self.labels))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,5 +91,5 @@ def digest_of(images: torch.Tensor, labels: torch.Tensor) -> str:
     """SHA-256, hexadecimal, over the bytes of images and labels."""
     sha = hashlib.sha256()
     for tensor in (images, labels):
-        sha.update(memoryview(tensor.detach().cpu().contiguous().numpy()).cast("B"))
+        sha.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
     return sha.hexdigest()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from search.errors import UserError
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -14,3 +16,10 @@ class Goal:
     target: float | None
     family: str = "extended"
     ceiling: int | None = None
+
+    @property
+    def aim(self) -> float:
+        """The target, for what can't be done without one. Raises UserError where there is none."""
+        if self.target is None:
+            raise UserError(f"the study {self.study} has no target: give an accuracy to reach")
+        return self.target

@@ -4,6 +4,10 @@ It holds the records of one campaign. A line is written with one system call und
 `append` returns, so that a killed run loses at most the record it was writing; that torn tail is moved to FILE.torn by
 the next `append` or `repair`. A line's last field is its checksum: the first 16 hexadecimal digits of the SHA-256 of
 the line without that field. Older lines have none.
+
+By hand, although jsonlines and pandas read and write such files: they neither wait for the disk, nor lock, nor tell a
+torn tail from a damaged line, and no checksum is part of the format. What they would spare is splitting at line ends;
+JSON itself and its validation are pydantic's.
 """
 
 import hashlib

@@ -1,7 +1,10 @@
 """Records made from what was trained."""
 
+from typing import Any
+
 from search.data.source import PLAIN
 from search.data.split import Split
+from search.errors import present
 from search.records.models import Data, Trial
 from search.training.outcome import Trained
 from search.training.recipe import Recipe
@@ -10,17 +13,16 @@ from wavemix.config import LiteConfig
 
 def trial_of(config: LiteConfig, recipe: Recipe, results: list[Trained], **fields) -> Trial:
     """The record of a configuration trained with one result a seed (none: untrained); `fields` are the others."""
-    accuracies = [r.accuracy for r in results]
-    return Trial(
-        config=config,
-        recipe=recipe,
-        parameters=config.parameters(),
-        curves=[r.curve for r in results],
-        accuracies=accuracies,
-        accuracy_validation=sum(accuracies) / len(accuracies) if accuracies else None,
-        device_seconds=results[0].seconds if results else 0.0,
-        **fields,
-    )
+    accuracies = [present(r.accuracy) for r in results]
+    trained: dict[str, Any] = {  # the record's own validation makes plain data of them
+        "recipe": recipe,
+        "parameters": config.parameters(),
+        "curves": [r.curve for r in results],
+        "accuracies": accuracies,
+        "accuracy_validation": sum(accuracies) / len(accuracies) if accuracies else None,
+        "device_seconds": results[0].seconds if results else 0.0,
+    }
+    return Trial(config=config, **trained, **fields)
 
 
 def is_buffer(key: str) -> bool:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from search.data.source import Reading
+from search.errors import present
 from search.records.environment import Environment, Masked, Model, environment
 from search.records.statistics import Judgement, judge, summary, threshold
 from search.training.recipe import MOST_EPOCHS, filled
@@ -237,8 +238,8 @@ class Trial(_Run):
     def _mean(self) -> Self:
         values = [a for a in self.accuracies if a is not None]
         stated = self.accuracy_validation
-        judged = self.state == "complete" and stated is not None and values
-        if judged and not math.isclose(stated, math.fsum(values) / len(values), abs_tol=1e-6):
+        judged = self.state == "complete" and bool(values)
+        if judged and stated is not None and not math.isclose(stated, math.fsum(values) / len(values), abs_tol=1e-6):
             raise ValueError("accuracy_validation is not the mean of accuracies")
         return self
 
@@ -279,8 +280,9 @@ class _Tested(_Run):
             stated = getattr(self, name)
             if (stated is None) != (value is None) or not (value is None or np.allclose(stated, value, 0, 1e-9)):
                 raise ValueError(f"{name} does not agree with accuracies")
-        finished = self.state == "complete" and None not in (self.mean, self.target)
-        if self.reached and not (finished and self.mean >= self.target):
+        mean, target = self.mean, self.target
+        met = self.state == "complete" and mean is not None and target is not None and mean >= target
+        if self.reached and not met:
             raise ValueError("reached, but the mean is below the target or a seed was not finished")
         if self.cost is not None and self.cost.parameters != self.parameters:
             raise ValueError("the cost is that of a network with another number of parameters")
@@ -315,7 +317,7 @@ class Confirmation(_Tested):
     @property
     def judgement(self) -> Judgement:
         """What its accuracies come to, as the attempt it has the number of (without one: the first)."""
-        return judge(self.accuracies, self.target, self.looks, self.attempt or 1, self.dataset.test_count)
+        return judge(self.accuracies, present(self.target), self.looks, self.attempt or 1, self.dataset.test_count)
 
     @property
     def verdict(self) -> str:
@@ -336,7 +338,7 @@ def numbered(records: Iterable["Record"]) -> list["Record"]:
     rows: dict[tuple, list[Confirmation]] = defaultdict(list)
     numbers: dict[int, int] = {}
     for run in sorted(tests, key=lambda run: run.created):
-        row = rows[run.dataset.population, round(run.target, 9), run.family]
+        row = rows[run.dataset.population, round(present(run.target), 9), run.family]
         known = [numbers[id(other)] for other in row if run.continues(other)]
         following = 1 + max((numbers[id(other)] for other in row), default=0)
         numbers[id(run)] = known[0] if known else max(run.attempt or 1, following)

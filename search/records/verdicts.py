@@ -3,6 +3,7 @@
 import math
 
 from search.records.models import Confirmation, counted
+from search.text import goal, percent, points
 
 
 def verdict(record: Confirmation) -> str:
@@ -12,9 +13,9 @@ def verdict(record: Confirmation) -> str:
     size = f"{record.parameters:,} parameters, test accuracy {accuracy_of(record)}"
     if record.target is None:
         return f"{record.verdict}: {size}"
-    missed = "" if record.reached else f" missed by {record.target - record.mean:.2%}"
-    sure = f", {confidence_of(record)}" if record.judgement.confidence is not None else ""
-    return f"{verdict_of(record)}: {size}, target {record.target:.4g}{missed}{sure}"
+    missed = "" if record.reached else f" missed by {points(record.target - record.mean)}"
+    sure = f", confidence {confidence_of(record)}" if record.judgement.confidence is not None else ""
+    return f"{verdict_of(record)}: {size}, target {goal(record.target)}{missed}{sure}"
 
 
 def verdict_of(record: Confirmation) -> str:
@@ -27,8 +28,10 @@ def accuracy_of(record: Confirmation) -> str:
     interval = ""
     if record.clipped is not None:
         low, high = record.clipped
-        interval = f" (95 % interval {low:.2%} to {high:.2%})"
-    return f"{record.mean:.2%}{interval}, min {record.min:.2%}, max {record.max:.2%}, {counted(record.n)}"
+        interval = f" (95 % interval {percent(low)} to {percent(high)})"
+    return (
+        f"{percent(record.mean)}{interval}, min {percent(record.min)}, max {percent(record.max)}, {counted(record.n)}"
+    )
 
 
 def confidence_of(record: Confirmation) -> str:
@@ -36,10 +39,9 @@ def confidence_of(record: Confirmation) -> str:
     told = record.judgement
     if told.confidence is None:
         return "one seed says nothing about others"
-    adjusted = "says nothing" if told.adjusted is None else f"{_floor(told.adjusted)} %"
     looks = " and looks" * (len(record.looks) > 1)
-    adjustment = f"adjusted for attempt {record.attempt or 1}{looks} {adjusted}"
-    return f"one-sided confidence {_floor(told.confidence)} %, {adjustment}"
+    adjusted = "none is left" if told.adjusted is None else f"{_floor(told.adjusted)} %"
+    return f"{_floor(told.confidence)} % one-sided; adjusted for attempt {record.attempt or 1}{looks}: {adjusted}"
 
 
 def _floor(confidence: float) -> str:

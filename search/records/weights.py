@@ -46,7 +46,7 @@ class Inputs(Model):
         mean, deviation = normalisation(data.images)
         return cls(
             data=data.label,
-            shape=tuple(data.images.shape[1:]),
+            shape=data.shape,
             mean=tuple(mean.tolist()),
             deviation=tuple(deviation.tolist()),
             classes=data.classes,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from search.errors import UserError
+from search.errors import UserError, present
 from search.records.models import Confirmation, Record, base_label, label, numbered
 from search.report.typeset import NOT_RUN, frame_of
 from search.training.recipe import filled
@@ -42,7 +42,7 @@ def _efficiency(records: Iterable[Record]) -> list[Row]:
     groups: dict[tuple[str, float], list[Confirmation]] = {}
     names = _names(runs)
     for run in runs:
-        groups.setdefault((names[run.dataset.population], round(run.target, 9)), []).append(run)
+        groups.setdefault((names[run.dataset.population], round(present(run.target), 9)), []).append(run)
     rows = []
     for row in PUBLISHED:
         variants = [
@@ -98,7 +98,10 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
     name, target = key
     words = re.sub(r"[\W_]+", "-", name.lower()).strip("-")
     stem = f"{words}-{100 * target:g}"
-    common = {"Task": f"{100 * target:g} % in {name}", "Data set": label(runs[0].dataset) if runs else name}
+    common: dict[str, Any] = {
+        "Task": f"{100 * target:g} % in {name}",
+        "Data set": label(runs[0].dataset) if runs else name,
+    }
     rows: list[Row] = []
     if row is not None:
         common["Published parameters"] = row.parameters
@@ -112,7 +115,7 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
         # recipes improve, and a reproduction is a statement about the network, not about the first recipe
         whole = [run for run in again if run.state == "complete"] or again
         best = max(whole, key=lambda run: run.mean or 0, default=None)
-        same = [run for run in whole if run.config == best.config]
+        same = [run for run in whole if best is not None and run.config == best.config]
         last = max(same, key=lambda run: (_planned(run), run.created), default=None)
         result = _result(last, row) if last else {"Accuracy": NOT_RUN, "Ratio": 1.0}
         if last:  # the count says nothing about strides, nor which interpolation it was

@@ -117,7 +117,7 @@ class Table:
     @classmethod
     def of(cls, frame: pd.DataFrame, columns: Sequence[str] | None = None) -> "Table":
         """A frame, its values formatted as in Markdown; columns without a value anywhere are left out."""
-        frame = frame[[c for c in columns or frame.columns if any(v is not None and v != "" for v in frame[c])]]
+        frame = frame.loc[:, [c for c in columns or frame.columns if any(v is not None and v != "" for v in frame[c])]]
         rows = typeset._formatted(frame).itertuples(index=False, name=None)
         return cls(tuple(frame.columns), tuple(typeset._numeric(frame)), tuple(rows))
 
@@ -157,7 +157,7 @@ class Study:
             ("Parameters against accuracy", plots.frontier(self.runs)),
             ("Fewest parameters so far against training time", plots.anytime(self.runs)),
             ("Learning curves of the trials", plots.curves(self.runs)),
-            ("Importance of the knobs", plots.importance(self.runs)),
+            ("Importance of the hyperparameters", plots.importance(self.runs)),
         )
         return [
             _picture(figure, f"s{self.number}-{kind}", title) for kind, (title, figure) in enumerate(drawn) if figure
@@ -226,8 +226,8 @@ def _frontiers(runs: Sequence[Run], thresholds: Sequence[Threshold]) -> list[Mar
 
 def _efficiency(records: Sequence[Record], runs: Sequence[Run]) -> tuple[Table, str]:
     frame = parameter_efficiency(records)
-    here = {label(run.dataset) for run in runs}
-    return Table.of(frame[frame["Data set"].isin(here)], EFFICIENCY), tables.TABLES["parameter-efficiency"][1]
+    here = [label(run.dataset) for run in runs]
+    return Table.of(frame.loc[frame["Data set"].isin(here)], EFFICIENCY), tables.TABLES["parameter-efficiency"][1]
 
 
 def _later(records: Sequence[Record]) -> Iterator[tuple[str, str, Table, str]]:

@@ -25,7 +25,7 @@ def importances(records: Iterable[Record]) -> dict[str, float]:
     if len(trials) < FEWEST:
         return {}
     half_an_image = [0.5 / max(1, r.dataset.validation_count) for r in trials]
-    error = np.log([max(1 - r.accuracy_validation, least) for r, least in zip(trials, half_an_image)])
+    error = np.log([max(1 - (r.accuracy_validation or 0.0), least) for r, least in zip(trials, half_an_image)])
     size = np.log([r.parameters for r in trials])
     base = np.stack([np.ones(len(trials)), size], axis=1)
     before, freedom = _residual(base, error)

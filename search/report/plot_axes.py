@@ -31,7 +31,8 @@ NICE = (0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.99
 def accuracy_axis(axes: Axes) -> None:
     """Space accuracies by the logarithm of the error, as differences near 100 % are the ones that count."""
     bottom, top = axes.dataLim.y0, axes.dataLim.y1
-    lines = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata())]
+    heights = [np.asarray(line.get_ydata()) for line in axes.lines]
+    lines = [values[0] for values in heights if len(values)]
     bottom, top = min([bottom, *lines]), max([top, *lines])
     low, high = -math.log10(1 - capped(bottom)), -math.log10(1 - capped(top))
     room = max(0.08 * (high - low), 0.02)

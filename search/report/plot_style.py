@@ -33,7 +33,7 @@ def style(more: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
     """matplotlib's own settings and STYLE, whatever the caller's are."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE | more)
+        matplotlib.rcParams.update(dict[Any, Any]({**STYLE, **more}))  # its stub lists the names there are
         # a name in a script that no font here has
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield

@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from search.errors import UserError
+from search.errors import UserError, present
 from search.files import write_atomically
 from search.records.jsonl import read_all
 from search.records.models import Confirmation, Record, Trial, label, numbered
@@ -71,7 +71,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     for family, colour in COLOURS.items():
         mine = [r for r in trials if r.family == family]
         if mine:
-            counts, values = [r.parameters for r in mine], [capped(r.accuracy_validation) for r in mine]
+            counts, values = [r.parameters for r in mine], [capped(present(r.accuracy_validation)) for r in mine]
             axes.plot(
                 counts, values, MARKERS[family], color=colour, mfc="none", ms=4, mew=0.8, alpha=0.6,
                 rasterized=len(mine) > MANY,
@@ -82,8 +82,8 @@ def frontier(records: Iterable[Record]) -> Figure | None:
             handles.append(Line2D([], [], color=colour, lw=0.9, label="their best up to a count"))
         mine = [r for r in tested if r.family == family]
         for run in mine:
-            low, high = run.interval or (run.mean, run.mean)
-            mean = capped(run.mean)
+            mean = capped(present(run.mean))
+            low, high = run.interval or (mean, mean)
             errors = [[mean - min(mean, capped(low))], [max(mean, capped(high)) - mean]]
             axes.errorbar(
                 run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
@@ -91,7 +91,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
             )  # fmt: skip
         height = 7 if family == "published" else 15  # one family's counts above the other's
         for run in _headlines(mine):
-            _count(axes, run.parameters, capped(run.mean), (0, height), "bottom", colour)
+            _count(axes, run.parameters, capped(present(run.mean)), (0, height), "bottom", colour)
         for verdict in FILLS:
             if any(r.verdict == verdict for r in mine):
                 said = f"{family} family, test: {verdict}"
@@ -103,7 +103,7 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
     if any(r.interval for r in tested):
         handles.append(_marker("|", FAINT, "95 % interval of the mean", size=9))
-    _clip(axes, [capped(r.mean) for r in tested] + [capped(r.accuracy_validation) for r in trials])
+    _clip(axes, [capped(present(r.mean)) for r in tested] + [capped(present(r.accuracy_validation)) for r in trials])
     target_lines(axes, sorted({r.target for r in runs if r.target} | {row.target for row in rows}))
     axes.set_xscale("log")
     low, high = axes.get_xlim()
@@ -228,7 +228,7 @@ def importance(records: Iterable[Record]) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     figure.supxlabel(
         "share of the logarithm of the error that the parameter count leaves open and\n"
-        "the knob alone explains (%). Knobs varied together overlap: no sum of 100 %",
+        "the hyperparameter alone explains (%). Some were varied together: no sum of 100 %",
         fontsize=8,
     )
     return figure

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from search.errors import present
 from search.records.models import Confirmation, Trial, counted, label
 from search.report import plots, tables
 from search.report.efficiency import smallest
@@ -52,7 +53,7 @@ def _tested_verdict(runs: Sequence[Run], best: Confirmation) -> tuple[str, str]:
     interval = f", 95 % interval {low} to {high}" if best.clipped else ""
     target = "" if best.target is None else f", target {_target(best)}"
     said = (
-        f"{best.parameters:,} parameters, {_percent(best.mean)} on the test set "
+        f"{best.parameters:,} parameters, {_percent(present(best.mean))} on the test set "
         f"(mean of {counted(best.n)}{interval}){target}."
     )
     attempts = len(confirmations_of(runs))
@@ -69,15 +70,15 @@ def _untested_verdict(trials: Sequence[Trial]) -> str:
     if reached:
         small = min(reached, key=lambda run: run.parameters)
         return (
-            f"Not tested yet: {small.parameters:,} parameters reach {_percent(small.accuracy_validation)} on "
+            f"Not tested yet: {small.parameters:,} parameters reach {_percent(present(small.accuracy_validation))} on "
             f"validation images, target {_target(small)}."
         )
     complete = [run for run in trials if run.state == "complete" and run.accuracy_validation is not None]
     if complete:
-        near = max(complete, key=lambda run: run.accuracy_validation)
+        near = max(complete, key=lambda run: present(run.accuracy_validation))
         return (
-            f"Not reached: the nearest trial has {_percent(near.accuracy_validation)} on validation images with "
-            f"{near.parameters:,} parameters, target {_target(near)}."
+            f"Not reached: the nearest trial has {_percent(present(near.accuracy_validation))} on validation images "
+            f"with {near.parameters:,} parameters, target {_target(near)}."
         )
     return "Nothing to judge: no trial was completed."
 
@@ -155,13 +156,13 @@ def trial_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, str] | None:
     finished = [r for r in trials if r.state == "complete" and r.accuracy_validation is not None]
     if not finished:
         return None
-    finished.sort(key=lambda r: (not r.feasible, r.parameters if r.feasible else -r.accuracy_validation))
+    finished.sort(key=lambda r: (not r.feasible, r.parameters if r.feasible else -present(r.accuracy_validation)))
     shown = finished[:SHOWN]
     frame = pd.concat([tables.study([r]) for r in shown], ignore_index=True)
     frame["Verdict"] = ["reaches the target" if r.feasible else "misses it" for r in shown]
     left = len(trials) - len(shown)
     note = f"{left:,} other trials, pruned and refused ones included, are in tables/trials.csv." if left else ""
-    return frame[list(TRIAL_COLUMNS)], note
+    return frame.loc[:, list(TRIAL_COLUMNS)], note
 
 
 def recorded_commands(runs: Sequence[Run]) -> tuple[list[str], int]:
@@ -175,4 +176,4 @@ def _percent(value: float) -> str:
 
 
 def _target(run: Run) -> str:
-    return f"{100 * run.target:g} %"
+    return f"{100 * present(run.target):g} %"

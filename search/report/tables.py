@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from search.errors import UserError
+from search.errors import UserError, present
 from search.files import write_atomically
 from search.records.jsonl import repair
 from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
@@ -59,8 +59,8 @@ def benchmark(records: Iterable[Record]) -> pd.DataFrame:
             and (config is None or r.config.model_copy(update={"dropout": config.dropout}) == config)
         ]
         if runs:
-            best = max(runs, key=lambda r: r.created) if config else max(runs, key=lambda r: r.mean)
-            cells["Here"] = f"{100 * best.mean:.2f} % ({best.config.name}, {best.parameters:,} parameters)"
+            best = max(runs, key=lambda r: r.created) if config else max(runs, key=lambda r: present(r.mean))
+            cells["Here"] = f"{100 * present(best.mean):.2f} % ({best.config.name}, {best.parameters:,} parameters)"
         rows.append(cells)
     return frame_of(rows, BENCHMARK)
 
@@ -287,7 +287,7 @@ def rendered(records: Sequence[Record]) -> dict[str, str]:
 def values(records: Sequence[Record]) -> dict[str, list[dict]]:
     """Name -> rows of every table the records give, as JSON can hold them."""
     frames = {name: make(records) for name, (make, _) in TABLES.items()}
-    return {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
+    return {name: json.loads(present(frame.to_json(orient="records"))) for name, frame in frames.items()}
 
 
 def write(results_dir: Path | str) -> list[Path]:

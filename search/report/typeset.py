@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from tabulate import tabulate
 
 from search import text as safe
 
@@ -26,12 +27,13 @@ def markdown(frame: pd.DataFrame, caption: str) -> str:
 
 def latex(frame: pd.DataFrame, caption: str) -> str:
     """A table environment with a plain tabular: no package is needed."""
-    columns = "".join("r" if numeric else "l" for numeric in _numeric(frame))
-    lines = [" & ".join(map(safe.latex, row)) + r" \\" for row in _formatted(frame).itertuples(index=False, name=None)]
-    head = " & ".join(map(safe.latex, frame.columns)) + r" \\"
-    body = [r"\hline", head, r"\hline", *lines, r"\hline"]
-    inside = [rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}", rf"\caption{{{safe.latex(caption)}}}"]
-    return "\n".join([r"\begin{table}", r"\centering", *inside, r"\end{table}"]) + "\n"
+    align = ["right" if numeric else "left" for numeric in _numeric(frame)]
+    rows = [list(map(safe.latex, row)) for row in _formatted(frame).itertuples(index=False, name=None)]
+    head = list(map(safe.latex, frame.columns))
+    # raw: the cells are escaped already, more of them than tabulate would
+    inside = tabulate(rows, head, tablefmt="latex_raw", colalign=align if rows else None, disable_numparse=True)
+    lines = [r"\begin{table}", r"\centering", inside, rf"\caption{{{safe.latex(caption)}}}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
 
 
 def csv(frame: pd.DataFrame) -> str:

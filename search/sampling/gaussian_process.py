@@ -135,5 +135,5 @@ class Process:
 
     def extended(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray) -> "Process":
         """With more measurements, whose errors of standard deviations `noise` are independent."""
-        errors = block_diag(self.errors, np.diag(noise**2))
+        errors = np.asarray(block_diag(self.errors, np.diag(noise**2)))
         return Process(self.kernel, np.vstack([self.x, x]), np.concatenate([self.y, y]), errors)

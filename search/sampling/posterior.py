@@ -8,6 +8,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
+from search.errors import present
 from search.sampling.gaussian_process import Process
 from search.sampling.learning_curves import Curves, relative_error
 from search.sampling.problem import Candidate, Observation, Problem, key_of
@@ -62,7 +63,7 @@ class History:
             return
         if trial.state == TrialState.COMPLETE:
             self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
-            if trial.value >= self.problem.target and cost < self.problem.ceiling:
+            if present(trial.value) >= self.problem.target and cost < self.problem.ceiling:
                 self.passed.append((cost, trial))
         elif not trial.intermediate_values:
             return
@@ -90,7 +91,7 @@ class Survey:
     def _observe(self, trial: FrozenTrial, cost: float) -> bool:
         target, value, shared = self.problem.target, None, 0.0
         if trial.state == TrialState.COMPLETE:
-            value, noise = relative_error(trial.value, target), NOISE
+            value, noise = relative_error(present(trial.value), target), NOISE
         elif trial.intermediate_values and self.problem.epochs:
             value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), target)
             shared = SHARED * noise
@@ -147,7 +148,7 @@ class Survey:
             prior = float(self._prior([candidate.cost])[0])
             value, noise = end
             mean, deviation = self.model.measured(
-                candidate.row[None], value - prior, noise, SHARED * noise * self.shared
+                present(candidate.row)[None], value - prior, noise, SHARED * noise * self.shared
             )
             mean += prior
         return float(ndtr(-mean / deviation))

@@ -114,10 +114,13 @@ class FrontierSampler(BaseSampler):
             return None
         typical = float(np.median([candidate.work for candidate in pool]))
         utility = self._utility(survey, pool, typical)
-        for _ in range(ROUNDS if self.problem.near else 0):
+        near_to = self.problem.near
+        for _ in range(ROUNDS):
+            if near_to is None:
+                break
             best = [pool[i] for i in np.argsort(-utility)[:CLIMBERS]]
             known = {candidate.key for candidate in pool}
-            near = self.problem.near([candidate.knobs for candidate in best], survey.below)
+            near = near_to([candidate.knobs for candidate in best], survey.below)
             added = [c for c in survey.new(near) if c.key not in known]
             if not added:
                 break

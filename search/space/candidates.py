@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from search.errors import present
 from search.sampling.problem import Candidate
 from search.space.configurations import Space, training_work
 from search.space.recipe_choices import Tuning
@@ -84,5 +85,5 @@ class Pool:
 
     def _candidate(self, config: LiteConfig, chosen: dict[str, Any]) -> Candidate:
         """With the knobs that a record of `config` has: several choices can build the same configuration."""
-        knobs = self.space.knobs_of(config) | chosen
+        knobs = present(self.space.knobs_of(config)) | chosen
         return Candidate(knobs, config.parameters(), training_work(config, *self.space.image[1:]))

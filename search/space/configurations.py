@@ -49,15 +49,16 @@ class Space:
         self.family, self.image, self.classes, self.ceiling = family, image, classes, ceiling
         self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
         self.knobs |= PUBLISHED if family == "published" else EXTENDED
-        self.smallest = self._smallest()
-        if self.smallest is None or self.smallest.parameters() >= ceiling:
+        smallest = self._smallest()
+        if smallest is None or smallest.parameters() >= ceiling:
             reason = (
                 f"none fits images of {image[1]}x{image[2]} pixels: pad or crop them to a multiple of 4"
-                if self.smallest is None
-                else f"the smallest has {self.smallest.parameters():,} parameters and the ceiling is {ceiling:,}: "
+                if smallest is None
+                else f"the smallest has {smallest.parameters():,} parameters and the ceiling is {ceiling:,}: "
                 "raise --max-parameters"
             )
             raise UserError(f"no configuration of the {family} family is possible: {reason}")
+        self.smallest = smallest
 
     def _smallest(self) -> LiteConfig | None:
         """The configuration with the fewest parameters (level 1 fits every image that any level fits), or None."""
@@ -100,7 +101,7 @@ class Space:
         """The choices that `build` makes this configuration from, or None where it lies outside the space."""
         knobs = {name: getattr(config, name) for name in self.knobs}
         knobs["stride"] = "{},{}".format(*config.stride)
-        knobs["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_channel)
+        knobs["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_outputs)
         if any(value not in self.knobs[name] for name, value in knobs.items()) or self.build(knobs) != config:
             return None
         return knobs
@@ -108,7 +109,7 @@ class Space:
     def near_published(self, dim: int, upsampling: str) -> dict | None:
         """Choices for a published width, as deep as fits below the ceiling, on half-size maps; None where none does.
 
-        Of recorded curves (results/curves-*.jsonl) the deep ones with mult 1 lie lowest for their parameters.
+        Of recorded curves (results/records/curves) the deep ones with mult 1 lie lowest for their parameters.
         """
         knobs = {name: values[0] for name, values in self.knobs.items()}
         knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 1, "stride": "2,1"}
@@ -164,7 +165,7 @@ def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
     block = c * (c // 4) * area
     for level in range(1, config.level + 1):
         inside, out = config.branch_channels(level)
-        hidden, f = config.mult * c, config.ff_channel
+        hidden, f = config.mult * c, config.ff_outputs
         macs = inside * hidden
         if config.upsampling == "deconv":
             macs += hidden * f + 16 * f * out

@@ -36,7 +36,7 @@ class Tuning:
         if name == "epochs":
             raise UserError("--tune epochs: trials are compared epoch by epoch, so all have the same number: --epochs")
         if name not in known:
-            raise UserError(f"--tune {name}: a recipe has no such knob, only {', '.join(known)}")
+            raise UserError(f"--tune {name}: a recipe has no such hyperparameter, only {', '.join(known)}")
         read: list = []
         for value in values:
             try:

@@ -8,6 +8,7 @@ import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from search.errors import UserError
 from search.files import temporaries, temporary_name, writable
@@ -29,7 +30,8 @@ class Checkpoints:
     """
 
     def __init__(self, place: str | None, folder: Path):
-        self.remote, self.root, self.place = None, "", place
+        self.remote: Any = None  # an fsspec file system, where `place` is a URL
+        self.root, self.place = "", place
         self.folder = Path(place) if place and "://" not in place else folder
         try:
             writable(self.folder)
@@ -116,4 +118,6 @@ class Checkpoint:
         try:
             what()
         except Exception as error:  # every protocol raises its own
-            self.problem = f"checkpoints at {mask(self.home.place)}: {mask(str(error))[:200] or type(error).__name__}"
+            self.problem = (
+                f"checkpoints at {mask(str(self.home.place))}: {mask(str(error))[:200] or type(error).__name__}"
+            )

@@ -5,13 +5,14 @@ import json
 from collections import defaultdict
 from collections.abc import Container
 from datetime import UTC, datetime
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
-from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import or_, select
+
+from search.study.optuna_internals import models, scoped_session
 
 
 @functools.cache
@@ -50,9 +51,10 @@ class Database(optuna.storages.RDBStorage):
                 found[row[0]].append(row[1:])
             return found
 
-        with _create_scoped_session(self.scoped_session) as session:
+        with scoped_session(self.scoped_session) as session:
             models.StudyModel.find_or_raise_by_id(study_id, session)
-            columns = trial.number, trial.state, trial._datetime_start_utc, trial._datetime_complete_utc
+            # Optuna annotates times with what it makes of them, not as columns
+            columns: list[Any] = [trial.number, trial.state, trial._datetime_start_utc, trial._datetime_complete_utc]
             trials = session.execute(select(trial.trial_id, *columns).where(*which).order_by(trial.trial_id)).all()
             params = parts(
                 models.TrialParamModel,
@@ -85,5 +87,5 @@ class Database(optuna.storages.RDBStorage):
                 },
                 trial_id=key,
             )
-            for key, number, state, start, complete in trials
+            for key, number, state, start, complete in map(tuple, trials)
         ]

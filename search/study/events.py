@@ -1,12 +1,9 @@
 """What a search tells whoever watches it."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from search.errors import present
 from wavemix.config import LiteConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
@@ -24,3 +21,8 @@ class Event:
     state: str = ""
     accuracy: float | None = None
     feasible: bool = False
+
+    @property
+    def network(self) -> LiteConfig:
+        """The configuration, which every event about a trial has, a note has not."""
+        return present(self.config)

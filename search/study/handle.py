@@ -37,7 +37,8 @@ class StudyHandle:
         self.reading = Reading.model_validate(attributes.get("reading") or {})
         if not (self.identity and self.source and self.code):
             raise UserError(
-                f"the study {name} in {shown(url)} does not say what a worker needs: go on with `wavemix search` first"
+                f"the study {name} in {shown(url)} does not say what a worker needs: give its `wavemix search` command "
+                "again first"
             )
 
         if attributes.get("seal") not in (None, digest(self.identity)):

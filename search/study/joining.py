@@ -22,7 +22,8 @@ def join(study: StudyHandle, data_dir: Path | None, results: Results, **options)
     identity = study.identity
     if study.stopped:
         raise UserError(
-            f"the study {study.name} was stopped at {study.stopped[:16]}: go on with it by `wavemix search` first"
+            f"the study {study.name} was stopped at {study.stopped[:16]}: `wavemix search` resumes it, then workers "
+            "may join"
         )
     if study.code != code():
         raise UserError(

@@ -29,7 +29,8 @@ class Lost(UserError):
 
 
 def cause(error: Exception) -> Exception:
-    return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    behind = error.__cause__
+    return behind if isinstance(error, StorageInternalError) and isinstance(behind, Exception) else error
 
 
 def passing(error: Exception) -> bool:

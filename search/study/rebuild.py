@@ -7,7 +7,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.errors import UserError
+from search.errors import UserError, present
 from search.records.jsonl import read
 from search.records.models import Trial
 from search.signals import Word
@@ -31,7 +31,7 @@ def emptied(study: optuna.Study, storage: Patient, alone: bool) -> bool:
     if not study.user_attrs.get(UNFINISHED) and any(trial.state not in dead for trial in trials):
         raise UserError(f"the study {study.study_name} is not lost, it has {len(trials)} trials: leave --rebuild out")
     if trials:
-        optuna.delete_study(study_name=study.study_name, storage=storage)
+        optuna.delete_study(study_name=study.study_name, storage=storage.as_optunas())
     return bool(trials)
 
 
@@ -49,7 +49,7 @@ def restored(study: optuna.Study, setting: Setting, path: Path, worker: str) -> 
         and (record.study, record.target, record.family) == (setting.name, setting.target, setting.family)
         and (record.dataset.digest, record.seeds) == (setting.train.digest, setting.seeds)
     ]
-    latest = {record.number: record for record in sorted(records, key=lambda record: record.created)}
+    latest = {present(record.number): record for record in sorted(records, key=lambda record: record.created)}
     study.set_user_attr(UNFINISHED, True)
     back = 0
     with Word(f"{len(latest)} trials to be written"):

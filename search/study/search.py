@@ -9,14 +9,16 @@ Only `confirm` ever loads the test part of a data set.
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from search import signals
-from search.errors import UserError
+from search.errors import UserError, present
 from search.files import set_aside
 from search.records.environment import code
 from search.records.jsonl import identity_of, read
@@ -34,7 +36,7 @@ from search.study.outage import Lost
 from search.study.rebuild import emptied, restored
 from search.study.seals import checked
 from search.study.setting import Setting
-from search.study.storage import Patient, Presence, connect, open_study, sqlite_file
+from search.study.storage import Presence, connect, open_study, sqlite_file
 from search.study.store import Store
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
@@ -75,8 +77,7 @@ class Search:
         self.place = checkpoints
         self.broken, self.stopped = 0, False
         self.pool = Pool(setting.space, setting.tuning, setting.seed, self._finished)
-        self.storage: Patient | None = None
-        self.presence: Presence | None = None
+        self.connection, self.here = ExitStack(), ExitStack()  # what `close` ends: the storage's, then the presence
 
     @classmethod
     def open(
@@ -114,7 +115,7 @@ class Search:
         self.records = TrialRecords(self.results.journal(self.setting.name), self.results.study(self.setting.name))
         self.checkpoints = Checkpoints(self.place, self.records.folder)
         self.worker = f"{self.records.id}-{secrets.token_hex(2)}"
-        self.presence = Presence(sqlite_file(self.url))
+        self.presence = self.here.enter_context(closing(Presence(sqlite_file(self.url))))
         self.study = self._opened(self.url, rebuild)
         self.claim = Claim(self.storage, self.storage.get_study_id_from_name(self.setting.name), self.records.id)
         self.store = Store(
@@ -141,11 +142,19 @@ class Search:
         for key, value in told.items():
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
+        if not trials and self.records.path.exists():
+            self.listen(
+                Event(
+                    "note",
+                    f"{self.records.path} has records, but the study itself is not here: a new one starts from them "
+                    "(--rebuild takes their trials into it)",
+                )
+            )
         knobs = self._first(start)
         if not trials and knobs:
             self.study.enqueue_trial(knobs | self.setting.tuning.first)
         elif start and not any(
-            knobs.items() <= (t.params or t.system_attrs.get("fixed_params", {})).items() for t in trials
+            present(knobs).items() <= (t.params or t.system_attrs.get("fixed_params", {})).items() for t in trials
         ):
             self.listen(Event("note", f"the study has begun: {start.name} is not put before what it has tried"))
 
@@ -171,26 +180,23 @@ class Search:
 
     def close(self) -> None:
         """Leave the study to others."""
-        if self.storage is not None:
-            self.storage.close()
-        if self.presence is not None:
-            self.presence.close()
+        self.connection.close()
+        self.here.close()
 
     # --- the study ---------------------------------------------------------------------------------------------
 
     def _opened(self, url: str | URL, rebuild: bool) -> optuna.Study:
         """The study in the storage at `url`; with `rebuild` a damaged SQLite file is set aside and made anew."""
         try:
-            self.storage = connect(url, wait=True)
+            self.storage = self.connection.enter_context(closing(connect(url, wait=True)))
             return self._open(rebuild)
         except Lost:
             if not rebuild or sqlite_file(url) is None:
                 raise
-        if self.storage:
-            self.storage.close()
+        self.connection.close()
         for part in ("", "-wal", "-shm"):
             set_aside(Path(f"{sqlite_file(url)}{part}"), "is damaged, so the study is made anew")
-        self.storage = connect(url)
+        self.storage = self.connection.enter_context(closing(connect(url)))
         return self._open(rebuild)
 
     def _open(self, rebuild: bool) -> optuna.Study:
@@ -231,7 +237,7 @@ class Search:
         """A study goes on with the choices that its knobs had when it began: Optuna allows no others."""
         for trial in study.get_trials(deepcopy=False):
             for name, distribution in trial.distributions.items():
-                if name in self.setting.space.knobs:
+                if name in self.setting.space.knobs and isinstance(distribution, CategoricalDistribution):
                     self.setting.space.knobs[name] = distribution.choices
             if trial.distributions.keys() >= self.setting.space.knobs.keys():
                 break
@@ -247,11 +253,11 @@ class Search:
         name, attributes = self.setting.name, self.storage.get_study_user_attrs(self.store.study_id)
         if attributes.get("stop"):
             self.stopped = True
-            raise Unfinished(f"the study {name} was stopped: `wavemix search` with its options goes on with it")
+            raise Unfinished(f"the study {name} was stopped: `wavemix search` with its options resumes it")
         if self.claim.taken_over(attributes):
             raise Unfinished(f"another machine's `wavemix search` has taken over the study {name}")
         if attributes.get("code") != code():
-            raise UserError(f"the study {name} is gone on with by another version of this program: use that one")
+            raise UserError(f"the study {name} is being searched by another version of this program: use that one")
 
     def _finished(self) -> int:
         return sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
@@ -264,7 +270,7 @@ class Search:
     def best(self) -> list[FrozenTrial]:
         """Feasible trials, fewest parameters first; where there are none, the completed one nearest to the target."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return self.feasible() or sorted(done, key=lambda t: -t.value)[:1]
+        return self.feasible() or sorted(done, key=lambda t: -present(t.value))[:1]
 
     @property
     def incumbent(self) -> int:

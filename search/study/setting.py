@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.data.split import Split, split_validation
-from search.errors import UserError
+from search.errors import UserError, present
 from search.files import LONGEST, can_name
 from search.records.statistics import threshold
 from search.space.configurations import Space
@@ -50,18 +50,23 @@ class Setting:
         self.seed, self.ceiling = seed, ceiling
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
-        self.space = Space(family, tuple(data.images.shape[1:]), len(data.classes), ceiling)
+        self.space = Space(family, data.shape, len(data.classes), ceiling)
         self.tuning = Tuning(recipe, tune)
         self.threshold = threshold(target, validation_count)
 
     @property
     def knobs(self) -> dict[str, Sequence]:
         """Name -> choices, of every trial."""
-        return self.space.knobs | self.tuning.knobs
+        return {**self.space.knobs, **self.tuning.knobs}
 
     def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
         """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
         return self.space.build({name: params[name] for name in self.space.knobs}), self.tuning.recipe(params)
+
+    def trained(self, params: Mapping) -> tuple[LiteConfig, Recipe]:
+        """`plan` for a trial that was trained, whose parameters do go together."""
+        config, recipe = self.plan(params)
+        return present(config), recipe
 
     def identity(self) -> dict[str, Any]:
         """What may not change between the runs of one study."""

@@ -13,9 +13,12 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
+import sqlalchemy.event
+from alembic.util import CommandError
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
@@ -24,6 +27,7 @@ from search.errors import UserError
 from search.files import LOCKS, acquire
 from search.signals import Word, sleep
 from search.study.database import Database
+from search.study.optuna_internals import cached, engine
 from search.study.outage import Lost, cause, damaged, passing, shown, told
 from search.study.seals import digest
 from search.training.recipe import filled
@@ -87,7 +91,7 @@ def patiently(call: Callable, url: str | URL, repeated: Callable[[], None] = lam
                 if time.monotonic() > end:
                     raise UserError(
                         f"the storage {shown(url)} has not answered for {PATIENCE:.0f} s ({reason}): the same command "
-                        "goes on from here"
+                        "resumes"
                     ) from error
                 word.reason = reason
                 repeated()
@@ -113,13 +117,17 @@ class Patient:
         found = getattr(self.__dict__["once"], name)
         return functools.partial(self._call, found) if callable(found) else found
 
+    def as_optunas(self) -> Any:
+        """This one, for Optuna's functions: it is a storage in all but its class."""
+        return self
+
     def close(self) -> None:
         """End the connections of this process."""
         self.once.remove_session()
         if hasattr(self.once, "close"):  # a proxy's
             self.once.close()
-        if engine := getattr(getattr(self.once, "_backend", None), "engine", None):
-            engine.dispose()
+        if opened := engine(self.once):
+            opened.dispose()
 
     def _call(self, function, *arguments, **options):
         if self._identity() != self.opened:
@@ -164,7 +172,7 @@ def connect(url: str | URL, *, create: bool = True, write: bool = True, wait: bo
     def opened():
         if not create and (file := sqlite_file(url)) and not file.is_file():
             raise FileNotFoundError(f"there is no file {file}")
-        return _grpc(url) if str(url).startswith("grpc://") else _database(sqlalchemy.make_url(url), create, write)
+        return _grpc(str(url)) if str(url).startswith("grpc://") else _database(sqlalchemy.make_url(url), create, write)
 
     try:
         return Patient(patiently(opened, url) if wait else opened(), url)
@@ -212,6 +220,10 @@ def _database(url: URL, create: bool, write: bool) -> optuna.storages.BaseStorag
             text = "sqlite://" if "creator" in options else url.render_as_string(hide_password=False)
             storage = Database(text, engine_kwargs=options, skip_table_creation=not create)
             break
+        except (CommandError, RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+            # what the tables say is nothing that this Optuna can read: damage, or another version's
+            kind = Lost if sqlite_file(url) else UserError
+            raise kind(f"the storage {shown(url)} cannot be read: {told(error, url)}") from error
         except (IntegrityError, ProgrammingError, OperationalError, StorageInternalError) as error:
             made = "already exists" in str(error) or isinstance(error, IntegrityError)
             if not made or attempt == 4:  # another process may be making the tables at the same moment
@@ -221,7 +233,7 @@ def _database(url: URL, create: bool, write: bool) -> optuna.storages.BaseStorag
         sqlalchemy.event.listen(
             storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
         )
-    return optuna.storages._CachedStorage(storage)
+    return cached(storage)
 
 
 def _sqlite(url: URL, create: bool, write: bool) -> dict:
@@ -247,7 +259,9 @@ def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:
     """
     url = shown(storage.url)
     try:
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        study = optuna.create_study(
+            storage=storage.as_optunas(), study_name=name, direction="maximize", load_if_exists=True
+        )
         stored = study.user_attrs.get("identity")
         trials = study.get_trials(deepcopy=False)
     except UserError:
@@ -267,6 +281,6 @@ def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:
         what = "it is of other images" if key == "digest" else f"its {key} differs"
         raise UserError(
             f"the storage holds another study named {name} ({what}): give --name for a new one, or the "
-            "options it was started with to go on"
+            "options it was started with to resume it"
         )
     return study

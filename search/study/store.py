@@ -76,7 +76,7 @@ class Store:
         if params is None:
             return None
         trial = create_trial(
-            state=TrialState.RUNNING, params=params, distributions=self.distributions, user_attrs=self.marks(params)
+            state=TrialState.RUNNING, params=params, distributions={**self.distributions}, user_attrs=self.marks(params)
         )
         return self.storage.get_trial_number_from_id(self.storage.create_new_trial(self.study_id, trial)), params
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from search.errors import UserError
+from search.errors import UserError, present
 from search.records.environment import environment
 from search.records.making import dataset_of, is_buffer, trial_of
 from search.records.models import Trial
@@ -65,7 +65,7 @@ class TrialRun:
             self._taken()
             return None
         self.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
-        training = Training(config, self.recipe, setting.data.digest)
+        training = Training(present(config), self.recipe, setting.data.digest)
         checkpoint = self.checkpoints.open(training.checkpoint_name(setting.seeds))
         self.start = start = time.monotonic()
 
@@ -73,11 +73,12 @@ class TrialRun:
             checkpoint.keep()
             return self._epoch(epoch, latest, deadline)
 
-        self.first, self.curve = None, []
+        self.first: tuple[int, float] | None = None
+        self.curve: list[float] = []
         with store.beating(self.id):
             try:
                 results = train(
-                    config,
+                    present(config),
                     self.recipe,
                     setting.train,
                     setting.seeds,
@@ -95,7 +96,7 @@ class TrialRun:
             except OSError as error:
                 store.release(self.id)
                 reason = error.strerror or error
-                raise UserError(f"trial {self.number} could not go on: {reason}") from error
+                raise UserError(f"trial {self.number} could not continue: {reason}") from error
             except (RuntimeError, MemoryError) as error:
                 broken = error
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -112,7 +113,7 @@ class TrialRun:
         epochs = self.recipe.epochs
         if self.first is None:  # it compiles and captures on a GPU: its time says nothing about the others'
             self.first = epoch, time.monotonic()
-        accuracy = sum(e.accuracy for e in latest) / len(latest)
+        accuracy = sum(present(e.accuracy) for e in latest) / len(latest)
         self.curve.append(accuracy)
         pruned = self.store.report(self.id, epoch, accuracy)
         self.listen(
@@ -129,14 +130,14 @@ class TrialRun:
             if end > deadline + 0.1 * (end - self.start):
                 raise Unfinished(
                     f"trial {self.number} needs {end - clock:.0f} s more and the budget leaves "
-                    f"{max(0, deadline - clock):.0f}: the next run of the same command goes on with it"
+                    f"{max(0, deadline - clock):.0f}: the next run of the same command resumes it"
                 )
         return False
 
     def _judge(self, results: list[Trained], seconds: float) -> None:
         stopped = results[0].stopped
-        mean = sum(r.accuracy for r in results) / len(results)
-        curve = [sum(e.accuracy for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
+        mean = sum(present(r.accuracy) for r in results) / len(results)
+        curve = [sum(present(e.accuracy) for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
         state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
         feasible = state == "complete" and mean >= self.setting.threshold
         attributes = {"seconds": results[0].seconds}
@@ -164,7 +165,7 @@ class TrialRun:
         setting = self.setting
         weights = [v.numel() for k, v in results[0].state.items() if not is_buffer(k)] if results else None
         return trial_of(
-            self.config,
+            present(self.config),
             self.recipe,
             results,
             study=setting.name,

@@ -3,9 +3,6 @@
 A study is stored with the validation accuracy as its value, which is maximised: the sampler and the records rely on
 it. A search looks for the fewest parameters among the feasible trials. So that a reader sees this, trials are changed
 on their way to the page: the parameters are the value, which is minimised, and feasibility is Optuna's constraint.
-
-The dashboard needs some private parts of Optuna, and only this file uses them: two keys of attributes, `FrozenStudy`,
-and the ids of studies and trials.
 """
 
 import copy
@@ -15,15 +12,12 @@ from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import UserError
 from search.records.statistics import threshold
+from search.study.optuna_internals import CONSTRAINTS, METRIC_NAMES, FrozenStudy, frozen_study, id_of_study, id_of_trial
 
-METRIC_NAMES = "study:metric_names"  # Optuna's key for the names of a study's objectives
-# Optuna's key for a trial's constraints in its older format, a list: the only one that optuna-dashboard 0.21 reads
-CONSTRAINTS = "constraints"
 OBJECTIVE, ACCURACY, NEEDED = "parameters", "validation accuracy", "validation accuracy to reach"
 # Attributes that nobody reads on a page; the records alone are most of what it would have to load.
 HIDDEN = ("record", "seal", "beat")
@@ -107,12 +101,12 @@ class View(BaseStorage):
         return [
             study
             if (bound := needed(study.user_attrs)) is None
-            else FrozenStudy(
+            else frozen_study(
                 study.study_name,
                 StudyDirection.MINIMIZE,
                 {NEEDED: bound} | study.user_attrs,
                 study.system_attrs | {METRIC_NAMES: [OBJECTIVE]},
-                study._study_id,
+                id_of_study(study),
             )
             for study in self.storage.get_all_studies()
         ]
@@ -120,8 +114,8 @@ class View(BaseStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A trial by its id, looked for in all studies: slow, but the dashboard needs it for artifacts only."""
         for study in self.storage.get_all_studies():
-            for trial in self.get_all_trials(study._study_id, deepcopy=False):
-                if trial._trial_id == trial_id:
+            for trial in self.get_all_trials(id_of_study(study), deepcopy=False):
+                if id_of_trial(trial) == trial_id:
                     return trial
         raise KeyError(f"no trial with the id {trial_id}")
 

@@ -23,7 +23,12 @@ def recalibrate(stack: Stack, flat: Tensor, images: Images) -> Statistics:
     total = len(images.labels)
     index = spread(total, min(RECALIBRATION, total // MULTIPLE * MULTIPLE)).to(images.labels.device)
     parts = [stack(images.batch(index[None].expand(len(flat[at]), -1)), flat[at])[1] for at in _portions(flat)]
-    return {name: tuple(torch.cat(values) for values in zip(*(part[name] for part in parts))) for name in parts[0]}
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    means, variances = zip(*pairs)
+    return torch.cat(means), torch.cat(variances)
 
 
 def _portions(flat: Tensor) -> list[slice]:
@@ -42,7 +47,7 @@ def accuracy(stack: Stack, flat: Tensor, statistics: Statistics, held_out: Image
         padded = -(-size // LANES) * LANES  # the last group is filled up with repetitions, which are not counted
         index = (start + torch.arange(padded)).clamp_max(count - 1).to(held_out.labels.device)
         for at in _portions(flat):
-            given = {name: tuple(value[at] for value in values) for name, values in statistics.items()}
+            given = {name: (mean[at], variance[at]) for name, (mean, variance) in statistics.items()}
             logits, _ = stack(held_out.batch(index[None].expand(len(flat[at]), -1)), flat[at], given)
             right[at] += (logits[:, :size].argmax(2) == held_out.labels[index[:size]]).sum(1).cpu()
     return (right / count).tolist()
@@ -53,11 +58,10 @@ def evaluate(config: LiteConfig, states: list[dict[str, Tensor]], train_split: S
     stack = Stack(config, [0] * len(states))
     flat = torch.stack([torch.cat([state[name].flatten() for name in stack.shapes]) for state in states])
     names = [key.removesuffix(".running_mean") for key in stack.keys if key.endswith(".running_mean")]
-    statistics = {
-        name: tuple(
-            torch.stack([state[f"{name}.{what}"] for state in states]) for what in ("running_mean", "running_var")
-        )
-        for name in names
-    }
+
+    def of_all(key: str) -> Tensor:
+        return torch.stack([state[key] for state in states])
+
+    statistics = {name: (of_all(f"{name}.running_mean"), of_all(f"{name}.running_var")) for name in names}
     device = torch.device("cpu")
     return accuracy(stack, flat, statistics, Images(split, device, like=Images(train_split, device)))

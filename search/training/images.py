@@ -37,7 +37,7 @@ class Images:
             out = torch.empty(members, count // LANES, *self.images.shape[1:], LANES)
             index = index.contiguous()
             tensors = (self.images, index, move, self.mean, self.deviation, out)
-            kernels.library().load_batch(*map(kernels.pointer, tensors), *shape, int(outside == "border"))
+            kernels.loaded().load_batch(*map(kernels.pointer, tensors), *shape, int(outside == "border"))
             return out
         x = self.images[index.flatten()].float() / 255
         if move is not None:

@@ -1,4 +1,10 @@
-"""The optimizers of all members of a stack at once, on their flat parameters."""
+"""The optimizers of all members of a stack at once, on their flat parameters.
+
+By hand, although `torch.optim` has AdamW, Muon and SGD. Its Muon takes matrices one at a time: K members would mean K
+times as many operations, each on a tiny matrix, where here all of one shape go together. Its AdamW and SGD would take
+the flat tensor as one parameter, but then decay all of it, biases and norms too. And on a GPU the factors are tensors,
+so that a step can be part of a recorded CUDA graph. Tests compare the steps with PyTorch's.
+"""
 
 import math
 
@@ -15,6 +21,10 @@ class Optimizer:
 
     Muon (Jordan 2024): five Newton-Schulz steps on the Nesterov momentum, scaled by 0.2 sqrt(max(rows, columns)) so
     that its steps have AdamW's usual size and share its learning rate (Liu et al., "Muon is scalable", 2025, 2.2).
+    These are the steps of `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"` and its default coefficients, with
+    three differences: the Newton-Schulz steps run in the weights' precision instead of bfloat16, whose rounding moves
+    a weight by some per cent of a step; 1e-7 is added to the norm instead of being its least value; and a convolution's
+    kernel is a matrix of output channels and all the rest, where PyTorch takes two-dimensional parameters alone.
     """
 
     def __init__(self, stack: Stack, recipe: Recipe):

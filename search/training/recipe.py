@@ -21,31 +21,39 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: int = Field(20, ge=1, le=MOST_EPOCHS, description="passes over the training images")
-    batch_size: int = Field(128, ge=MULTIPLE, multiple_of=MULTIPLE, description="images a step and member")
-    optimizer: Literal["adamw", "muon", "sgd"] = Field("adamw", description="sgd: with Nesterov's momentum, beta1")
-    lr: float = Field(0.02, gt=0)
-    weight_decay: float = Field(0.0, ge=0, description="decoupled; matrices and kernels only")
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.99, ge=0, lt=1)
-    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    epochs: int = Field(default=20, ge=1, le=MOST_EPOCHS, description="passes over the training images")
+    batch_size: int = Field(default=128, ge=MULTIPLE, multiple_of=MULTIPLE, description="images a step and member")
+    optimizer: Literal["adamw", "muon", "sgd"] = Field(
+        default="adamw", description="sgd: with Nesterov's momentum, beta1"
+    )
+    lr: float = Field(default=0.02, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled; matrices and kernels only")
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="fraction of all steps")
     anneal: Literal["linear", "cosine"] = "linear"
-    branch: float = Field(1.0, ge=0, description="initial scale of every block's last BatchNorm: what a block adds")
-    progressive: float = Field(0.0, ge=0, le=1, description="fraction of the epochs, the first ones, at a reduced size")
-    average: float = Field(0.02, ge=0, lt=1, description="horizon of the weight average, fraction of all steps")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    shift: float = Field(0.0, ge=0, description="pixels (of reduced images while `progressive`), uniform both ways")
-    outside: Literal["black", "border"] = Field("black", description="what lies outside a moved image")
-    rotate: float = Field(0.0, ge=0, description="degrees, uniform to both sides")
-    scale: float = Field(0.0, ge=0, lt=1, description="relative size, uniform to both sides")
-    shear: float = Field(0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
+    branch: float = Field(
+        default=1.0, ge=0, description="initial scale of every block's last BatchNorm: what a block adds"
+    )
+    progressive: float = Field(
+        default=0.0, ge=0, le=1, description="fraction of the epochs, the first ones, at a reduced size"
+    )
+    average: float = Field(default=0.02, ge=0, lt=1, description="horizon of the weight average, fraction of all steps")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    shift: float = Field(
+        default=0.0, ge=0, description="pixels (of reduced images while `progressive`), uniform both ways"
+    )
+    outside: Literal["black", "border"] = Field(default="black", description="what lies outside a moved image")
+    rotate: float = Field(default=0.0, ge=0, description="degrees, uniform to both sides")
+    scale: float = Field(default=0.0, ge=0, lt=1, description="relative size, uniform to both sides")
+    shear: float = Field(default=0.0, ge=0, lt=1, description="tangent of the angle, uniform to both sides")
     cutout: int = Field(
-        0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, unreduced pixels"
+        default=0, ge=0, description="edge of a square of mean colour, centred anywhere in the image, unreduced pixels"
     )
     mixup: float = Field(
-        0.0, ge=0, le=0.5, description="largest share of another image and its label, uniform up to it"
+        default=0.0, ge=0, le=0.5, description="largest share of another image and its label, uniform up to it"
     )
-    flip: bool = Field(False, description="mirror left to right, alternating between epochs")
+    flip: bool = Field(default=False, description="mirror left to right, alternating between epochs")
 
 
 def filled(knobs: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +67,7 @@ LARGE = 100_000  # parameters from which photographs want another recipe
 def default_recipe(data: str, pixels: int, epochs: int | None = None, parameters: int = 0) -> Recipe:
     """The recipe a search starts from for a data set of images `pixels` high and networks of up to `parameters`.
 
-    Found by trainings on training images alone (results/recipes-*.jsonl and explored-*.jsonl): orthogonalised momentum
+    Found by trainings on training images alone (results/records/recipes and explorations): orthogonalised momentum
     (Muon) with decoupled weight decay beats AdamW at every length tried. Networks of a few thousand parameters want
     little augmentation, on digits (a pixel, six degrees, five per cent), or none, on clothes. Half of the epochs at a
     reduced size cost digits no accuracy and save a quarter of the work, with a learning rate that falls linearly

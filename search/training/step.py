@@ -1,6 +1,7 @@
 """One step of training: a batch, its loss, its gradient, the optimizer, the averaged weights. A CUDA graph on a GPU."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,8 @@ class Step:
         self.stack, self.optimizer, self.recipe, self.average = stack, optimizer, recipe, average
         self.losses = torch.zeros(len(stack.seeds), device=stack.device)
         self.source: Images | None = None  # what the graph reads; another one takes its place
-        self.warm, self.graph, self.held = 0, None, []
+        self.warm, self.graph = 0, None
+        self.held: list[Any] = []  # the inputs that the graph reads: tensors, or None
 
     def __call__(self, source: Images, index: Tensor, drawn: Drawn, lr: float, weight: float) -> None:
         """On the images `index` (K, N) of `source`, augmented by what was `drawn` for them."""

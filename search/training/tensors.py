@@ -64,5 +64,5 @@ def digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
     named = [sorted(header.items()), [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in ordered]]
     sha = hashlib.sha256(json.dumps(named).encode())
     for _, tensor in ordered:
-        sha.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()

@@ -74,14 +74,14 @@ def train(
     of the averaged weights.
     """
     check_fit(config, data)
-    run = _Run(config, recipe, data, list(seeds), validation, device)
+    run = _Run(config, recipe, data, list(seeds), validation, torch.device(device))
     if checkpoint and checkpoint.exists():
         run.state.resume(checkpoint, run.identity())
     start, before = time.perf_counter(), run.state.seconds
     done = saved = len(run.state.curves[0])
     stopped, written = None, start
 
-    def save() -> None:
+    def save(checkpoint: Path) -> None:
         nonlocal saved, written
         run.state.seconds = before + time.perf_counter() - start
         run.state.save(checkpoint, run.identity())
@@ -95,13 +95,13 @@ def train(
             stopped = f"nan: the loss of seed {bad[0]} was not finite in epoch {epoch + 1}"
             break
         if checkpoint and (time.perf_counter() - written > CHECKPOINT_SECONDS or epoch + 1 == recipe.epochs):
-            save()
+            save(checkpoint)
         try:
             ended = on_epoch and on_epoch(epoch + 1, latest)
         except BaseException:  # it is cut off here, for whatever reason: nothing of it is trained twice
             if checkpoint and saved < epoch + 1:
                 with suppress(OSError):
-                    save()
+                    save(checkpoint)
             raise
         if ended:
             stopped = "pruned" if epoch + 1 < recipe.epochs else None
@@ -157,7 +157,7 @@ class _Run:
         recipe, steps, batch = self.recipe, self.steps, self.batch
         total = steps * recipe.epochs
         horizon = max(1.0, recipe.average * total)
-        order, *drawn = self._drawn(epoch)
+        order, drawn = self._drawn(epoch)
         source = self.small if epoch < round(recipe.progressive * recipe.epochs) else self.images
         self.step.losses.zero_()
         for number in range(steps):
@@ -174,7 +174,7 @@ class _Run:
             )
         return (self.step.losses / steps).tolist()
 
-    def _drawn(self, epoch: int) -> list[Tensor | None]:
+    def _drawn(self, epoch: int) -> tuple[Tensor, list[Tensor | None]]:
         """What chance decides in an epoch, by member and image: order, moves, centres of holes, shares of another."""
         if self.config.dropout:
             torch.manual_seed(self.seeds[0] * 100003 + epoch)  # masks are drawn for all members at once
@@ -185,13 +185,13 @@ class _Run:
             move.append(moves(recipe, order[-1], epoch, seed, generator))
             hole.append(torch.rand(len(order[-1]), 2, generator=generator) if recipe.cutout else None)
             share.append(torch.rand(len(order[-1]), generator=generator) * recipe.mixup if recipe.mixup else None)
-        drawn = order, move, hole, share
-        return [None if part[0] is None else torch.stack(part).to(self.device) for part in drawn]
+        drawn = [None if part[0] is None else torch.stack(part).to(self.device) for part in (move, hole, share)]
+        return torch.stack(order).to(self.device), drawn
 
     def measured(self, losses: list[float], seconds: float) -> list[Epoch]:
         """Add the epoch that has been trained to the curves, with its validation accuracies."""
         state = self.state
-        accuracies: list[float | None] = [None] * len(losses)
+        accuracies: Sequence[float | None] = [None] * len(losses)
         if self.held_out:
             statistics = recalibrate(state.stack, state.average, self.images)
             accuracies = accuracy(state.stack, state.average, statistics, self.held_out)

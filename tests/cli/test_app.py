@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,16 @@ from typer.testing import CliRunner
 from search import __main__ as start
 from search.cli import app as cli
 from search.cli.listings import overview, studies
-from search.cli.options import fitted, network_of, seconds_of, seeds_of, source_of, study_name, validated
+from search.cli.options import (
+    fitted,
+    network_of,
+    seconds_of,
+    seeds_of,
+    source_of,
+    storage_at_home,
+    study_name,
+    validated,
+)
 from search.cli.panel import Display, clock, sparkline
 from search.confirmation.confirm import finalists
 from search.confirmation.plan import fresh_seeds
@@ -29,7 +39,9 @@ from search.records.commands import train_command
 from search.records.goal import Goal
 from search.records.jsonl import append
 from search.records.models import Confirmation
+from search.study.checkpoint_store import Checkpoints
 from search.study.search import Event
+from search.study.storage import connect, sqlite_file
 from search.text import latex, line, markdown
 from search.training.recipe import Recipe
 from wavemix import LiteConfig
@@ -104,6 +116,21 @@ def test_the_home_directory_is_understood_in_every_path(tmp_path, monkeypatch, w
         assert str(tmp_path / "mine") in wavemix(command, "--results=~/mine").out
     assert f"{tmp_path}/gone, is no directory" in wavemix("data", "fetch", "mnist", "--data-dir=~/gone", code=2).err
     assert f"{tmp_path}/w.pth" in wavemix("audit", "--checkpoint=~/w.pth", code=2).err
+
+
+@pytest.mark.parametrize("home", ["me", "a b", "50%25?#"])
+def test_the_home_directory_is_understood_in_the_urls_of_files(tmp_path, monkeypatch, wavemix, home):
+    (tmp_path / home / "kept").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    for url in ("sqlite:///~/kept/x.db", "sqlite+pysqlite:///~/kept/x.db"):
+        assert sqlite_file(storage_at_home(url)) == tmp_path / home / "kept" / "x.db"
+    with closing(connect(storage_at_home("sqlite:///~/kept/x.db"))):
+        assert (tmp_path / home / "kept" / "x.db").is_file()
+    said = wavemix("status", "--study", "mine", "--storage=sqlite:///~/kept/x.db", code=2).err
+    assert "holds no study mine" in said
+    for url in (None, "sqlite://", "sqlite:///x/~/y.db", "sqlite:////x.db", "sqlite:", "grpc://~:1", "postgresql:///~"):
+        assert storage_at_home(url) == url
+    assert Checkpoints("file://~/kept/c", tmp_path / "own").root == str(tmp_path / home / "kept" / "c")
 
 
 def test_data_and_how_to_read_them_come_from_the_options():
@@ -333,9 +360,9 @@ def test_plain_lines_without_a_terminal(capsys):
     lines = [line.split("] ", 1)[1] for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == f"trial 4: {CONFIG.name}, {CONFIG.parameters():,} parameters"
     shown = [line for line in lines if "epoch" in line]
-    assert shown[-1] == "  epoch 8/8: 85.00% validation" and shown[0].endswith(" left")
+    assert shown[-1] == "  epoch 8/8: 85.00 % validation" and shown[0].endswith(" left")
     assert len([line for line in lines if "epoch" in line]) == 4, "four lines a trial, however many epochs"
-    assert "95.00% reaches the target: new incumbent" in lines[-2] and lines[-1] == "that was all"
+    assert "95.00 % reaches the target: new incumbent" in lines[-2] and lines[-1] == "that was all"
 
 
 def test_only_a_smaller_network_is_a_new_incumbent():
@@ -362,12 +389,12 @@ def test_panel_on_a_terminal():
     for event in before:
         display(event)
     running = panel()
-    assert "epoch 8/8" in running and "85.00%" in running and CONFIG.name in running and "left" in running
+    assert "epoch 8/8" in running and "85.00 %" in running and CONFIG.name in running and "left" in running
     assert sparkline(before[-1].curve) in running
     display(done)
     display(note)
     after = panel()
-    assert f"{CONFIG.parameters():,} parameters, 95.00%" in after and "1 complete" in after and "that was all" in after
+    assert f"{CONFIG.parameters():,} parameters, 95.00 %" in after and "1 complete" in after and "that was all" in after
 
 
 def test_sparkline_and_clock():

@@ -22,7 +22,7 @@ from toys import Training, engine
 from search.cli.dashboard import guarded, location, server
 from search.errors import UserError
 from search.study.search import Search
-from search.study.view import CONSTRAINTS, METRIC_NAMES, View
+from search.study.view import View
 
 pytest.importorskip("optuna_dashboard", reason="needs the extra `dashboard`")
 
@@ -193,17 +193,6 @@ def test_nothing_can_be_written_through_the_view():
     for name in writes:
         with pytest.raises(UserError, match="read only"):
             getattr(shown, name)(0, "key", value=1)
-
-
-def test_optuna_and_its_dashboard_still_use_the_keys_that_the_view_writes():
-    """They are private: a new version may rename them, and the page would show neither names nor feasibility."""
-    from optuna.study import _constrained_optimization as constrained
-    from optuna.study import study
-    from optuna_dashboard import _named_objectives as names
-    from optuna_dashboard import _serializer as serializer
-
-    assert CONSTRAINTS == constrained._CONSTRAINTS_KEY == serializer.CONSTRAINTS_KEY
-    assert METRIC_NAMES == study._SYSTEM_ATTR_METRIC_NAMES == names.SYSTEM_ATTR_METRIC_NAMES
 
 
 def test_what_is_wrong_is_said_in_one_line(results, monkeypatch):

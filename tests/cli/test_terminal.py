@@ -96,6 +96,15 @@ def test_the_exit_code_of_an_unheard_command(stdout, monkeypatch, tmp_path, capf
     assert end.value.code == 141 and capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("arguments", ["", "--help", "--version", "search --help", "data list --help"])
+def test_help_that_nobody_reads_ends_like_any_other_output(arguments):
+    writing = unread()
+    command = [sys.executable, "-m", "search", *arguments.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 141 and done.stderr == ""
+
+
 def test_an_error_that_nobody_reads_ends_the_command_as_one_that_is_read(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["wavemix", "status", "--results", str(tmp_path / "none")])
     with open(unread(), "w") as stream, pytest.raises(SystemExit) as end:

@@ -458,12 +458,12 @@ def test_verdict_says_what_is_missing(tmp_path):
         )
 
     missed, reached = verdict(of([0.88, 0.89, 0.9])), verdict(of([0.92]))
-    assert missed.startswith("missed: ") and "target 0.9 missed by 1.00%" in missed and "95 % interval" in missed
+    assert missed.startswith("missed: ") and "target 90 % missed by 1.00 points" in missed and "95 % interval" in missed
     assert reached.startswith("reached, not confirmed: ") and "missed" not in reached and "1 seed," in reached
-    assert "adjusted for attempt 1 says nothing" in missed and "confidence" not in reached
+    assert "adjusted for attempt 1: none is left" in missed and "confidence" not in reached
     confirmed = verdict(of(SURE).model_copy(update={"attempt": 2}))
     assert confirmed.startswith("confirmed: ")
-    assert "one-sided confidence 99.9 %, adjusted for attempt 2 99." in confirmed
+    assert "confidence 99.9 % one-sided; adjusted for attempt 2: 99." in confirmed
     assert verdict(of(SURE).model_copy(update={"target": None})).startswith("tested: ")
     append(tmp_path / "x.jsonl", of([0.92]))
 

@@ -45,7 +45,7 @@ def test_row_is_reproduced_from_its_record_alone(results):
     assert isinstance(record, Reproduction) and record.reproduces == original.created
     assert (record.config, record.recipe, record.seeds) == (original.config, original.recipe, original.seeds)
     assert record.recorded == original.accuracies and record.accuracies == pytest.approx(original.accuracies, abs=0.02)
-    assert "recorded       now" in done.output and "reproduced: target 0.3 reached again" in done.output
+    assert "recorded        now" in done.output and "reproduced: target 30 % reached again" in done.output
     assert parameter_efficiency(read_all(results)).to_csv() == before, "it is no attempt of its own"
     tables.write(results)
     assert (results / "tables" / "reproductions.md").exists() and tables.check(results) == []
@@ -96,7 +96,7 @@ def test_a_folder_that_was_moved_is_named(results, folder):
 def test_a_miss_is_exit_code_1(results, monkeypatch):
     monkeypatch.setattr("search.confirmation.retrain.evaluate", lambda *_: [0.1, 0.2])
     done = CliRunner().invoke(cli.app, ["reproduce", "mine", "--results", str(results)])
-    assert done.exit_code == 1 and "not reproduced: target 0.3 missed by 15.00%" in done.output
+    assert done.exit_code == 1 and "not reproduced: target 30 % missed by 15.00 points" in done.output
 
 
 def test_other_data_are_refused(results, folder, monkeypatch):

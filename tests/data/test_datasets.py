@@ -440,6 +440,17 @@ def test_grey_images_among_coloured_ones(tmp_path: Path) -> None:
     assert load(str(root), "train").images[:, :, 0, 0].tolist() == [[7, 7, 7], [2, 4, 6], [9, 18, 27]]
 
 
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_a_folder_of_palettes_of_greys_has_one_channel(tmp_path: Path, suffix: str) -> None:
+    for number, name in enumerate(["a/1", "a/2", "b/1", "b/2"]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        grey = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 3 + 50 * number)
+        grey.convert("RGB").quantize(16).save(tmp_path / f"{name}.{suffix}")
+    images = load(str(tmp_path), "train").images
+    assert images.shape == (4, 1, 4, 4)
+    assert images[1].flatten().tolist() == [50 + 3 * step for step in range(16)]
+
+
 def _truncated() -> bytes:
     rng = np.random.default_rng(0)
     stream = io.BytesIO()
@@ -524,7 +535,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path, tree: dict, part: str, tex
 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown data set 'mnits'; known: mnist, fashion-mnist, cifar10"):
+    with pytest.raises(UserError, match=r"unknown data set 'mnits' \(did you mean mnist\?\); known: mnist, fashion"):
         load("mnits", "train")
     with pytest.raises(UserError, match="no such folder or archive"):
         load(str(tmp_path / "missing"), "train")

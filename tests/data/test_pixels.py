@@ -113,6 +113,35 @@ def test_what_would_be_read_otherwise_is_refused(content, reason):
         read(content)
 
 
+SHADES = b"PLTE", bytes([9, 9, 9, 7, 7, 7, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(8, 3, b"\x01\x00", 2, SHADES), [7, 9]),  # the colour that is left counts for nothing
+        (png(8, 3, b"\x01\x02", 2, SHADES), [[7, 7, 7], [1, 2, 3]]),
+        (png(8, 3, b"\x01\x00", 2, SHADES, (b"tRNS", b"\xff\xff\x00")), [7, 9]),
+        (png(8, 2, bytes([7, 7, 7, 9, 9, 9]), 2), [[7, 7, 7], [9, 9, 9]]),  # a colour image without a palette
+    ],
+)
+def test_palettes_of_greys_are_grey(content, expected):
+    assert read(content)[0].tolist() == expected
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("icc", [False, True])
+def test_a_palette_of_greys_is_read_as_grey_pixels_are(form, icc):
+    brighter = GREY.point(lambda value: 255 - value // 2)  # no entry at the place of its own brightness
+    profile = {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()} if icc else {}
+    palette = brighter.convert("RGB").quantize(64)
+    assert palette.mode == "P"
+    pixels = read(saved(palette, form, **(profile if form in ("PNG", "TIFF") else {})))
+    assert np.array_equal(pixels, read(saved(brighter, "PNG")))
+    with pytest.raises(UserError, match="transparent"):
+        read(saved(palette, "PNG", transparency=palette.getpixel((0, 0))))
+
+
 def test_each_bit_of_a_png_is_guarded():
     whole = saved(COLOUR, "PNG")
     for place in range(8, len(whole) - 12):

@@ -1,4 +1,8 @@
 import math
+import os
+import re
+import subprocess
+import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +22,8 @@ from search.records.models import Point
 from search.records.statistics import margin
 from search.report import importance, plots
 from search.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
 
 
 def axes_of(figure):
@@ -175,6 +181,37 @@ def test_curve_is_the_mean_over_seeds():
 
 
 # ------------------------------------------------------------------------------------------------------ writing
+
+
+INLINE = "module://matplotlib_inline.backend_inline"  # what a notebook names for all that it starts
+
+
+COMMAND = "-m", "search", "plots", "--results", "{results}"
+SCRIPT = "-m", "scripts.benchmarks.sampler", "--help"
+MODULE = "-c", "from search.report import plots; plots.write('{results}'); import matplotlib.pyplot"
+
+
+@pytest.mark.parametrize(
+    ("program", "backend"), [(COMMAND, INLINE), (SCRIPT, INLINE), (MODULE, INLINE), (MODULE, "nonsense"), (MODULE, "")]
+)
+def test_a_backend_that_is_not_installed_does_no_harm(tmp_path: Path, program, backend):
+    for record in campaign():
+        append(tmp_path / "s.jsonl", record)
+    command = [sys.executable, *(word.format(results=tmp_path) for word in program)]
+    done = subprocess.run(command, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "plots" / "curves-s.svg").exists() or "--help" in program
+
+
+def test_a_backend_that_is_installed_stays_the_callers():
+    code = "import search.report, matplotlib, os; print(matplotlib.get_backend(), os.environ['MPLBACKEND'])"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"MPLBACKEND": "svg"}, capture_output=True)
+    assert done.stdout.split() == [b"svg", b"svg"]
+
+
+def test_scripts_leave_the_import_of_matplotlib_to_the_report():
+    for path in (ROOT / "scripts").rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) matplotlib", path.read_text(), re.MULTILINE), path
 
 
 def test_written_pictures_are_whole_repeatable_and_replaced(tmp_path: Path):

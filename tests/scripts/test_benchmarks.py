@@ -287,7 +287,9 @@ def test_storage(tmp_path, script):
     script("benchmarks.storage", "--trials", 5, "--repetitions", 1, "--output", output)
     whole = time.perf_counter() - start  # seconds, however busy the machine is
     (found,) = read(output)
-    assert found.name == "one trial's turn after 5 finished trials, sqlite" and 0 < found.ours < whole
+    assert (
+        found.name == "a search's trial without its training after 5 finished trials, sqlite" and 0 < found.ours < whole
+    )
 
 
 def test_recipes(tmp_path, monkeypatch):

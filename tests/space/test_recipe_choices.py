@@ -71,10 +71,10 @@ def test_options_become_values_of_the_recipes_types_with_its_own_first():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("lr", "--tune is a knob of the recipe and its values, such as lr=0.02,0.03, not 'lr'"),
-        ("=1,2", "--tune is a knob"),
+        ("lr", "--tune is a hyperparameter of the recipe and its values, such as lr=0.02,0.03, not 'lr'"),
+        ("=1,2", "--tune is a hyperparameter"),
         ("epochs=3,4", "--tune epochs: .* all have the same number"),
-        ("depth=3,4", "--tune depth: a recipe has no such knob, only batch_size, .*lr"),
+        ("depth=3,4", "--tune depth: a recipe has no such hyperparameter, only batch_size, .*lr"),
         ("lr=0.1,-1", "--tune lr=-1: Input should be greater than 0"),
         ("lr=0.1,", "--tune lr=: Input should be a valid number"),
         ("lr=0.1,inf", "--tune lr=inf: .*finite"),
@@ -237,7 +237,7 @@ def test_command_searches_confirms_and_goes_on(folder, tmp_path):
     for count in ("2", "3", "3"):  # so many in all
         done = CliRunner().invoke(cli.app, [*command, "--trials", count])
         assert done.exit_code == 0, done.output
-    assert "going on with study" in done.output and ", lr 0.0" in done.output
+    assert "resuming study" in done.output and ", lr 0.0" in done.output
     records = read(tmp_path / "bars-50-extended.jsonl")
     tried = [(r.config, r.recipe["lr"]) for r in records if isinstance(r, Trial)]
     confirmed = [(r.config, r.recipe["lr"]) for r in records if isinstance(r, Confirmation)]

@@ -26,7 +26,7 @@ from search.data import datasets
 from search.errors import UserError
 from search.records.environment import code
 from search.records.results import Results
-from search.study import heartbeat, storage
+from search.study import heartbeat, optuna_internals, storage
 from search.study.checkpoint_store import Checkpoints
 from search.study.handle import StudyHandle
 from search.study.joining import join
@@ -130,7 +130,7 @@ def test_worker_killed_while_it_asks_keeps_nobody_waiting(tmp_path, monkeypatch,
                 if not left:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            sqlalchemy.event.listen(killed.storage.once._backend.engine, "before_cursor_execute", before)
+            sqlalchemy.event.listen(optuna_internals.engine(killed.storage.once), "before_cursor_execute", before)
             killed.store.take()
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -203,7 +203,7 @@ def test_stopped_study_puts_its_trial_back_and_is_opened_by_a_search(tmp_path, m
         assert search.stopped and [t.state for t in search.study.get_trials()] == [TrialState.WAITING]
         search.run(trials=5)
         assert len(training.configs) == 1, "it does not start again by itself"
-    with pytest.raises(UserError, match="was stopped at .*: go on with it by `wavemix search` first"):
+    with pytest.raises(UserError, match="was stopped at .*: `wavemix search` resumes it, then workers may join"):
         join(StudyHandle(sqlite, named(tmp_path)), None, Results(tmp_path))
     training.before = lambda config, epoch: None
     with start(tmp_path, sqlite) as search:
@@ -286,7 +286,7 @@ def test_ctrl_c_amid_a_query_logs_no_traceback(tmp_path, caplog):
         def close(self):
             raise sqlite3.ProgrammingError("Recursive use of cursors not allowed.")
 
-    with opened.once._backend.engine.connect() as connection:
+    with optuna_internals.engine(opened.once).connect() as connection:
         connection._safe_close_cursor(Busy())  # what SQLAlchemy does then
     assert not caplog.records
 

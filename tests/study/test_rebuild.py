@@ -91,6 +91,8 @@ def test_a_study_that_is_not_lost_is_left_alone(studied):
         "UPDATE trial_user_attributes SET value_json = '{'",
         "UPDATE study_user_attributes SET value_json = '{'",
         "UPDATE trials SET state = 'FINISHED'",
+        "INSERT INTO alembic_version VALUES ('v2.0.0.a')",
+        "UPDATE alembic_version SET version_num = 'v3.'",
     ],
 )
 def test_rows_that_nobody_has_written_are_damage_and_can_be_rebuilt(studied, change):
@@ -98,7 +100,7 @@ def test_rows_that_nobody_has_written_are_damage_and_can_be_rebuilt(studied, cha
     with closing(sqlite3.connect(folder / "studies" / "toy.db")) as connection:
         connection.execute(change)
         connection.commit()
-    with pytest.raises(Lost, match="damaged"):
+    with pytest.raises(Lost, match="damaged|cannot be read"):
         engine(folder)
     with engine(folder, rebuild=True) as search:
         assert told(search) == before

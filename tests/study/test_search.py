@@ -265,11 +265,7 @@ def test_trial_that_cannot_end_in_time_is_left_for_the_next_run(tmp_path, monkey
         monkeypatch.setattr(search, "_typical_seconds", lambda: 0.0)
         slow.append(True)
         search.run(seconds=2)  # 8 epochs of half a second
-    assert (
-        len(training.configs) == 2
-        and len(notes) == 1
-        and "the next run of the same command goes on with it" in notes[0]
-    )
+    assert len(training.configs) == 2 and len(notes) == 1 and "the next run of the same command resumes it" in notes[0]
     assert len(trials(tmp_path)) == 1
     slow.clear()
     engine(tmp_path).run(trials=1)

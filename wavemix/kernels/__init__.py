@@ -52,6 +52,14 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
+def loaded() -> ctypes.CDLL:
+    """The compiled kernels, for code that only runs where there are some (see `fit`). Raises RuntimeError without."""
+    kernels = library()
+    if kernels is None:
+        raise RuntimeError("there are no compiled kernels: this must not be called without them")
+    return kernels
+
+
 def compiled() -> bool:
     """Whether nobody has to wait for a compiler: the kernels are there, or there is no compiler."""
     compilers = [found for found in map(shutil.which, ("g++", "clang++")) if found]

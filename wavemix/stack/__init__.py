@@ -36,6 +36,11 @@ def to_lanes(images: Tensor) -> Tensor:
 Statistics = dict[str, tuple[Tensor, Tensor]]  # BatchNorm's name -> mean and biased variance, each (K, channels)
 
 
+def _stacked(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    means, variances = zip(*pairs)
+    return torch.stack(means), torch.stack(variances)
+
+
 class Stack:
     """K WaveMix-Lite networks of one configuration, initialised as `WaveMixLite` is under each member's seed.
 
@@ -121,7 +126,7 @@ class Stack:
         measured, norm = self._norm(weights, given)
         x = self._stem(weights, images, norm)
         if fits_chain(self.config, x, training=given is None) and not (given and torch.is_grad_enabled()):
-            known = given and [torch.stack([given[name][part] for name in self.norms]) for part in (0, 1)]
+            known = _stacked([given[name] for name in self.norms]) if given else None
             pooled, mean, variance = chain(x, flat, self.config, self.offsets, known)
             measured |= {name: (mean[depth], variance[depth]) for depth, name in enumerate(self.norms)}
             return self._head(weights, pooled), measured
@@ -194,10 +199,7 @@ class Stack:
                     for name, count in counts.items()
                 }
             )
-        return torch.stack(logits), {
-            name: tuple(torch.stack([statistics[name][part] for statistics in measured]) for part in (0, 1))
-            for name in counts
-        }
+        return torch.stack(logits), {name: _stacked([statistics[name] for statistics in measured]) for name in counts}
 
     @functools.cached_property
     def _network(self) -> tuple[WaveMixLite, dict[str, int]]:
@@ -238,13 +240,16 @@ class Stack:
             bands = down(x, *reduction, config.level)
         else:
             bands = plain_down(
-                x, *reduction, config.level, lambda low: matrix_wavelet(config.wavelet, *low.shape[3:5], low)(low)
+                x,
+                *reduction,
+                config.level,
+                lambda low: matrix_wavelet(config.wavelet, low.shape[3], low.shape[4], low)(low),
             )
-        coarse = None
+        coarse = bands[-1]
         for level in range(config.level, 0, -1):
             branch = "feedforward" if config.level == 1 else f"feedforward{level}"
             path = f"{block}.{branch}"
-            u = bands[level - 1] if coarse is None else torch.cat([bands[level - 1], coarse], 2)
+            u = coarse if level == config.level else torch.cat([bands[level - 1], coarse], 2)
             z = feedforward(
                 u,
                 weights[f"{path}.0.weight"],

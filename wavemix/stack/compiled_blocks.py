@@ -85,7 +85,7 @@ class _Interpolated(torch.autograd.Function):
         ctx.sizes += (UPSAMPLINGS[config.interpolation],)
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
         pooled, s = x.new_empty(members, groups, c, x.shape[5]), torch.empty_like(z[0])
-        kernels.library().chain_forward(
+        kernels.loaded().chain_forward(
             *map(pointer, (x, pooled, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z, y),
             pointer(mean), pointer(variance), *ctx.sizes, int(given),
         )  # fmt: skip
@@ -104,7 +104,7 @@ class _Interpolated(torch.autograd.Function):
         ctx.spent = True
         dpooled, depth = dpooled.contiguous(), ctx.depth
         dx, ds, dflat = torch.empty_like(x), torch.empty_like(s), torch.zeros_like(flat)
-        kernels.library().chain_backward(
+        kernels.loaded().chain_backward(
             *map(pointer, (x, dpooled, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(depth, maps[:depth], maps[depth : 2 * depth], maps[2 * depth :]),
             *map(pointer, (mean, variance, dflat)), *ctx.sizes,
@@ -123,7 +123,7 @@ class _Transposed(torch.autograd.Function):
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
         pooled = x.new_empty(members, groups, c, x.shape[5])
         before = torch.empty_like(x) if config.depth > 1 else x  # the last block
-        kernels.library().transposed_forward(
+        kernels.loaded().transposed_forward(
             *map(pointer, (x, pooled, before, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, z, v),
             pointer(mean), pointer(variance), *ctx.sizes, int(given),
         )  # fmt: skip
@@ -139,7 +139,7 @@ class _Transposed(torch.autograd.Function):
         before, flat, mean, variance, *maps = ctx.saved_tensors
         dpooled, z = dpooled.contiguous(), maps[: ctx.depth]
         work, dx, dz, dflat = *map(torch.empty_like, (before, before, z[0])), torch.zeros_like(flat)
-        kernels.library().transposed_backward(
+        kernels.loaded().transposed_backward(
             *map(pointer, (before, dpooled, work, dx, dz, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(ctx.depth, z, maps[ctx.depth :]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
         )  # fmt: skip
@@ -149,7 +149,7 @@ class _Transposed(torch.autograd.Function):
 def _begin(ctx, x: Tensor, flat: Tensor, config: LiteConfig, mean: Tensor | None, variance: Tensor | None):
     """Contiguous x and flat, whether statistics are given, those or room for them, and what makes maps."""
     x, flat, given = x.contiguous(), flat.contiguous(), mean is not None
-    if given:
+    if mean is not None and variance is not None:
         mean, variance = mean.contiguous(), variance.contiguous()
     else:
         mean, variance = (x.new_empty(config.depth, x.shape[0], x.shape[2]) for _ in range(2))

@@ -8,6 +8,8 @@ map of full size, forward or backward. The variance of up(z) is a quadratic form
 maps are those of `stack`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ Pair = tuple[Tensor, Tensor]  # mean and biased variance, each (K, C)
 
 
 def halved(
-    x: Tensor, parts: list[list[Tensor | None]], config: LiteConfig, given: list[Pair | None]
+    x: Tensor, parts: list[list[Any]], config: LiteConfig, given: list[Pair | None]
 ) -> tuple[Tensor, list[Pair]]:
     """x (K, G, C, H, W, LANES) after all blocks, its mean over places (K, G, C, LANES), and the BatchNorms' statistics.
 

@@ -60,7 +60,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
     return fused(plain_convolution, x)(x, weight, bias, stride, padding, depthwise)
 
 
-def plain_convolution(x, weight, bias, stride, padding, depthwise=False):
+def plain_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, depthwise: bool = False
+) -> Tensor:
     k = weight.shape[-1]
     x = F.pad(x, (0, 0, padding, padding, padding, padding))
     h, w = ((size - k) // stride + 1 for size in x.shape[3:5])
@@ -70,7 +72,9 @@ def plain_convolution(x, weight, bias, stride, padding, depthwise=False):
         for j in range(k)
     ]
     if depthwise:
-        y = sum(tap * wide(weight.flatten(2)[:, :, t], x.shape[1]) for t, tap in enumerate(taps))
+        y, *rest = [tap * wide(weight.flatten(2)[:, :, t], x.shape[1]) for t, tap in enumerate(taps)]
+        for product in rest:
+            y = y + product
     else:
         columns = torch.stack(taps, 3).flatten(4).flatten(2, 3)  # (K, G, I*k*k, h*w*LANES)
         y = (weight.flatten(2)[:, None] @ columns).unflatten(3, (h, w, x.shape[-1]))
@@ -89,7 +93,7 @@ class _Convolution(torch.autograd.Function):
         ctx.shape = (members, groups, channels, height, width, out, k, stride, padding, int(depthwise))
         ctx.shared = shared
         y = x.new_empty(members, groups, out, h, w, LANES)
-        kernels.library().conv_forward(pointer(x), shared, pointer(weight), pointer(bias), pointer(y), *ctx.shape)
+        kernels.loaded().conv_forward(pointer(x), shared, pointer(weight), pointer(bias), pointer(y), *ctx.shape)
         ctx.save_for_backward(x, weight, bias)
         return y
 
@@ -104,7 +108,7 @@ class _Convolution(torch.autograd.Function):
         dx = torch.empty_like(x) if need_x else None
         dweight = torch.empty_like(weight)
         dbias = None if bias is None else torch.empty_like(bias)
-        kernels.library().conv_backward(
+        kernels.loaded().conv_backward(
             pointer(x), ctx.shared, pointer(weight), pointer(dy), pointer(dx), pointer(dweight), pointer(dbias),
             *ctx.shape,
         )  # fmt: skip
@@ -146,7 +150,7 @@ class _Deconvolution(torch.autograd.Function):
         ctx.shape = (members, groups, out, 2 * h, 2 * w, channels, 4, 2, 1, 0)
         y = x.new_empty(members, groups, out, 2 * h, 2 * w, LANES)
         none = pointer(None)
-        kernels.library().conv_backward(none, 0, pointer(weight), pointer(x), pointer(y), none, none, *ctx.shape)
+        kernels.loaded().conv_backward(none, 0, pointer(weight), pointer(x), pointer(y), none, none, *ctx.shape)
         ctx.save_for_backward(x, weight)
         return y
 
@@ -156,8 +160,8 @@ class _Deconvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         dy = dy.contiguous()
         dx, dweight, none = torch.empty_like(x), torch.empty_like(weight), pointer(None)
-        kernels.library().conv_forward(pointer(dy), 0, pointer(weight), none, pointer(dx), *ctx.shape)
-        kernels.library().conv_backward(
+        kernels.loaded().conv_forward(pointer(dy), 0, pointer(weight), none, pointer(dx), *ctx.shape)
+        kernels.loaded().conv_backward(
             pointer(dy), 0, pointer(weight), pointer(x), none, pointer(dweight), none, *ctx.shape
         )
         return dx, dweight
@@ -220,7 +224,7 @@ class _Down(torch.autograd.Function):
             for level in range(1, levels + 1)
         ]
         bias = None if bias is None else bias.contiguous()
-        kernels.library().down_forward(pointer(x), pointer(weight), pointer(bias), pointers(bands), *ctx.shape)
+        kernels.loaded().down_forward(pointer(x), pointer(weight), pointer(bias), pointers(bands), *ctx.shape)
         ctx.save_for_backward(x, weight)
         ctx.biased = bias is not None
         return tuple(bands)
@@ -232,7 +236,7 @@ class _Down(torch.autograd.Function):
         dbands = [band.contiguous() for band in dbands]
         dx, dweight = torch.empty_like(x), torch.empty_like(weight)
         dbias = weight.new_empty(weight.shape[:2]) if ctx.biased else None
-        kernels.library().down_backward(
+        kernels.loaded().down_backward(
             pointer(x),
             pointer(weight),
             pointers(dbands),
@@ -264,7 +268,7 @@ class _FeedForward(torch.autograd.Function):
         ctx.shape = (members, groups, channels, w1.shape[1], w2.shape[1])
         ctx.rest = (ctypes.c_long(h * w), activation)
         z = u.new_empty(members, groups, w2.shape[1], h, w, LANES)
-        kernels.library().mlp_forward(*map(pointer, (u, w1, b1, w2, b2, z)), *ctx.shape, *ctx.rest)
+        kernels.loaded().mlp_forward(*map(pointer, (u, w1, b1, w2, b2, z)), *ctx.shape, *ctx.rest)
         ctx.save_for_backward(u, w1, b1, w2)
         ctx.biased = b2 is not None
         return z
@@ -276,9 +280,7 @@ class _FeedForward(torch.autograd.Function):
         dz = dz.contiguous()
         du, dw1, db1, dw2 = map(torch.empty_like, (u, w1, b1, w2))
         db2 = w2.new_empty(w2.shape[:2]) if ctx.biased else None
-        kernels.library().mlp_backward(
-            *map(pointer, (u, w1, b1, w2, dz, du, dw1, db1, dw2, db2)), *ctx.shape, *ctx.rest
-        )
+        kernels.loaded().mlp_backward(*map(pointer, (u, w1, b1, w2, dz, du, dw1, db1, dw2, db2)), *ctx.shape, *ctx.rest)
         return du, dw1, db1, dw2, db2, None
 
 
@@ -338,7 +340,7 @@ class _NormUp(torch.autograd.Function):
         out = z.new_empty(members, groups, channels, factor * h, factor * w, LANES)
         base = None if base is None else base.contiguous()
         ctx.shape = (members, groups, channels, h, w, up, ctypes.c_float(EPS))
-        kernels.library().norm_up_forward(*map(pointer, (z, base, gamma, beta, out, mean, variance)), *ctx.shape, given)
+        kernels.loaded().norm_up_forward(*map(pointer, (z, base, gamma, beta, out, mean, variance)), *ctx.shape, given)
         ctx.save_for_backward(z, gamma, mean, variance)
         ctx.residual = base is not None
         ctx.mark_non_differentiable(mean, variance)
@@ -350,7 +352,7 @@ class _NormUp(torch.autograd.Function):
         z, gamma, mean, variance = ctx.saved_tensors
         dz, dgamma, dbeta = torch.empty_like(z), torch.empty_like(gamma), torch.empty_like(gamma)
         dout = dout.contiguous()
-        kernels.library().norm_up_backward(
+        kernels.loaded().norm_up_backward(
             *map(pointer, (z, dout, gamma, mean, variance, dz, dgamma, dbeta)), *ctx.shape
         )
         return dz, dout if ctx.residual else None, dgamma, dbeta, None, None, None
