@@ -1,4 +1,4 @@
-"""The main jobs as functions: search, confirm, train. What the commands of `wavemix` print is made of what they return.
+"""The main jobs as functions: search, confirm, train, audit. The commands of `wavemix` print what these return.
 
 from search import campaign
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from search import signals
+from search.audit import counts
 from search.confirmation.confirm import Finalist, confirm_smallest, finalists
 from search.confirmation.confirm import confirm as tested
 from search.confirmation.plan import SeedPlan, fresh_seeds
@@ -28,7 +29,7 @@ from search.errors import UserError
 from search.outcome import Outcome
 from search.records.goal import Goal
 from search.records.jsonl import repair
-from search.records.models import Confirmation, Trial, numbered
+from search.records.models import Audit, Confirmation, Trial, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.runtime import Runtime
@@ -36,8 +37,9 @@ from search.study.events import Event
 from search.study.search import Search
 from search.study.setting import Setting
 from search.study.trial import Unfinished
+from search.training.default_recipe import default_recipe
 from search.training.identity import Training
-from search.training.recipe import Recipe, default_recipe
+from search.training.recipe import Recipe
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
 
@@ -237,3 +239,20 @@ def train(
     test = tested(training, data, goal, SeedPlan(tuple(seeds)), results, runtime, on_epoch)
     counted = (r for r in numbered(results.read()) if isinstance(r, Confirmation) and r.created == test.created)
     return Outcome(data, goal, results, [next(counted, test)])
+
+
+def audit(network: str | Path | None = None, input_shape: Sequence[int] = (3, 224, 224)) -> list[Audit]:
+    """Count parameters, FLOPs and memory: of what is published, of a checkpoint, or of any network.
+
+    Args:
+        network: None for the four published rows; the path of a checkpoint (.pth or .safetensors); or
+            "module:callable", which is called without arguments and runs with your rights.
+        input_shape: channels, height and width of such a network's image.
+
+    Raises UserError where there is nothing to count.
+    """
+    if network is None:
+        return counts.published()
+    if isinstance(network, Path) or ":" not in network or Path(network).exists():
+        return [counts.checkpoint(network)]
+    return [counts.factory(network, input_shape)]

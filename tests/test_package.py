@@ -45,3 +45,18 @@ def test_another_wavemix_is_named_in_one_line(tmp_path):
     done = run("import search", tmp_path, tmp_path / "other")
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: another package named wavemix has overwritten") and "pip uninstall" in last
+
+
+def test_audits_return_what_the_command_shows(tmp_path):
+    from safetensors.torch import save_file
+
+    from search import campaign
+    from wavemix import LiteConfig, WaveMixLite
+
+    assert [row.counted for row in campaign.audit()] == [3566, 7156, 37058, 520106]
+    network = WaveMixLite(LiteConfig(in_channels=1, final_dim=8, depth=2))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    (row,) = campaign.audit(tmp_path / "w.safetensors")
+    assert row.counted == network.config.parameters() and row.agree
+    (row,) = campaign.audit("torch.nn:Identity", (1, 2, 2))
+    assert row.counted == 0

@@ -23,8 +23,9 @@ from search.exploration import Exploration
 from search.records.models import Trial
 from search.records.results import Results
 from search.space.configurations import multiply_accumulates
+from search.training.default_recipe import default_recipe
 from search.training.images import reduced
-from search.training.recipe import Recipe, default_recipe
+from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
 HALF = {"stride": (2, 1)}  # feature maps of half the images' height and width

@@ -34,8 +34,8 @@ from search.data import datasets
 from search.data.catalogue import VALIDATION
 from search.data.split import split_validation
 from search.files import write_atomically
+from search.training.default_recipe import default_recipe
 from search.training.outcome import Epoch
-from search.training.recipe import default_recipe
 from search.training.train import train
 from wavemix.config import LiteConfig
 

@@ -22,8 +22,9 @@ from search.cli.options import checked, device_of, fitted, network_of, study_nam
 from search.data.catalogue import VALIDATION
 from search.errors import UserError
 from search.exploration import Exploration
+from search.training.default_recipe import default_recipe
 from search.training.outcome import Epoch
-from search.training.recipe import Recipe, default_recipe
+from search.training.recipe import Recipe
 from search.training.train import check_fit
 from search.upstream import CEILINGS
 

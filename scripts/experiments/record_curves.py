@@ -20,7 +20,7 @@ import torch
 from scripts.benchmarks.harness import ROOT, ended, positive
 from search.exploration import Exploration
 from search.space.configurations import Space, training_work
-from search.training.recipe import default_recipe
+from search.training.default_recipe import default_recipe
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
 

@@ -16,7 +16,8 @@ from search.cli import terminal
 from search.data.source import Reading, Source
 from search.errors import UserError
 from search.files import LONGEST, can_name, shortened
-from search.training.recipe import Recipe, default_recipe
+from search.training.default_recipe import default_recipe
+from search.training.recipe import Recipe
 from wavemix.threads import limit
 
 if TYPE_CHECKING:

@@ -3,8 +3,11 @@
 import string
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from search.data.source import File
+
+Kind = Literal["digits", "clothes", "photographs"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Official:
     images: tuple[int, int] = (60_000, 10_000)  # of the training and the test part
     shape: tuple[int, int, int] = (1, 28, 28)  # channels, height, width
     megabytes: int = 0  # that are fetched
+    kind: Kind = "digits"  # what the images show, which decides on the default recipe
 
 
 def _idx_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[File, ...]:
@@ -75,6 +79,7 @@ FASHION_MNIST = Official(
     ),
     installed=(Path("/usr/share/datasets/fashion-mnist"),),  # Debian's package dataset-fashion-mnist
     megabytes=31,
+    kind="clothes",
 )
 
 
@@ -99,6 +104,7 @@ CIFAR10 = Official(
     images=(50_000, 10_000),
     shape=(3, 32, 32),
     megabytes=170,
+    kind="photographs",
 )
 
 
@@ -180,6 +186,11 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "cifar10": CIFAR10_CLASSES,
     **{f"emnist-{part}": tuple(_EMNIST_CLASSES[part]) for part in EMNIST_PARTS},
 }
+
+
+def kind_of(name: str) -> Kind:
+    """What the images of a data set show; those of copies and of a user's own are taken for photographs."""
+    return OFFICIAL[name].kind if name in OFFICIAL else "photographs"
 
 
 def names() -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from search.data.split import split_validation
 from search.records.jsonl import append, read
 from search.records.models import Data, Trial
 from search.space.configurations import Space
+from search.training.default_recipe import default_recipe
 from search.training.outcome import Epoch
-from search.training.recipe import default_recipe
 from wavemix import kernels
 from wavemix.config import LiteConfig
 

@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from search.data.split import Split
 from search.errors import UserError
 from search.training.augment import affine, cut, mixed, moves
+from search.training.default_recipe import default_recipe
 from search.training.evaluate import RECALIBRATION, evaluate, recalibrate
 from search.training.images import Images, reduced
 from search.training.optimizer import Optimizer, orthogonal
-from search.training.recipe import Recipe, default_recipe
+from search.training.recipe import Recipe
 from search.training.tensors import read, write
 from search.training.train import schedule, train
 from wavemix import WaveMixLite, kernels
