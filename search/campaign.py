@@ -1,10 +1,12 @@
 """The main jobs as functions: search, confirm, train, audit. The commands of `wavemix` print what these return.
 
-from search import campaign
+    from search import Goal, campaign
 
-data = campaign.load("mnist")
-found = campaign.search(data, Goal("mine", 0.99, ceiling=3566), seconds=900, results=Results("runs"))
-network = found.load()
+    data = campaign.load("mnist")
+    found = campaign.search(data, Goal("mine", 0.99, ceiling=3566), seconds=900, results="runs")
+    network = found.load()
+
+All results are in the folder `results`; `Runtime` says where and how the work is done and what it prints.
 """
 
 import time
