@@ -37,8 +37,8 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """Plain values, as numbers without separators of thousands; nothing where there is none."""
-    cells = {column: [safe.cell(value) for value in frame[column]] for column in frame.columns}
+    """Plain values, as numbers without separators of thousands; nothing where there is none, or nothing was run."""
+    cells = {c: [None if value == NOT_RUN else safe.cell(value) for value in frame[c]] for c in frame.columns}
     return pd.DataFrame(cells, columns=frame.columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
