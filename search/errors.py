@@ -30,3 +30,8 @@ class UserError(Exception):
 
 class Unheard(UserError):
     """Whoever read what is printed has gone, as `| head` does: the command ends as cleanly as with an error."""
+
+
+def breakage(error: Exception) -> str:
+    """What broke, in one line: the error's type and the first 300 characters of what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from search import signals
 from search.cli.terminal import tell
 from search.errors import UserError
+from search.text import goal
 
 if TYPE_CHECKING:
     from search.data.source import Source
@@ -75,7 +76,7 @@ def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: 
     from search.records.verdicts import accuracy_of, confidence_of, verdict_of
 
     data = outcome.data
-    target = "" if best.target is None else f" at {100 * best.target:g} %, {best.family} family"
+    target = "" if best.target is None else f" at {goal(best.target)}, {best.family} family"
     facts = {"network": f"{best.config.name}, {best.parameters:,} parameters"}
     if best.state == "complete":
         facts["accuracy"] = f"{accuracy_of(best)}, test images, last epoch"

@@ -20,8 +20,8 @@ def sparkline(values: list[float], width: int = 40) -> str:
     """The last `width` values as bars between their smallest and largest."""
     values = values[-width:]
     low, high = min(values), max(values)
-    span = high - low or 1.0
-    return "".join(BARS[int((value - low) / span * (len(BARS) - 1))] for value in values)
+    spread = high - low or 1.0
+    return "".join(BARS[int((value - low) / spread * (len(BARS) - 1))] for value in values)
 
 
 def clock(seconds: float) -> str:

@@ -3,7 +3,7 @@
 The parameter count is known before training, so a suggestion at or above the incumbent's is refused for free. A trial
 trains `members` seeds at once; its curve is extrapolated after every epoch and the trial is pruned when even an
 optimistic end misses the target. It is feasible when the mean validation accuracy reaches the target plus a margin.
-Only `confirm` ever loads the test part of a data set.
+Only a confirmation (`search/confirmation`) ever loads the test part of a data set.
 """
 
 import secrets
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from search import signals
-from search.errors import UserError, present
+from search.errors import UserError, breakage, present
 from search.files import set_aside
 from search.records.environment import code
 from search.records.jsonl import identity_of, read
@@ -406,6 +406,5 @@ class Search:
     def _count(self, broken: Exception | None) -> None:
         """A training that broke (out of memory, say) is one failed trial; several in a row are no accident."""
         self.broken = 0 if broken is None else self.broken + 1
-        if self.broken == BROKEN:
-            reason = f"{type(broken).__name__}: {' '.join(str(broken).split())[:300]}"
-            raise UserError(f"{BROKEN} trials in a row broke, the last with {reason}") from broken
+        if broken is not None and self.broken == BROKEN:
+            raise UserError(f"{BROKEN} trials in a row broke, the last with {breakage(broken)}") from broken

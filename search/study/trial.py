@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from search.errors import UserError, present
+from search.errors import UserError, breakage, present
 from search.records.environment import environment
 from search.records.making import dataset_of, is_buffer, trial_of
 from search.records.models import Trial
@@ -99,7 +99,7 @@ class TrialRun:
                 raise UserError(f"trial {self.number} could not continue: {reason}") from error
             except (RuntimeError, MemoryError) as error:
                 broken = error
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                reason = breakage(error)
                 self._end("failed", [], reason, time.monotonic() - start)
                 self.listen(Event("done", reason, config, self.number, state="failed"))
             else:

@@ -3,13 +3,13 @@
 The parts are looked up by name, so that a lost one is told here and not as an import that breaks everything.
 """
 
-import ast
 import importlib
 import inspect
 from pathlib import Path
 
 import optuna
 import pytest
+from names import used
 
 PARTS = {  # module, name in it -> the parameters that it is called with or overridden for, None for what is no function
     ("optuna.storages._cached_storage", "_CachedStorage"): "backend",
@@ -122,14 +122,7 @@ def test_no_other_file_has_a_private_part_of_optuna():
     for path in [*(root / "search").rglob("*.py"), *(root / "scripts").rglob("*.py")]:
         if path.name == "optuna_internals.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Attribute):
-                names = [ast.unparse(node)]
+        for names in used(path):
             private = [n for n in names if n.startswith("optuna.") and "._" in n]
             private += [n for n in names if n.endswith(("._backend", "._study_id", "._trial_id", "._storage"))]
             assert not private, f"{path.relative_to(root)}: {private[0]} belongs into search/study/optuna_internals.py"

@@ -1,6 +1,5 @@
 """What the project uses of PyTorch's private parts is still there: what fails names the part that a version changed."""
 
-import ast
 import importlib
 import re
 import warnings
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from names import used
 from torch.autograd import forward_ad
 
 PARTS = [
@@ -87,13 +87,6 @@ def test_no_other_file_has_a_private_part_of_pytorch():
     for path in [*(root / "wavemix").rglob("*.py"), *(root / "search").rglob("*.py")]:
         if path.name == "torch_internals.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Attribute):
-                names = [ast.unparse(node)]
+        for names in used(path):
             private = [n for n in names if re.match(r"torch\b.*\._(?!_)|.*\._cdata$", n)]
             assert not private, f"{path.relative_to(root)}: {private[0]} belongs into wavemix/torch_internals.py"
