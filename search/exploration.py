@@ -11,10 +11,10 @@ from search.files import writable
 from search.records.environment import environment
 from search.records.jsonl import append, read, repair
 from search.records.making import dataset_of, trial_of
-from search.records.models import Trial, tested
+from search.records.models import Trial
 from search.records.results import Results
 from search.training.evaluate import evaluate
-from search.training.identity import Training
+from search.training.identity import Training, identity
 from search.training.outcome import Epoch
 from search.training.recipe import Recipe
 from search.training.train import train
@@ -51,8 +51,8 @@ class Exploration:
         return [r for r in read(self.path) if isinstance(r, Trial)] if self.path.exists() else []
 
     def recorded(self, config: LiteConfig, recipe: Recipe, seeds: Sequence[int]) -> Trial | None:
-        plan = tested(config, recipe.model_dump(mode="json"), self.training.digest), list(seeds)
-        return next((t for t in self.done if (tested(t.config, t.recipe, t.dataset.digest), t.seeds) == plan), None)
+        plan = Training(config, recipe, self.training.digest).identity, list(seeds)
+        return next((t for t in self.done if (identity(t.config, t.recipe, t.dataset.digest), t.seeds) == plan), None)
 
     def run(
         self,

@@ -19,7 +19,7 @@ from search.records.environment import environment
 from search.records.goal import Goal
 from search.records.jsonl import append, read, repair
 from search.records.making import dataset_of
-from search.records.models import Confirmation, Record, Trial, counted, numbered, tested
+from search.records.models import Confirmation, Record, Trial, counted, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.records.verdicts import verdict
@@ -90,8 +90,7 @@ def confirm_smallest(
     last = max((r.attempt or 1 for r in past if (r.dataset.population, r.family) == (of, goal.family)), default=0)
     for finalist in finalists:
         training = Training(finalist.config, finalist.recipe, data.digest)
-        network = tested(training.config, training.recipe.model_dump(mode="json"), training.digest)
-        here = [r for r in past if r.study == goal.study and r.network == network]
+        here = [r for r in past if r.study == goal.study and r.network == training.identity]
         earlier = next((r for r in reversed(here) if _stands_for(r, plan)), None)
         late = plan.deadline is not None and time.monotonic() + finalist.seconds > plan.deadline
         name, ended = training.config.name, earlier is not None and _ended(earlier, plan)

@@ -3,10 +3,9 @@
 They are checked when they are made and when they are read; `search.records.jsonl` keeps them.
 """
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -27,7 +26,8 @@ from search.data.source import Reading
 from search.errors import present
 from search.records.environment import Environment, Masked, Model, environment
 from search.records.statistics import Judgement, judge, summary, threshold
-from search.training.recipe import MOST_EPOCHS, filled
+from search.training.identity import identity
+from search.training.recipe import MOST_EPOCHS
 from wavemix.config import LiteConfig
 
 SCHEMA_VERSION = 1
@@ -300,8 +300,8 @@ class Confirmation(_Tested):
 
     @property
     def network(self) -> tuple:
-        """What a test is about: the network, its recipe and the images."""
-        return tested(self.config, self.recipe, self.dataset.digest)
+        """What a test is about: `Training.identity` of the network, its recipe and the images."""
+        return identity(self.config, self.recipe, self.dataset.digest)
 
     @property
     def training(self) -> tuple:
@@ -344,11 +344,6 @@ def numbered(records: Iterable["Record"]) -> list["Record"]:
         numbers[id(run)] = known[0] if known else max(run.attempt or 1, following)
         row.append(run)
     return [r.model_copy(update={"attempt": numbers[id(r)]}) if id(r) in numbers else r for r in records]
-
-
-def tested(config: LiteConfig, recipe: Mapping[str, JsonValue], digest: str) -> tuple:
-    """`Confirmation.network` of these."""
-    return config, json.dumps(filled(recipe), sort_keys=True), digest
 
 
 class Reproduction(_Tested):

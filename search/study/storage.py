@@ -7,6 +7,7 @@ disk, a damaged or deleted database) is told at once.
 
 import functools
 import logging
+import os
 import sqlite3
 import time
 import warnings
@@ -244,11 +245,21 @@ def _sqlite(url: URL, create: bool, write: bool) -> dict:
     given = {"timeout": BUSY, **given, "isolation_level": None, "check_same_thread": False}
     file = sqlite_file(url)
     if file and not write:  # as a URI, in which ? and % have a meaning
-        name, given["uri"] = f"{file.absolute().as_uri()}?mode=ro", True
+        name, given["uri"] = f"{file.absolute().as_uri()}?{_read_only(file)}", True
     if file and create:
         with closing(sqlite3.connect(name, timeout=BUSY)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # one wait for the disk a commit instead of three
     return {"creator": lambda: sqlite3.connect(name, **given), "poolclass": sqlalchemy.pool.QueuePool}
+
+
+def _read_only(file: Path) -> str:
+    """How SQLite opens a file that is only read: it may make the files of its log beside it, where it can.
+
+    Where it can't (another user's directory, a medium that is read only) and no process has left a log, the file
+    itself is all there is, and stays as it is.
+    """
+    alone = not Path(f"{file}-wal").exists()
+    return "immutable=1" if alone and not os.access(file.parent, os.W_OK, effective_ids=True) else "mode=ro"
 
 
 def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:

@@ -1,8 +1,11 @@
 """Where a study lives: what is waited for and what is not, what reading leaves alone, paths of every kind."""
 
+import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -19,7 +22,7 @@ from search.records.results import Results
 from search.study import outage, storage
 from search.study.handle import StudyHandle
 from search.study.outage import Lost, damaged, passing, told
-from search.study.storage import Patient, Presence, connect
+from search.study.storage import Patient, Presence, connect, sqlite_file
 
 
 class Driver(Exception):
@@ -152,6 +155,26 @@ def content(path: Path) -> dict:
     }
 
 
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Nothing can be made in `folder`; root, whom permissions don't stop, is somebody else for a while."""
+    root = os.geteuid() == 0
+    above = [part for part in folder.parents if root and part.stat().st_uid == 0 and not part.stat().st_mode & 0o001]
+    modes = {part: part.stat().st_mode for part in (folder, *above)}
+    for part in above:
+        part.chmod(modes[part] | 0o011)
+    folder.chmod(0o555)
+    try:
+        if root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for part, mode in modes.items():
+            part.chmod(mode)
+
+
 def foreign(path: Path, *tables: str) -> Path:
     with sqlite3.connect(path) as connection:
         for table in ("customers", *tables):
@@ -188,6 +211,17 @@ def test_reading_a_study_changes_nothing_and_cannot(tmp_path, monkeypatch):
     assert {path: v for path, v in content(tmp_path).items() if path.suffix in (".db", ".jsonl")} == {
         path: v for path, v in before.items() if path.suffix in (".db", ".jsonl")
     }
+
+
+def test_a_study_in_a_directory_that_is_read_only_can_be_read(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=1)
+    url = Results(tmp_path).database("toy")
+    with unprivileged(sqlite_file(url).parent):
+        study = StudyHandle(url, "toy")
+        assert len(study.trials()) == 1
+        study.storage.close()
 
 
 def test_files_that_have_a_locks_name_keep_their_content(tmp_path):
