@@ -32,6 +32,21 @@ def configurations(draw, small=False):
     )
 
 
+@st.composite
+def headed(draw, small=True):
+    """Any configuration of a network for segmentation or super-resolution."""
+    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    dense = {"task": "segmentation", "kind": pick("interpolated", "transposed"), "width": pick(None, 3, 8)}
+    enlarging = {"task": "super-resolution", "scale": pick(2, 3, 4), "kind": pick("shuffle", "transposed")}
+    head = pick(dense | {"skip": pick(True, False)}, enlarging | {"kernel": pick(1, 3), "bicubic": pick(True, False)})
+    knobs = draw(configurations(small)).model_dump() | {"pad": 0, "head": head}
+    try:
+        return LiteConfig(**knobs)
+    except ValueError as error:  # a head that this stem does not serve
+        assert "stem" in str(error)
+        return LiteConfig(**knobs | {"initial_conv": "strided", "stride": (2, 2)})
+
+
 def fitting_size(config):
     """The smallest edge of a square image that the network takes."""
     for size in range(4, 400):

@@ -2,12 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 from pywt import Wavelet, wavelist  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without a stub
+
+from .head_config import AnyHead, ClassificationHead, DenseHead, SuperResolutionHead
 
 
 class LiteConfig(BaseModel, frozen=True):
-    """A WaveMix-Lite classifier (Jeevan et al., "WaveMix: A Resource-efficient Neural Network for Image Analysis",
+    """A WaveMix-Lite network (Jeevan et al., "WaveMix: A Resource-efficient Neural Network for Image Analysis",
     arXiv 2205.14375, section 3). Knob names are those of the PyPI package `wavemix`.
 
     The published family uses upstream's knobs, plus the parameter-free up-sampling its README mentions (`nearest`,
@@ -17,13 +19,17 @@ class LiteConfig(BaseModel, frozen=True):
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
     work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
+    `head` is the task's part of it, by default a classifier's. It is one knob of one class, since stem and blocks are
+    the same for all tasks and whatever searches or trains networks then needs no cases; JSON is without it where it is
+    the default, and so classifiers are written as they were before there were other heads.
+
     Raises pydantic's ValidationError (a ValueError) for a knob out of range.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     in_channels: int = Field(default=3, ge=1, description="channels of the image, I")
-    num_classes: int = Field(default=10, ge=2, description="classes, K")
+    num_classes: int = Field(default=10, ge=2, description="classes, K; super-resolution has none")
     final_dim: int = Field(default=64, ge=4, multiple_of=4, description="embedding channels, C")
     depth: int = Field(default=6, ge=1, description="blocks, D")
     mult: int = Field(default=2, ge=1, description="expansion of the feed-forward, m")
@@ -48,6 +54,7 @@ class LiteConfig(BaseModel, frozen=True):
     bias: Literal["all", "needed"] = Field(default="all", description="'needed' drops biases that another one absorbs")
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     wavelet: str = Field(default="haar", description="a discrete wavelet's PyWavelets name")
+    head: AnyHead = ClassificationHead()
 
     @field_validator("initial_conv", mode="before")
     @classmethod
@@ -87,10 +94,39 @@ class LiteConfig(BaseModel, frozen=True):
             raise ValueError(f"shared={self.shared} blocks need a depth of as many, not {self.depth}")
         return self
 
+    @model_validator(mode="after")
+    def _head_that_the_stem_serves(self):
+        if self.task == "classification":
+            return self
+        if self.pad:
+            raise ValueError(f"pad={self.pad} is for classification: other tasks pad each image as it needs it")
+        if isinstance(self.head, DenseHead):
+            if self.skips and self.initial_conv == "single":
+                raise ValueError("a skip needs a stem of several convolutions, not `single`")
+            if self.head.kind == "transposed" and (self.downscale == 1 or self.downscale & (self.downscale - 1)):
+                raise ValueError(
+                    f"a transposed head doubles sizes: the stem must divide them by 2, 4, 8, ..., not {self.downscale}"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_default_head(self, write):
+        written = write(self)
+        if self.task == "classification":
+            written.pop("head", None)
+        return written
+
+    @property
+    def task(self) -> str:
+        """`classification`, `segmentation` or `super-resolution`."""
+        return self.head.task
+
     @property
     def family(self) -> str:
+        """`published`, or `extended` where upstream has no such option."""
         extended = (
-            self.initial_conv in ("single", "separable")
+            self.head not in (ClassificationHead(), DenseHead(kind="transposed"))
+            or self.initial_conv in ("single", "separable")
             or self.shared > 0
             or self.bias != "all"
             or self.activation != "gelu"
@@ -138,8 +174,25 @@ class LiteConfig(BaseModel, frozen=True):
         parts += [f"shared{self.shared}" if self.shared > 1 else "shared"] * bool(self.shared)
         parts += ["lean"] * (self.bias == "needed")
         parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
-        parts += [f"drop{self.dropout:g}"] * bool(self.dropout)
+        parts += [f"drop{self.dropout:g}"] * bool(self.dropout) + [self.head.name] * bool(self.head.name)
         return "-".join(parts)
+
+    @property
+    def downscale(self) -> int:
+        """By what the stem divides height and width (of images that fit)."""
+        return self.patch_size if self.initial_conv == "patchify" else self.stride[0] * self.stride[1]
+
+    @property
+    def skips(self) -> bool:
+        """Whether the map inside the stem goes to the head, too."""
+        return isinstance(self.head, DenseHead) and self.head.skip
+
+    @property
+    def head_factors(self) -> tuple[int, int]:
+        """How much larger the C/2 channels inside the stem are than the features, and the image than those."""
+        if self.initial_conv == "patchify":
+            return self.patch_size, 1
+        return self.stride[1], self.stride[0]
 
     def branch_channels(self, level: int) -> tuple[int, int]:
         """(in, out) channels of the feed-forward at a level: coarser levels hand C/2 channels to the next finer one."""
@@ -148,7 +201,7 @@ class LiteConfig(BaseModel, frozen=True):
 
     def parameter_breakdown(self) -> dict[str, int]:
         """Trainable parameters of stem, blocks and head in closed form (no network is built)."""
-        i, c, m, f, k = self.in_channels, self.final_dim, self.mult, self.ff_outputs, self.num_classes
+        i, c, m, f = self.in_channels, self.final_dim, self.mult, self.ff_outputs
         every = int(self.bias == "all")
         if self.initial_conv == "strided":
             stem = 9 * i * (c // 2) + every * (c // 2) + 9 * (c // 2) * c + c
@@ -174,14 +227,33 @@ class LiteConfig(BaseModel, frozen=True):
                 weights += 9 * out + every * out
             norms += 2 * out
         blocks = self.distinct * weights + self.depth * norms
-        return {"stem": stem, "blocks": blocks, "head": c * k + k}
+        return {"stem": stem, "blocks": blocks, "head": self._head_parameters()}
+
+    def _head_parameters(self) -> int:
+        c, head = self.final_dim, self.head
+        if isinstance(head, DenseHead):
+            return head.parameters(c, self.num_classes, self.head_factors)
+        if isinstance(head, SuperResolutionHead):
+            return head.parameters(c, self.in_channels, head.scale * self.downscale)
+        return head.parameters(c, self.num_classes)
 
     def parameters(self) -> int:
         """Trainable parameters in closed form."""
         return sum(self.parameter_breakdown().values())
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """What the network pads an image to: a classifier nothing, the others to the least that can be halved `level`
+        times after the stem and has no filter wrap around the map more than once."""
+        if self.task == "classification":
+            return height, width
+        step = self.downscale * 2**self.level
+        taps = 2 if self.wavelet == "haar" else Wavelet(self.wavelet).dec_len
+        least = taps * step // 2
+        return tuple(-(-max(size, least) // step) * step for size in (height, width))
+
     def feature_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the feature map after the stem (0 where the image is smaller than a patch)."""
+        height, width = self.input_size(height, width)
         return self._after_stem(height, self.stride), self._after_stem(width, self.stride)
 
     def _after_stem(self, size: int, stride: tuple[int, int]) -> int:
@@ -193,7 +265,10 @@ class LiteConfig(BaseModel, frozen=True):
         return (size - 1) // stride[0] // stride[1] + 1
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raise ValueError where the feature map can't be halved `level` times, saying what would fit."""
+        """Raise ValueError where the feature map can't be halved `level` times, saying what would fit.
+
+        Networks that pad their images (all but classifiers) take any.
+        """
         h, w = self.feature_size(height, width)
         if not _halves(h, w, self.level):
             raise ValueError(

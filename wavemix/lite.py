@@ -1,10 +1,13 @@
-"""WaveMix-Lite: a classifier of Waveblocks with every knob of `LiteConfig`."""
+"""WaveMix-Lite: a network of Waveblocks with every knob of `LiteConfig`."""
 
 import torch
 from torch import Tensor, nn
 
 from .config import LiteConfig
 from .dwt import pyramid
+from .head_config import DenseHead, SuperResolutionHead
+from .heads import DenseScores, Enlarged
+from .padding import cropped, padded
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -62,11 +65,15 @@ class LiteBlock(nn.Module):
 
 
 class WaveMixLite(nn.Module):
-    """WaveMixLite(config) or WaveMixLite(final_dim=8, depth=10, ...): images (N, I, H, W) -> logits (N, classes).
+    """WaveMixLite(config) or WaveMixLite(final_dim=8, depth=10, ...), for the task of the configuration's head.
+
+    Images (N, I, H, W) of floats -> logits (N, classes); segmentation: scores (N, classes, H, W); super-resolution:
+    images (N, I, scale H, scale W). The last two take images of any size, which they pad (`padding`), and crop the
+    output; a classifier raises ValueError for images whose feature map can't be halved `level` times.
 
     State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
-    `layers.D.feedforward[level]`, `pool.2` the head. Blocks that are shared are in `layers` once, BatchNorms
-    then are `norms.D.(level - 1)`. Raises ValueError for images whose feature map can't be halved `level` times.
+    `layers.D.feedforward[level]`, `pool.2` the classifier; other heads are `expand`. Blocks that are shared are in
+    `layers` once, BatchNorms then are `norms.D.(level - 1)`.
     """
 
     def __init__(self, config: LiteConfig | None = None, **knobs):
@@ -79,16 +86,34 @@ class WaveMixLite(nn.Module):
         if config.shared:
             outs = [config.branch_channels(level)[1] for level in range(1, config.level + 1)]
             self.norms = nn.ModuleList(nn.ModuleList(map(nn.BatchNorm2d, outs)) for _ in range(config.depth))
-        self.pool = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(config.final_dim, config.num_classes)
-        )
+        head = config.head
+        if isinstance(head, DenseHead):
+            self.expand = DenseScores(config, head, ACTIVATIONS[config.activation])
+        elif isinstance(head, SuperResolutionHead):
+            self.expand = Enlarged(config, head)
+        else:
+            self.pool = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(config.final_dim, config.num_classes)
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         self.config.check_image_size(*images.shape[-2:])
-        x = self.conv(images)
+        head, (height, width) = self.config.head, images.shape[-2:]
+        given = padded(images, *self.config.input_size(height, width))
+        inside, x = self._stem_with_inside(given) if self.config.skips else (None, self.conv(given))
         for depth in range(self.config.depth):
             x = x + self.layers[self.config.block(depth)](x, self.norms[depth] if self.config.shared else None)
+        if isinstance(head, DenseHead):
+            return cropped(self.expand(x, inside), height, width)
+        if isinstance(head, SuperResolutionHead):
+            return self.expand(x, images)
         return self.pool(x)
+
+    def _stem_with_inside(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The C/2 channels inside the stem, which a skip takes, and the features."""
+        after = 2 if self.config.initial_conv == "patchify" else 1
+        inside = self.conv[:after](images)
+        return inside, self.conv[after:](inside)
 
 
 def _stem(config: LiteConfig) -> nn.Sequential:

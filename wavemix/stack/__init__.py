@@ -50,6 +50,8 @@ class Stack:
     def __init__(self, config: LiteConfig, seeds: list[int], device: torch.device | str = "cpu"):
         if not seeds:
             raise ValueError("a stack has at least one member: give a seed")
+        if config.task != "classification":
+            raise ValueError(f"a stack trains classifiers; train a WaveMixLite for {config.task} as a PyTorch module")
         self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
         rows = []
         for seed in seeds:
