@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from wavemix import LiteConfig, SemSegment, classification, sisr
+from wavemix import LiteConfig, SemSegment, cityscapes, classification, sisr
 
 REPOSITORY = "github.com/pranavphoenix/WaveMix"
 
@@ -153,15 +153,9 @@ def build(saved: Saved) -> nn.Module:
         return SemSegment.WaveMix(**saved.knobs)
     if saved.task == "super-resolution":
         return sisr.WaveMix(**saved.knobs)
-    network = classification.WaveMix(**saved.knobs)
     if saved.task == "backbone":
-        first, second, third = CITYSCAPES_HEAD
-        network.pool = nn.Sequential(
-            nn.ConvTranspose2d(first, second, 4, stride=2, padding=1),
-            nn.ConvTranspose2d(second, third, 4, stride=2, padding=1),
-            nn.Conv2d(third, saved.knobs["num_classes"], 1),
-        )
-    return network
+        return cityscapes.WaveMix(**saved.knobs, widths=CITYSCAPES_HEAD[1:])
+    return classification.WaveMix(**saved.knobs)
 
 
 def classifier_config(saved: Saved) -> LiteConfig:

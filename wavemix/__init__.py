@@ -18,9 +18,13 @@ _HOME = {
     "Level4Waveblock": "blocks",
     "LiteConfig": "config",
     "WaveMixLite": "lite",
+    "WaveMixSR": "wavemixsr",
+    "WaveMixSRV2": "wavemixsr",
     "Waveblock": "blocks",
+    "create": "registry",
     "haar": "dwt",
     "inverse_haar": "dwt",
+    "list_models": "registry",
     "load_checkpoint": "checkpoint",
 }
 __all__ = list(_HOME)
