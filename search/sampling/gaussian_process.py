@@ -1,7 +1,7 @@
-"""Gaussian-process regression over knobs, for a few hundred noisy measurements."""
+"""Gaussian-process regression over hyperparameters, for a few hundred noisy measurements."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,31 +15,34 @@ CENTRES, WIDTHS = (0.5, math.log(0.05), math.log(0.02), math.log(0.003)), (0.7, 
 
 
 class Features:
-    """Knobs as numbers of about unit spread: logarithms of positive numbers, an indicator for every other choice.
+    """Hyperparameters as numbers of about unit spread: logarithms of positive numbers, an indicator for every other
+    choice.
 
     The linear kernel lets a number matter the more the farther it is from 1, as the parts of a network do. The numbers
-    of the `centred` knobs have no such zero: they are counted from the middle of their choices.
+    of the `centred` hyperparameters have no such zero: they are counted from the middle of their choices. The logarithm
+    of the cost is counted from `origin`; 8 is that of 3,000 parameters.
     """
 
-    def __init__(self, knobs: dict[str, Sequence], centred: Collection[str] = ()):
+    def __init__(self, choices: Mapping[str, Sequence], centred: Collection[str] = (), origin: float = 8.0):
+        self.origin = origin
         self.numeric = {
             name: 0.5 * (math.log(min(values)) + math.log(max(values))) if name in centred else 0.0
-            for name, values in knobs.items()
+            for name, values in choices.items()
             if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and min(values) > 0
         }
-        self.choices = [(name, value) for name, values in knobs.items() if name not in self.numeric for value in values]
+        self.choices = [(name, v) for name, values in choices.items() if name not in self.numeric for v in values]
 
     def __len__(self) -> int:
         return 1 + len(self.numeric) + len(self.choices)
 
-    def __call__(self, knobs: list[dict[str, Any]], costs: list[float]) -> np.ndarray:
+    def __call__(self, params: list[dict[str, Any]], costs: list[float]) -> np.ndarray:
         rows = [
-            [math.log(cost) - 8]
-            + [math.log(k[name]) - middle for name, middle in self.numeric.items()]
-            + [INDICATOR * (k[name] == value) for name, value in self.choices]
-            for k, cost in zip(knobs, costs)
+            [math.log(cost) - self.origin]
+            + [math.log(p[name]) - middle for name, middle in self.numeric.items()]
+            + [INDICATOR * (p[name] == value) for name, value in self.choices]
+            for p, cost in zip(params, costs)
         ]
-        return np.array(rows).reshape(len(knobs), len(self))
+        return np.array(rows).reshape(len(params), len(self))
 
 
 class Kernel:

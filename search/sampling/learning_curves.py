@@ -13,9 +13,9 @@ PRIOR = 0.9  # log error that a training of a tiny network loses from start to e
 SPREAD, GROWTH = 0.1, 0.25
 
 
-def relative_error(accuracy: float, target: float) -> float:
-    """log((1 - accuracy) / (1 - target)), at most 0 where the target is reached; no error counts as 1e-4 at most."""
-    return math.log(max(1 - accuracy, min(1e-4, (1 - target) / 2)) / (1 - target))
+def relative_error(accuracy: float, threshold: float) -> float:
+    """log((1 - accuracy) / (1 - threshold)), at most 0 from the threshold on; no error counts as 1e-4 at most."""
+    return math.log(max(1 - accuracy, min(1e-4, (1 - threshold) / 2)) / (1 - threshold))
 
 
 class Curves:
@@ -46,7 +46,7 @@ class Curves:
         )
         return mean, math.sqrt(max(variance, 0.0)) + 0.05
 
-    def end(self, epoch: int, accuracy: float, target: float) -> tuple[float, float]:
+    def end(self, epoch: int, accuracy: float, threshold: float) -> tuple[float, float]:
         """Expected relative log error after the last epoch, and the deviation of that guess."""
         mean, deviation = self.gain(min(epoch, self.epochs))
-        return relative_error(accuracy, target) - mean, deviation
+        return relative_error(accuracy, threshold) - mean, deviation

@@ -8,10 +8,10 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from search.errors import present
-from search.sampling.gaussian_process import Process
-from search.sampling.learning_curves import Curves, relative_error
-from search.sampling.problem import Candidate, Observation, Problem, key_of
+from .candidates import Candidate, key_of
+from .gaussian_process import Process
+from .learning_curves import Curves, relative_error
+from .problem import Observation, Problem
 
 SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
 FITTED = 400  # observations in a fit: the cheapest way to keep a suggestion below a second after 10,000 trials
@@ -27,10 +27,11 @@ class History:
 
     Attributes: curves (of complete trials), finished (those with an accuracy) and passed (those measured feasible) as
     (cost, trial), running (trials), seen (keys of all configurations that were finished), ended (how many have).
+        `minimised` says that a complete trial's value is its cost.
     """
 
-    def __init__(self, problem: Problem):
-        self.problem = problem
+    def __init__(self, problem: Problem, minimised: bool = False):
+        self.problem, self.minimised = problem, minimised
         self.curves = Curves(problem.epochs or 1)
         self.finished: list[tuple[float, FrozenTrial]] = []
         self.passed: list[tuple[float, FrozenTrial]] = []
@@ -50,7 +51,7 @@ class History:
                 self._finish(trial)
                 continue
             self._open.append(number)
-            if len(trial.params) == len(self.problem.knobs):  # not one that is just being asked for
+            if len(trial.params) == len(self.problem.choices):  # not one that is just being asked for
                 self.running.append(trial)
         return self
 
@@ -62,8 +63,9 @@ class History:
         if cost is None or trial.state == TrialState.FAIL:
             return
         if trial.state == TrialState.COMPLETE:
+            score = self.problem.score_of(trial, self.minimised)
             self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
-            if present(trial.value) >= self.problem.target and cost < self.problem.ceiling:
+            if self.problem.feasible(trial, score) and cost < self.problem.ceiling:
                 self.passed.append((cost, trial))
         elif not trial.intermediate_values:
             return
@@ -89,11 +91,11 @@ class Survey:
         self.incumbent, self.below = self._incumbent()
 
     def _observe(self, trial: FrozenTrial, cost: float) -> bool:
-        target, value, shared = self.problem.target, None, 0.0
+        threshold, value, shared = self.problem.threshold, None, 0.0
         if trial.state == TrialState.COMPLETE:
-            value, noise = relative_error(present(trial.value), target), NOISE
+            value, noise = relative_error(self.problem.score_of(trial, self.history.minimised), threshold), NOISE
         elif trial.intermediate_values and self.problem.epochs:
-            value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), target)
+            value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), threshold)
             shared = SHARED * noise
         if value is not None:
             self.observed.append(Observation(trial.params, cost, value, noise, shared))
@@ -102,7 +104,7 @@ class Survey:
     def _model(self, silent: list[tuple[dict, float]]) -> Process:
         features, kernel = self.problem.features, self.problem.kernel
         observed = self.observed[-FITTED:]
-        x = features([o.knobs for o in observed], [o.cost for o in observed])
+        x = features([o.params for o in observed], [o.cost for o in observed])
         y = np.array([o.value for o in observed]) - self._prior([o.cost for o in observed])
         noise, shared = (np.array([getattr(o, name) for o in observed]) for name in ("noise", "shared"))
         errors = np.diag(noise**2 - shared**2) + np.outer(shared, shared)
@@ -110,7 +112,7 @@ class Survey:
             kernel.fit(x, y, errors)
         model = Process(kernel, x, y, errors)
         if silent:
-            places = features([knobs for knobs, _ in silent], [cost for _, cost in silent])
+            places = features([params for params, _ in silent], [cost for _, cost in silent])
             model = model.extended(places, model(places)[0], np.full(len(places), GUESSED))
         self.shared = np.append(shared, np.zeros(len(silent)))
         return model
@@ -136,20 +138,19 @@ class Survey:
     def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of the relative log error of each candidate in `pool`."""
         new = [c for c in pool if c.row is None]
-        for candidate, row in zip(new, self.problem.features([c.knobs for c in new], [c.cost for c in new])):
+        for candidate, row in zip(new, self.problem.features([c.params for c in new], [c.cost for c in new])):
             candidate.row = row
         mean, deviation = self.model(np.array([c.row for c in pool]))
         return mean + self._prior([c.cost for c in pool]), deviation
 
     def reach(self, candidate: Candidate, end: tuple[float, float] | None) -> float:
-        """P(target reached) of one candidate; `end` is what its own curve promises, and the deviation of that."""
+        """P(threshold reached) of one candidate; `end` is what its own curve promises, and the deviation of that."""
         mean, deviation = (float(values[0]) for values in self.predict([candidate]))
         if end is not None:
             prior = float(self._prior([candidate.cost])[0])
             value, noise = end
-            mean, deviation = self.model.measured(
-                present(candidate.row)[None], value - prior, noise, SHARED * noise * self.shared
-            )
+            place = self.problem.features([candidate.params], [candidate.cost])
+            mean, deviation = self.model.measured(place, value - prior, noise, SHARED * noise * self.shared)
             mean += prior
         return float(ndtr(-mean / deviation))
 

@@ -1,64 +1,98 @@
 """What the sampler is asked about, and what it is told."""
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from search.sampling.gaussian_process import Features, Kernel
+from .candidates import Candidate, Product, choices_of
+from .gaussian_process import Features, Kernel
 
-
-class Candidate:
-    """One configuration as the sampler sees it: its knobs, its cost (parameters) and its work (training FLOPs)."""
-
-    __slots__ = ("knobs", "cost", "work", "key", "row")
-
-    def __init__(self, knobs: dict[str, Any], cost: float, work: float):
-        self.knobs, self.cost, self.work = knobs, cost, work
-        self.key, self.row = key_of(knobs), None  # the row of features, once the sampler has needed it
+SCORE = "score"  # the constraint that says how much of its score a trial lacks
+SMALL = 8.0  # logarithm of a small network's parameter count
 
 
 class Observation:
     """A measured candidate: its relative log error, `noise`, the standard deviation of that measurement's error, and
     `shared`, the part of it that all extrapolations have in common."""
 
-    __slots__ = ("knobs", "cost", "value", "noise", "shared")
+    __slots__ = ("params", "cost", "value", "noise", "shared")
 
-    def __init__(self, knobs: dict[str, Any], cost: float, value: float, noise: float, shared: float = 0.0):
-        self.knobs, self.cost, self.value, self.noise, self.shared = knobs, cost, value, noise, shared
-
-
-def key_of(knobs: dict[str, Any]) -> tuple:
-    """What tells configurations apart."""
-    return tuple(sorted(knobs.items()))
+    def __init__(self, params: dict[str, Any], cost: float, value: float, noise: float, shared: float = 0.0):
+        self.params, self.cost, self.value, self.noise, self.shared = params, cost, value, noise, shared
 
 
 class Problem:
     """What a sampler is to solve; the arguments are those of `FrontierSampler`.
 
-    Attributes: those, and how the model sees candidates: `features` and `kernel`.
+    Attributes: those; `choices`, the values of each hyperparameter, and `distributions`, the same for Optuna; and how
+    the model sees candidates: `features` and `kernel`.
+
+    Raises ValueError for arguments that give no problem.
     """
 
     def __init__(
         self,
-        knobs: dict[str, Sequence],
-        candidates: Callable[[float], list[Candidate]],
-        target: float,
+        search_space: Mapping[str, Sequence | BaseDistribution],
+        candidates: Callable[[float], list[Candidate]] | None,
+        threshold: float,
         ceiling: float,
         *,
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
         cost: Callable[[dict[str, Any]], float] | None = None,
+        work: Callable[[dict[str, Any]], float] | None = None,
         epochs: int | None = None,
+        seed: int = 0,
         earlier: Sequence[Observation] = (),
         centred: Collection[str] = (),
     ):
-        self.knobs, self.candidates, self.target, self.ceiling = knobs, candidates, target, ceiling
-        self.near, self.cost, self.epochs = near, cost, epochs
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold is {threshold}: it has to be a score between 0 and 1")
+        if not 0 < ceiling < math.inf:
+            raise ValueError(f"ceiling is {ceiling}: it has to be the cost that is to be beaten")
+        self.choices = {name: choices_of(name, values) for name, values in search_space.items()}
+        self.distributions = {
+            name: values if isinstance(values, BaseDistribution) else CategoricalDistribution(values)
+            for name, values in search_space.items()
+        }
+        if candidates is None:
+            if cost is None:
+                raise ValueError("cost is missing: a function of a configuration")
+            product = Product(self.choices, cost, work, seed)
+            if not product.below(ceiling):
+                raise ValueError(f"nothing in the search space costs less than the ceiling, {ceiling}")
+            candidates, near = product.below, product.near
+        # what a function gives may have any unit
+        self.features = Features(self.choices, centred, SMALL if cost is None else math.log(ceiling))
+        self.candidates, self.near, self.cost = candidates, near, cost
+        self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
         self.earlier = list(earlier)
-        self.features = Features(knobs, centred)
         self.kernel = Kernel(len(self.features))
 
     def cost_of(self, trial: FrozenTrial) -> float | None:
         """A trial's cost, where it is known."""
-        cost = trial.user_attrs.get("parameters")
-        return self.cost(trial.params) if cost is None and self.cost is not None else cost
+        cost = trial.user_attrs.get("parameters") if self.cost is None else self.cost(trial.params)
+        return None if cost == math.inf else cost
+
+    def score_of(self, trial: FrozenTrial, minimised: bool) -> float:
+        """A complete trial's score, by its constraint, else its value, unless that is a cost, which is `minimised`.
+
+        Raises ValueError where it is not known.
+        """
+        lacking = trial.constraints.get(SCORE)
+        if lacking is not None:
+            return self.threshold - lacking
+        if minimised or trial.value is None:
+            raise ValueError(
+                f"trial {trial.number} has no score: a study that minimises the cost needs "
+                f"trial.set_constraint({SCORE!r}, threshold - score)"
+            )
+        return trial.value
+
+    def feasible(self, trial: FrozenTrial, score: float) -> bool:
+        """Whether its score reaches the threshold and all its constraints are kept."""
+        constraints = trial.constraints
+        reached = constraints[SCORE] <= 0 if SCORE in constraints else score >= self.threshold
+        return reached and all(value <= 0 for value in constraints.values())

@@ -1,48 +1,53 @@
-"""A sampler for "the cheapest configuration that reaches a target", where the cost is known before any training.
+"""A sampler for "the cheapest configuration that reaches a threshold", where the cost is known before any training.
 
-A Gaussian process models the logarithm of the error relative to the target, log((1 - accuracy) / (1 - target)): the
-constraint holds below zero, and a study on another data set or with another target speaks the same language. The prior
-mean says that a configuration at the ceiling just reaches the target and how fast the error falls with the cost. The
-next configuration is the one with the greatest expected saving per expected training time, P(feasible) * log(incumbent
-/ cost) / time: a training that fails is pruned, and costs a fraction of one that succeeds, but no trial costs nothing.
-It is looked for among configurations drawn from the whole space, then among the neighbours of the best of them.
+A Gaussian process models the logarithm of the error relative to the threshold, log((1 - score) / (1 - threshold)),
+where the score is an accuracy, for example: the constraint holds below zero, and a study on another data set or with
+another threshold speaks the same language. The prior mean says that a configuration at the ceiling just reaches the
+threshold and how fast the error falls with the cost. The next configuration is the one with the greatest expected
+saving per expected training time, P(feasible) * log(incumbent / cost) / time: a training that fails is pruned, and
+costs a fraction of one that succeeds, but no trial costs nothing. It is looked for among configurations drawn from the
+whole space, then among the neighbours of the best of them.
 
 Learning curves enter as measurements of their extrapolated ends, with the deviation of that extrapolation; the same
-posterior, P(accuracy after the last epoch >= target | configuration, curve so far), decides what is pruned, and
-P(accuracy >= target | all measurements) whether a configuration that was measured feasible is believed to be.
+posterior, P(score after the last epoch >= threshold | configuration, curve so far), decides what is pruned, and
+P(score >= threshold | all measurements) whether a configuration that was measured feasible is believed to be.
 
-With any Optuna objective that knows its cost and reports an accuracy after every epoch:
+With an objective as Optuna's other samplers have it, which returns the cost and sets the constraint:
 
-    sampler = FrontierSampler(knobs, candidates, target=0.9, ceiling=4000, cost=size, epochs=6)
-    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=FrontierPruner(sampler))
+    sampler = FrontierSampler(search_space, cost=size, threshold=0.9, ceiling=4000, epochs=6)
+    study = optuna.create_study(sampler=sampler, pruner=FrontierPruner(sampler))
 
     def objective(trial):
-        chosen = {name: trial.suggest_categorical(name, values) for name, values in knobs.items()}
-        for epoch, accuracy in enumerate(train(chosen), 1):
-            trial.report(accuracy, epoch)
+        params = {name: trial.suggest_categorical(name, values) for name, values in search_space.items()}
+        for epoch, score in enumerate(train(params), 1):
+            trial.report(score, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
-        return accuracy
+        trial.set_constraint("score", 0.9 - score)
+        return size(params)
 
     study.optimize(objective, n_trials=50)
-    sampler.incumbent(study)  # the cheapest trial believed to reach the target
+    study.best_trial  # the cheapest trial that was measured to reach the threshold
+    sampler.incumbent(study)  # the cheapest of these that is believed to reach it, given all measurements
 """
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
-from search.sampling.posterior import History, Survey
-from search.sampling.problem import Candidate, Observation, Problem
+from .candidates import Candidate
+from .posterior import History, Survey
+from .problem import Observation, Problem
 
-CUT = 0.1  # probability of reaching the target below which a training is pruned
+CUT = 0.1  # probability of reaching the threshold below which a training is pruned
 TOLD = 0.5  # unless it is still more than this share of what it was before the training's own curve
 WHOLE = 3  # complete curves without which none is: one alone may be odd, and pruned ones would never correct it
 CLIMBERS, ROUNDS = 6, 4  # candidates whose neighbours are looked at, and how often
@@ -54,49 +59,60 @@ EARLY = 0.1  # share of a whole training that one which fails takes before it is
 class FrontierSampler(BaseSampler):
     """Proposes the candidate with the greatest expected saving of cost per work.
 
-    Usable with any Optuna objective whose value (maximised) is an accuracy and is feasible from `target` on.
-    With `epochs` given, unfinished and pruned trials count by the accuracies they reported; running ones that reported
-    nothing count as if they had reached what the model expects of them. When every candidate is used up, it samples at
-    random.
+    In a study that minimises, the objective returns the cost and calls `trial.set_constraint("score", threshold -
+    score)`; a trial is feasible where this constraint and all others of the trial are at most 0. In a study that
+    maximises, the objective may return the score itself. What a trial reports are scores. With `epochs` given,
+    unfinished and pruned trials count by what they reported; running ones that reported nothing count as if they had
+    reached what the model expects of them. When every candidate is used up, it samples at random.
 
     Args:
-        knobs: name -> choices; every candidate has one choice for each.
-        candidates: gives configurations that cost less than its argument (all, or some of very many).
-        target: accuracy that makes a configuration feasible, in (0, 1).
+        search_space: name -> choices, or one of Optuna's distributions whose values can be listed. A trial suggests
+            all of these and no others. Positive numbers are compared by their logarithms, other choices have no order.
+        candidates: gives configurations that cost less than its argument (all, or some of very many). Left out, they
+            are all combinations of the choices.
+        threshold: score that makes a configuration feasible, in (0, 1); 1 is a perfect score.
         ceiling: the cost to beat; the first incumbent.
         near: gives configurations that differ little from given ones and cost less than its second argument; with it,
-            the search for the next proposal goes on in the neighbourhood of the best candidates.
-        cost: of a configuration; left out, a trial's user attribute 'parameters' is its cost.
-        epochs: steps of a whole training, where trials report an accuracy after each.
+            the search for the next proposal goes on in the neighbourhood of the best of the `candidates`.
+        cost: of a configuration, above 0 and in any unit; infinite for combinations that are not allowed. Left out, a
+            trial's user attribute 'parameters' is its cost.
+        work: how long a configuration's evaluation takes, in any unit; by default all take the same. It is not asked
+            where there are `candidates`, which say it themselves.
+        epochs: steps of a whole training, where trials report a score after each.
+        seed: of what is drawn.
         earlier: measurements of other studies, as a warm start.
-        centred: knobs that no network is made of, such as learning rates (see `Features`).
+        centred: hyperparameters that no network is made of, such as learning rates (see `Features`).
+
+    Raises ValueError for arguments that give no problem, and for trials without a score.
     """
 
     def __init__(
         self,
-        knobs: dict[str, Sequence],
-        candidates: Callable[[float], list[Candidate]],
-        target: float,
-        ceiling: float,
+        search_space: Mapping[str, Sequence | BaseDistribution],
+        candidates: Callable[[float], list[Candidate]] | None = None,
+        threshold: float = math.nan,  # it and the ceiling have to be given: by name, where there are no candidates
+        ceiling: float = math.nan,
         *,
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
         cost: Callable[[dict[str, Any]], float] | None = None,
+        work: Callable[[dict[str, Any]], float] | None = None,
         epochs: int | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
         centred: Collection[str] = (),
     ):
         self.problem = Problem(
-            knobs, candidates, target, ceiling, near=near, cost=cost, epochs=epochs, earlier=earlier, centred=centred
-        )
+            search_space, candidates, threshold, ceiling,
+            near=near, cost=cost, work=work, epochs=epochs, seed=seed, earlier=earlier, centred=centred,
+        )  # fmt: skip
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None
-        # by trial, for pruning: what is known without its own curve, and its probability of reaching the target by that
+        # by trial, for pruning: what is known without its own curve, and its probability to reach the threshold by that
         self._judged: dict[int, tuple[Survey, Candidate, float]] = {}
         self._fallback = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {name: CategoricalDistribution(values) for name, values in self.problem.knobs.items()}
+        return dict(self.problem.distributions)
 
     def sample_independent(self, study, trial, param_name, param_distribution):
         return self._fallback.sample_independent(study, trial, param_name, param_distribution)
@@ -120,7 +136,7 @@ class FrontierSampler(BaseSampler):
                 break
             best = [pool[i] for i in np.argsort(-utility)[:CLIMBERS]]
             known = {candidate.key for candidate in pool}
-            near = near_to([candidate.knobs for candidate in best], survey.below)
+            near = near_to([candidate.params for candidate in best], survey.below)
             added = [c for c in survey.new(near) if c.key not in known]
             if not added:
                 break
@@ -129,7 +145,7 @@ class FrontierSampler(BaseSampler):
             pool, utility = pool + added, np.concatenate([utility, gained])
             if not climbed:
                 break
-        return dict(pool[int(np.argmax(utility))].knobs)
+        return dict(pool[int(np.argmax(utility))].params)
 
     def _utility(self, survey: Survey, pool: list[Candidate], typical: float) -> np.ndarray:
         """Expected saving per expected training time of each candidate; `typical` is a whole training's work."""
@@ -138,7 +154,7 @@ class FrontierSampler(BaseSampler):
         work = np.array([c.work for c in pool])
         reach = ndtr(-mean / deviation)
         training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
-        # before anything has reached the target, first find something that does
+        # before anything has reached the threshold, first find something that does
         saving = np.log(survey.below / cost) if survey.incumbent else 1.0
         return reach * saving / training
 
@@ -151,7 +167,7 @@ class FrontierSampler(BaseSampler):
         return self._survey(study).incumbent
 
     def reach(self, study: Study, trial: FrozenTrial) -> float:
-        """P(accuracy after the last epoch >= target), given the trial's configuration and what it reported so far."""
+        """P(score after the last epoch >= threshold), given the trial's configuration and what it reported so far."""
         cost = self.problem.cost_of(trial)
         if cost is None:
             return 1.0
@@ -162,13 +178,13 @@ class FrontierSampler(BaseSampler):
         if not (trial.intermediate_values and self.problem.epochs):
             return hope
         epoch, accuracy = max(trial.intermediate_values.items())
-        return survey.reach(candidate, self.history(study).curves.end(epoch, accuracy, self.problem.target))
+        return survey.reach(candidate, self.history(study).curves.end(epoch, accuracy, self.problem.threshold))
 
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
 
         A recipe that begins with smaller images, for one, gains far more in its second half than others do. Where
-        little is likely to reach the target, what was proposed with little hope goes on until its curve tells
+        little is likely to reach the threshold, what was proposed with little hope goes on until its curve tells
         against it: to stop it for another one of the same hope would gain nothing.
         """
         step = trial.last_step
@@ -184,7 +200,8 @@ class FrontierSampler(BaseSampler):
     def history(self, study: Study) -> History:
         """The study's trials up to now; what is known of finished ones is kept between calls."""
         if self._history is None or self._history[0] != study.study_name:
-            self._history, self._judged = (study.study_name, History(self.problem)), {}
+            minimised = study.direction == StudyDirection.MINIMIZE
+            self._history, self._judged = (study.study_name, History(self.problem, minimised)), {}
         return self._history[1].updated(study.get_trials(deepcopy=False))
 
     def _survey(self, study: Study, number: int | None = None) -> Survey:
@@ -198,7 +215,7 @@ class FrontierSampler(BaseSampler):
 
 
 class FrontierPruner(BasePruner):
-    """Stops a training whose probability of reaching the sampler's target has fallen below one in ten, by its curve.
+    """Stops a training whose probability of reaching the sampler's threshold has fallen below one in ten, by its curve.
 
     Not before three trainings have run to their end (see `FrontierSampler.hopeless`).
     """

@@ -20,29 +20,29 @@ from search.space.recipe_choices import Tuning
 from search.study.warm_start import warm_start
 from search.training.recipe import Recipe
 
-KNOBS = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
-ALL = [dict(zip(KNOBS, combination)) for combination in itertools.product(*KNOBS.values())]
+CHOICES = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
+ALL = [dict(zip(CHOICES, combination)) for combination in itertools.product(*CHOICES.values())]
 TARGET = 0.9
 DATA = Data(name="x", label="MNIST", variant="official", digest="d", train_count=9)
 
 
-def cost(knobs) -> int:
-    return knobs["width"] ** 2 * knobs["depth"] * (2 if knobs["kind"] == "dense" else 1) + 10 * knobs["flag"]
+def cost(params) -> int:
+    return params["width"] ** 2 * params["depth"] * (2 if params["kind"] == "dense" else 1) + 10 * params["flag"]
 
 
-def accuracy(knobs) -> float:
+def accuracy(params) -> float:
     """Depth pays more than width, 'dense' little, the flag a lot."""
-    log_error = -0.55 * math.log(knobs["width"]) - 0.5 * math.log(knobs["depth"])
-    log_error -= 0.05 * (knobs["kind"] == "dense") + 0.25 * knobs["flag"]
+    log_error = -0.55 * math.log(params["width"]) - 0.5 * math.log(params["depth"])
+    log_error -= 0.05 * (params["kind"] == "dense") + 0.25 * params["flag"]
     return 1 - 0.6 * math.exp(log_error)
 
 
 def candidates(below):
-    return [Candidate(knobs, cost(knobs), cost(knobs)) for knobs in ALL if cost(knobs) < below]
+    return [Candidate(params, cost(params), cost(params)) for params in ALL if cost(params) < below]
 
 
 def sampler(**options) -> FrontierSampler:
-    return FrontierSampler(KNOBS, candidates, TARGET, 4000, cost=cost, **options)
+    return FrontierSampler(CHOICES, candidates, TARGET, 4000, cost=cost, **options)
 
 
 def study(chosen=None) -> optuna.Study:
@@ -51,11 +51,11 @@ def study(chosen=None) -> optuna.Study:
 
 
 def objective(trial) -> float:
-    return accuracy({name: trial.suggest_categorical(name, values) for name, values in KNOBS.items()})
+    return accuracy({name: trial.suggest_categorical(name, values) for name, values in CHOICES.items()})
 
 
 def distributions():
-    return {name: CategoricalDistribution(values) for name, values in KNOBS.items()}
+    return {name: CategoricalDistribution(values) for name, values in CHOICES.items()}
 
 
 def cheapest(studied) -> float:
@@ -63,7 +63,7 @@ def cheapest(studied) -> float:
 
 
 def test_plain_objective_finds_the_cheapest_feasible_quickly():
-    best = min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    best = min(cost(params) for params in ALL if accuracy(params) >= TARGET)
     ours = study()
     ours.optimize(objective, n_trials=25)
     assert cheapest(ours) == best
@@ -82,8 +82,8 @@ def test_proposals_are_new_and_below_the_incumbent_of_their_time():
         ours.tell(trial, accuracy(trial.params))
         if accuracy(trial.params) >= TARGET:
             incumbent = cost(trial.params)
-    assert incumbent == cheapest(ours) == min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
-    assert ours.ask(distributions()).params.keys() == KNOBS.keys(), "then it samples at random"
+    assert incumbent == cheapest(ours) == min(cost(params) for params in ALL if accuracy(params) >= TARGET)
+    assert ours.ask(distributions()).params.keys() == CHOICES.keys(), "then it samples at random"
 
 
 def test_running_trials_are_taken_into_account():
@@ -93,7 +93,7 @@ def test_running_trials_are_taken_into_account():
     # a running trial makes its neighbours less uncertain, so that the next worker looks elsewhere
     pool = candidates(4000)
     alone, beside = study(), study()
-    beside.enqueue_trial(pool[50].knobs)
+    beside.enqueue_trial(pool[50].params)
     beside.ask(distributions())
     (_, alone), (_, beside) = (Survey(sampler().history(s)).predict(pool) for s in (alone, beside))
     assert beside[50] < alone[50] and (beside <= alone + 1e-9).all()
@@ -116,10 +116,10 @@ def test_neighbours_of_the_best_are_proposed_where_few_are_drawn():
         return candidates(below)[::100]
 
     def near(places, below):
-        return [c for c in candidates(below) for p in places if sum(c.knobs[name] != p[name] for name in p) <= 1]
+        return [c for c in candidates(below) for p in places if sum(c.params[name] != p[name] for name in p) <= 1]
 
-    best = min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
-    alone, climbing = (FrontierSampler(KNOBS, few, TARGET, 4000, cost=cost, near=n) for n in (None, near))
+    best = min(cost(params) for params in ALL if accuracy(params) >= TARGET)
+    alone, climbing = (FrontierSampler(CHOICES, few, TARGET, 4000, cost=cost, near=n) for n in (None, near))
     found = []
     for chosen in (alone, climbing):
         ours = study(chosen)
@@ -133,11 +133,11 @@ def test_many_extrapolations_do_not_make_certain_what_one_curve_of_this_kind_is_
     def deviation(count):
         chosen = sampler(epochs=4)
         ours = study(chosen)
-        for knobs in [k for k in ALL if k["flag"] and k["kind"] == "plain"][:count]:
+        for params in [k for k in ALL if k["flag"] and k["kind"] == "plain"][:count]:
             ours.add_trial(
                 create_trial(
-                    params=knobs, distributions=distributions(), state=TrialState.PRUNED,
-                    intermediate_values={1: accuracy(knobs) - 0.1},
+                    params=params, distributions=distributions(), state=TrialState.PRUNED,
+                    intermediate_values={1: accuracy(params) - 0.1},
                 )
             )  # fmt: skip
         unseen = dict(ALL[0], flag=True, width=24, depth=10)
@@ -152,12 +152,12 @@ def test_failed_and_pruned_trials_are_not_proposed_again(state):
     ours = study()
     first = ours.ask(distributions())
     ours.tell(first, state=state)
-    assert first.params not in [c.knobs for c in sampler().unseen(ours)]
+    assert first.params not in [c.params for c in sampler().unseen(ours)]
     assert ours.ask(distributions()).params != first.params
 
 
 def test_without_cost_the_user_attribute_counts():
-    ours = study(FrontierSampler(KNOBS, candidates, TARGET, 4000))
+    ours = study(FrontierSampler(CHOICES, candidates, TARGET, 4000))
     trial = create_trial(value=0.95, params=ALL[150], distributions=distributions(), user_attrs={"parameters": 300})
     ours.add_trial(trial)
     assert cost(ours.ask(distributions()).params) < 300
@@ -169,32 +169,32 @@ def test_before_anything_is_feasible_the_likeliest_is_tried_first():
 
 
 def test_earlier_observations_change_the_first_proposal():
-    good = [Observation(knobs, cost(knobs), relative_error(accuracy(knobs), TARGET), 0.1) for knobs in ALL[::7]]
+    good = [Observation(params, cost(params), relative_error(accuracy(params), TARGET), 0.1) for params in ALL[::7]]
     first = study(sampler(earlier=good)).ask(distributions()).params
     assert cost(first) < cost(study().ask(distributions()).params), "it knows where to look"
 
 
-def curve(knobs, epochs=4) -> list[float]:
+def curve(params, epochs=4) -> list[float]:
     """Error falls by the same factor every epoch, to what `accuracy` says."""
-    return [1 - min(0.9, (1 - accuracy(knobs)) * 1.6 ** (epochs - epoch)) for epoch in range(1, epochs + 1)]
+    return [1 - min(0.9, (1 - accuracy(params)) * 1.6 ** (epochs - epoch)) for epoch in range(1, epochs + 1)]
 
 
 def test_optimize_with_pruning_beats_tpe_at_the_same_number_of_epochs():
     """The example of the module's docstring, and TPE on the same problem as Optuna's manual has it."""
 
     def trained(trial, report, spent):
-        knobs = {name: trial.suggest_categorical(name, values) for name, values in KNOBS.items()}
-        for epoch, value in enumerate(curve(knobs), 1):
+        params = {name: trial.suggest_categorical(name, values) for name, values in CHOICES.items()}
+        for epoch, value in enumerate(curve(params), 1):
             spent.append(epoch)
             report(trial, value, epoch)
-        return knobs, value
+        return params, value
 
     def reported(trial, value, epoch):
         trial.report(value, epoch)
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    best = min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    best = min(cost(params) for params in ALL if accuracy(params) >= TARGET)
     chosen, spent = sampler(epochs=4), []
     ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
     ours.optimize(lambda trial: trained(trial, reported, spent)[1], n_trials=25)
@@ -203,9 +203,9 @@ def test_optimize_with_pruning_beats_tpe_at_the_same_number_of_epochs():
     assert any(t.state == TrialState.PRUNED for t in ours.trials) and len(spent) < 25 * 4
 
     def constrained(trial):
-        knobs, value = trained(trial, lambda *ignored: None, [])
+        params, value = trained(trial, lambda *ignored: None, [])
         trial.set_constraint("accuracy", TARGET - value)
-        return cost(knobs)
+        return cost(params)
 
     found = []
     for seed in range(3):
@@ -219,11 +219,11 @@ def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
     def asked(value):
         chosen = sampler(epochs=4)
         ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
-        for knobs in ALL[::9]:
-            steps = dict(enumerate(curve(knobs), 1))
+        for params in ALL[::9]:
+            steps = dict(enumerate(curve(params), 1))
             ours.add_trial(
                 create_trial(
-                    value=accuracy(knobs), params=knobs, distributions=distributions(), intermediate_values=steps
+                    value=accuracy(params), params=params, distributions=distributions(), intermediate_values=steps
                 )
             )
         trial = ours.ask(distributions())
@@ -240,12 +240,12 @@ def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
 def test_what_was_proposed_with_little_hope_goes_on_until_its_own_curve_tells_against_it():
     chosen = sampler(epochs=4)
     ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
-    for knobs in ALL[::9]:
-        errors = [4 * (1 - value) for value in (*curve(knobs)[:-1], accuracy(knobs))]  # nothing comes near the target
+    for params in ALL[::9]:
+        errors = [4 * (1 - value) for value in (*curve(params)[:-1], accuracy(params))]  # nothing comes near the target
         ours.add_trial(
             create_trial(
                 value=max(0.0, 1 - errors[-1]),
-                params=knobs,
+                params=params,
                 distributions=distributions(),
                 intermediate_values={epoch: max(0.0, 1 - error) for epoch, error in enumerate(errors, 1)},
             )
@@ -277,13 +277,13 @@ def test_curves_that_gain_most_of_it_late_are_not_given_up():
 
     ours.optimize(late, n_trials=25)
     assert ours.trials[0].state == TrialState.COMPLETE
-    assert cost(chosen.incumbent(ours).params) <= 1.2 * min(cost(knobs) for knobs in ALL if accuracy(knobs) >= TARGET)
+    assert cost(chosen.incumbent(ours).params) <= 1.2 * min(cost(params) for params in ALL if accuracy(params) >= TARGET)
 
 
 def test_what_passed_by_luck_is_no_incumbent():
     ours, chosen = study(), sampler()
-    for knobs in ALL[::3]:
-        ours.add_trial(create_trial(value=accuracy(knobs), params=knobs, distributions=distributions()))
+    for params in ALL[::3]:
+        ours.add_trial(create_trial(value=accuracy(params), params=params, distributions=distributions()))
     honest = chosen.incumbent(ours)
     near = min((k for k in ALL if 0.5 * cost(honest.params) < cost(k) and k not in ALL[::3]), key=accuracy)
     assert cost(near) < cost(honest.params) and accuracy(near) < TARGET - 0.05
@@ -333,7 +333,7 @@ def test_a_fit_finds_the_feature_that_matters():
 
 
 def test_features_are_logarithms_and_indicators():
-    features = Features(KNOBS)
+    features = Features(CHOICES)
     assert list(features.numeric) == ["width", "depth"]
     row = features([{"width": 8, "depth": 2, "kind": "dense", "flag": False}], [256])[0]
     assert row == pytest.approx([math.log(256) - 8, math.log(8), math.log(2), 0, 0.7, 0.7, 0])
@@ -348,14 +348,14 @@ def test_relative_error_is_negative_from_the_target_on():
 
 def test_ten_thousand_trials_take_less_than_a_second_a_suggestion():
     space = Space("extended", (3, 32, 32), 10, 520_106)
-    knobs = {name: CategoricalDistribution(values) for name, values in space.knobs.items()}
+    distributions = {name: CategoricalDistribution(values) for name, values in space.knobs.items()}
     configs = space.configurations(1, 520_106)
     trials = []
     for number in range(10_000):
         config = configs[number % len(configs)]
         attributes = {"parameters": config.parameters()}
         trials.append(
-            create_trial(value=0.5, params=space.knobs_of(config), distributions=knobs, user_attrs=attributes)
+            create_trial(value=0.5, params=space.knobs_of(config), distributions=distributions, user_attrs=attributes)
         )
 
     def pool(below):
@@ -366,11 +366,11 @@ def test_ten_thousand_trials_take_less_than_a_second_a_suggestion():
 
     ours = study(FrontierSampler(space.knobs, pool, 0.9, 520_106))
     ours.add_trials(trials)
-    ours.ask(knobs)
+    ours.ask(distributions)
     taken = []
     for _ in range(3):  # the least of three: other threads of a busy machine are not the sampler's
         start = time.process_time()
-        ours.ask(knobs)
+        ours.ask(distributions)
         taken.append(time.process_time() - start)
     assert min(taken) < 1
 
@@ -408,7 +408,7 @@ def test_warm_start_reads_other_studies():
         Tuning(recipe),
         0.99,
     )
-    assert [o.knobs for o in found] == [space.knobs_of(inside)] * 3
+    assert [o.params for o in found] == [space.knobs_of(inside)] * 3
     assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
     assert found[0].noise > found[1].noise > found[2].noise, "room is made for the least noisy"
     assert found[2].value == pytest.approx(relative_error(0.95, 0.99)) and found[0].value == pytest.approx(0)

@@ -208,7 +208,7 @@ def test_warm_start_knows_the_recipes_of_other_studies(tmp_path, monkeypatch):
     complete = [r for path in (tmp_path / "earlier.jsonl", tmp_path / "other.jsonl") for r in read(path)]
     complete = [r for r in complete if isinstance(r, Trial) and r.state == "complete"]
     with engine(tmp_path, tune=TUNE) as search:
-        seen = {(o.knobs["recipe: lr"], o.cost): o.noise for o in search.sampler.problem.earlier}
+        seen = {(o.params["recipe: lr"], o.cost): o.noise for o in search.sampler.problem.earlier}
         for record in complete:
             lr = record.recipe["lr"]
             assert seen[lr if lr != 0.3 else 0.02, record.parameters] == (0.1 if lr != 0.3 else 0.3)
