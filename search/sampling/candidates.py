@@ -9,9 +9,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 LISTED = 4000  # combinations that are all looked at; of more, some are drawn
-DRAWN = 2000  # combinations drawn for each proposal
+DRAWN, NEW = 2000, 200  # combinations looked at then, and how many of them at least are drawn for each proposal
 TURNS = 3  # changes a hyperparameter by which a combination that costs too much is made cheaper
-KEPT = 100_000  # combinations remembered, a few hundred bytes each
 VALUES = 1000  # most choices of a hyperparameter
 PAIRS = 60  # neighbours in two hyperparameters that are drawn for each combination
 
@@ -40,7 +39,8 @@ def choices_of(name: str, values: Sequence | BaseDistribution) -> tuple:
     elif isinstance(values, IntDistribution):
         found = tuple(range(values.low, values.high + 1, values.step))
     elif isinstance(values, FloatDistribution) and values.step is not None:
-        found = tuple(values.low + i * values.step for i in range(round((values.high - values.low) / values.step) + 1))
+        count = round((values.high - values.low) / values.step) + 1  # Optuna has made the highest one of the steps
+        found = tuple(min(values.low + i * values.step, values.high) for i in range(count))
     else:
         raise ValueError(f"{name} has to have choices, an integer range or a step, as all its values are compared")
     if not 0 < len(found) <= VALUES:
@@ -53,7 +53,8 @@ class Product:
 
     Args:
         choices: name -> values.
-        cost: of a combination, above 0; infinite for one that is not allowed. It is called thousands of times.
+        cost: of a combination, above 0; infinite for one that is not allowed. It is called thousands of times a
+            proposal.
         work: how long its evaluation takes, in any unit; by default all take the same.
         seed: of what is drawn.
     """
@@ -67,54 +68,54 @@ class Product:
     ):
         self.choices, self.cost, self.work = choices, cost, work
         self._random = random.Random(seed)
-        self._built: dict[tuple, Candidate] = {}  # by values: cheaper ones than before are mostly known
-        self._all: list[Candidate] | None = None
-        if math.prod(len(values) for values in choices.values()) <= LISTED:
-            self._all = [self._candidate(values) for values in itertools.product(*choices.values())]
+        self._listed = math.prod(len(values) for values in choices.values()) <= LISTED
+        every = itertools.product(*choices.values()) if self._listed else ()
+        self._found = [self._candidate(dict(zip(choices, values))) for values in every]
 
     def below(self, cost: float) -> list[Candidate]:
-        """All that cost less, or some where there are very many."""
-        if self._all is not None:
-            return [candidate for candidate in self._all if candidate.cost < cost]
-        if len(self._built) > KEPT:
-            self._built.clear()
-        drawn = (self._drawn(cost) for _ in range(DRAWN))
-        return list({candidate.key: candidate for candidate in drawn if candidate.cost < cost}.values())
+        """All that cost less; or some where there are very many, some of them others than the last time."""
+        left = [candidate for candidate in self._found if candidate.cost < cost]
+        if self._listed:
+            return left
+        drawn = [self._candidate(self._drawn(cost)) for _ in range(max(NEW, DRAWN - len(left)))]
+        self._found = list({c.key: c for c in left + drawn if c.cost < cost}.values())[-DRAWN:]
+        return self._found
 
     def near(self, places: Sequence[dict[str, Any]], cost: float) -> list[Candidate]:
         """Those that cost less and differ from one of `places` in one hyperparameter, and some that differ in two."""
-        if self._all is not None:  # the sampler has seen them
+        if self._listed:  # the sampler has seen them
             return []
         found: dict[tuple, Candidate] = {}
         for place in places:
             moves = [{name: v} for name, values in self.choices.items() for v in values if v != place[name]]
             pairs = [one | other for one, other in (self._random.sample(moves, 2) for _ in range(PAIRS))]
             for move in moves + pairs:
-                candidate = self._candidate(tuple((place | move)[name] for name in self.choices))
+                candidate = self._candidate(place | move)
                 if candidate.cost < cost:
                     found[candidate.key] = candidate
         return list(found.values())
 
-    def _drawn(self, cost: float) -> Candidate:
+    def _drawn(self, cost: float) -> dict[str, Any]:
         """One drawn at random; where it costs too much, changed at random as long as each change makes it cheaper."""
-        columns = list(self.choices.values())
-        values = [self._random.choice(column) for column in columns]
-        best = self._candidate(tuple(values))
-        for _ in range(TURNS * len(columns)):
-            if best.cost < cost:
+        names = list(self.choices)
+        params = {name: self._random.choice(values) for name, values in self.choices.items()}
+        least = self._cost(params)
+        for _ in range(TURNS * len(names)):
+            if least < cost:
                 break
-            place = self._random.randrange(len(columns))
-            changed = [*values[:place], self._random.choice(columns[place]), *values[place + 1 :]]
-            candidate = self._candidate(tuple(changed))
-            if candidate.cost < best.cost:
-                values, best = changed, candidate
-        return best
+            name = self._random.choice(names)
+            changed = params | {name: self._random.choice(self.choices[name])}
+            reached = self._cost(changed)
+            if reached < least:
+                params, least = changed, reached
+        return params
 
-    def _candidate(self, values: tuple) -> Candidate:
-        if values not in self._built:
-            params = dict(zip(self.choices, values))
-            cost = self.cost(params)
-            if not cost > 0:
-                raise ValueError(f"the cost of {params} is {cost}: it has to be above 0")
-            self._built[values] = Candidate(params, cost, self.work(params) if self.work and cost < math.inf else 1.0)
-        return self._built[values]
+    def _cost(self, params: dict[str, Any]) -> float:
+        cost = self.cost(params)
+        if not cost > 0:
+            raise ValueError(f"the cost of {params} is {cost}: it has to be above 0")
+        return cost
+
+    def _candidate(self, params: dict[str, Any]) -> Candidate:
+        cost = self._cost(params)
+        return Candidate(params, cost, self.work(params) if self.work and cost < math.inf else 1.0)
