@@ -41,12 +41,12 @@ def test_example_searches_with_the_loaded_package(package, monkeypatch):
     monkeypatch.syspath_prepend(package)
     import example
 
-    monkeypatch.setattr(example, "EVALUATIONS", 8)
+    monkeypatch.setattr(example, "EVALUATIONS", 12)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     assert example.frontier.__name__ == "optunahub_registry.package.samplers.frontier"
     assert example.frontier.__file__ == str(package / "__init__.py")
     study, objective = example.search(example.make(0), 0, prune=True)
-    assert len(study.trials) == objective.trainings == 8 and objective.epochs <= 80
+    assert len(study.trials) == objective.evaluations == 12 and objective.epochs < 120
     assert study.best_value == min(t.value for t in example.feasible(study)) < example.CEILING
     assert study.best_value == example.parameters(study.best_params)
 

@@ -73,7 +73,7 @@ def test_prunes_by_the_reported_curve():
                 raise optuna.TrialPruned
         return constrained(trial)
 
-    study.optimize(objective, n_trials=30)
+    study.optimize(objective, n_trials=20)
     assert study.best_value <= 1.2 * best() and any(t.state.name == "PRUNED" for t in study.trials)
 
 
