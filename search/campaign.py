@@ -39,7 +39,7 @@ from search.study.events import Event
 from search.study.search import Search
 from search.study.setting import Setting
 from search.study.trial import Unfinished
-from search.training.default_recipe import default_recipe
+from search.training.default_recipe import default_recipe, lengths
 from search.training.identity import Training
 from search.training.recipe import Recipe
 from search.upstream import CEILINGS
@@ -89,7 +89,8 @@ def search(
 
     Args:
         goal: `ceiling` None is the published count of the target.
-        recipe: of every trial, by default the data set's; `tune`: knobs of it that are searched as well.
+        recipe: of every trial, by default the data set's, with several numbers of epochs to choose from.
+        tune: hyperparameters of the recipe that are searched as well, and their values.
         start: configuration that is tried first.
         seconds: for search and confirmation; the first trial and the first confirmation are finished whatever they
             take. None with `trials`, the number that the study is to have in all.
@@ -102,11 +103,13 @@ def search(
     """
     began, results = time.monotonic(), _results(results)
     ceiling = goal.ceiling or ceiling_of(data.name, goal.aim)
+    base = recipe or default_recipe(data.name, data.images.shape[-1], None, ceiling)
+    choices = dict(tune or {}) if recipe else {"epochs": lengths(base.epochs)} | dict(tune or {})
     setting = Setting(
         data,
         goal.aim,
-        recipe or default_recipe(data.name, data.images.shape[-1], None, ceiling),
-        tune=tune,
+        base,
+        tune=choices,
         family=goal.family,
         name=goal.study,
         seed=seed,
@@ -163,7 +166,7 @@ def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
 def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
     first = min(len(plan.seeds), FIRST)
     found = [
-        Finalist(*engine.setting.trained(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.growth(first))
+        Finalist(*engine.setting.trained(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.pace.growth(first))
         for trial in engine.best()
     ]
     try:

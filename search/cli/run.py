@@ -71,7 +71,9 @@ def search(
         typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
     ] = None,
     recipe: RecipeText = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a trial; default: the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of every trial; default: the recipe's, or searched as well.")
+    ] = None,
     tune: Tune = None,
     start: Start = None,
     storage: Storage = None,
@@ -126,7 +128,7 @@ def search(
             goal,
             results=Results(results, None if fresh else published()),
             runtime=runtime,
-            recipe=recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs),
+            recipe=recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs) if recipe or epochs else None,
             tune=choices,
             start=fitted(network_of(start, "--start"), split, "--start") if start else None,
             seconds=None if seconds is None else seconds - (time.monotonic() - began),

@@ -2,7 +2,7 @@
 
 A one-cycle training's error falls most in its last epochs, by much the same factor for every network of a study. So
 what finished trials still gained after a given fraction of their epochs, in log error, is what an unfinished one may
-hope for; a wide prior worth one trial stands in for the first ones.
+hope for, whatever their numbers of epochs; a wide prior worth one trial stands in for the first ones.
 """
 
 import math
@@ -19,26 +19,25 @@ def relative_error(accuracy: float, threshold: float) -> float:
 
 
 class Curves:
-    """Complete curves of trainings of `epochs` epochs; `add` one as each trial ends."""
+    """Complete curves of trainings; `add` one as each trial ends."""
 
-    def __init__(self, epochs: int):
-        self.epochs = epochs
+    def __init__(self):
         self.count = 0
-        self._sums = [[0.0, 0.0] for _ in range(epochs)]  # of the gains and of their squares, by epoch
+        self._sums: dict[int, list[list[float]]] = {}  # by length: of the gains and of their squares, by epoch
 
     def add(self, curve: list[float]) -> None:
-        """Accuracies by epoch; a curve of another length tells nothing and is left out."""
-        if len(curve) == self.epochs:
-            errors = [relative_error(accuracy, 0.0) for accuracy in curve]
-            self.count += 1
-            for sums, error in zip(self._sums, errors):
-                sums[0] += error - errors[-1]
-                sums[1] += (error - errors[-1]) ** 2
+        """Accuracies by epoch, of a whole training."""
+        errors = [relative_error(accuracy, 0.0) for accuracy in curve]
+        self.count += 1
+        for sums, error in zip(self._sums.setdefault(len(curve), [[0.0, 0.0] for _ in curve]), errors):
+            sums[0] += error - errors[-1]
+            sums[1] += (error - errors[-1]) ** 2
 
-    def gain(self, epoch: int) -> tuple[float, float]:
+    def gain(self, epoch: int, epochs: int) -> tuple[float, float]:
         """Mean and standard deviation of the log error lost from the end of `epoch` to the end of the training."""
-        total, squares = self._sums[epoch - 1]
-        fraction = epoch / self.epochs
+        parts = [_between(sums, epoch * len(sums) / epochs) for sums in self._sums.values()]
+        total, squares = map(sum, zip(*parts)) if parts else (0.0, 0.0)
+        fraction = epoch / epochs
         guess, spread = PRIOR * (1 - fraction), SPREAD - GROWTH * math.log(fraction)
         mean = (total + guess) / (self.count + 1)
         variance = (squares - 2 * mean * total + self.count * mean**2 + (guess - mean) ** 2 + spread**2) / (
@@ -46,7 +45,16 @@ class Curves:
         )
         return mean, math.sqrt(max(variance, 0.0)) + 0.05
 
-    def end(self, epoch: int, accuracy: float, threshold: float) -> tuple[float, float]:
-        """Expected relative log error after the last epoch, and the deviation of that guess."""
-        mean, deviation = self.gain(min(epoch, self.epochs))
+    def end(self, epoch: int, epochs: int, accuracy: float, threshold: float) -> tuple[float, float]:
+        """Expected relative log error after the last of `epochs`, and the deviation of that guess."""
+        mean, deviation = self.gain(min(epoch, epochs), epochs)
         return relative_error(accuracy, threshold) - mean, deviation
+
+
+def _between(sums: list[list[float]], place: float) -> list[float]:
+    """The two sums at a place counted in epochs, from 1, which may lie between two of them."""
+    place = max(1.0, place)
+    before = min(int(place), len(sums))
+    after = min(before + 1, len(sums))
+    share = place - before
+    return [low + share * (high - low) for low, high in zip(sums[before - 1], sums[after - 1])]

@@ -32,7 +32,7 @@ class History:
 
     def __init__(self, problem: Problem, minimised: bool = False):
         self.problem, self.minimised = problem, minimised
-        self.curves = Curves(problem.epochs or 1)
+        self.curves = Curves()
         self.finished: list[tuple[float, FrozenTrial]] = []
         self.passed: list[tuple[float, FrozenTrial]] = []
         self.running: list[FrozenTrial] = []
@@ -64,7 +64,8 @@ class History:
             return
         if trial.state == TrialState.COMPLETE:
             score = self.problem.score_of(trial, self.minimised)
-            self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
+            if len(trial.intermediate_values) == self.problem.length(trial.params):
+                self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
             if self.problem.feasible(trial, score) and cost < self.problem.ceiling:
                 self.passed.append((cost, trial))
         elif not trial.intermediate_values:
@@ -94,8 +95,9 @@ class Survey:
         threshold, value, shared = self.problem.threshold, None, 0.0
         if trial.state == TrialState.COMPLETE:
             value, noise = relative_error(self.problem.score_of(trial, self.history.minimised), threshold), NOISE
-        elif trial.intermediate_values and self.problem.epochs:
-            value, noise = self.history.curves.end(*max(trial.intermediate_values.items()), threshold)
+        elif trial.intermediate_values and (epochs := self.problem.length(trial.params)):
+            epoch, score = max(trial.intermediate_values.items())
+            value, noise = self.history.curves.end(epoch, epochs, score, threshold)
             shared = SHARED * noise
         if value is not None:
             self.observed.append(Observation(trial.params, cost, value, noise, shared))

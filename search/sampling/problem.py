@@ -11,6 +11,7 @@ from .candidates import Candidate, Product, choices_of
 from .gaussian_process import Features, Kernel
 
 SCORE = "score"  # the constraint that says how much of its score a trial lacks
+ALIKE = 0.1  # noise of a measurement that another study made under the same conditions, at most
 SMALL = 8.0  # logarithm of a small network's parameter count
 
 
@@ -27,8 +28,9 @@ class Observation:
 class Problem:
     """What a sampler is to solve; the arguments are those of `FrontierSampler`.
 
-    Attributes: those; `choices`, the values of each hyperparameter, and `distributions`, the same for Optuna; and how
-    the model sees candidates: `features` and `kernel`.
+    Attributes: those; `choices`, the values of each hyperparameter, and `distributions`, the same for Optuna;
+    `informed`, whether something has reached the threshold in an earlier study of the kind; and how the model sees
+    candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -43,7 +45,7 @@ class Problem:
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
         cost: Callable[[dict[str, Any]], float] | None = None,
         work: Callable[[dict[str, Any]], float] | None = None,
-        epochs: int | None = None,
+        epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
         centred: Collection[str] = (),
@@ -69,7 +71,12 @@ class Problem:
         self.candidates, self.near, self.cost = candidates, near, cost
         self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
         self.earlier = list(earlier)
+        self.informed = any(o.value <= 0 and o.noise <= ALIKE for o in self.earlier)
         self.kernel = Kernel(len(self.features))
+
+    def length(self, params: Mapping[str, Any]) -> int | None:
+        """Epochs of a whole training of a configuration; None where trials report nothing on the way."""
+        return self.epochs(params) if callable(self.epochs) else self.epochs
 
     def cost_of(self, trial: FrozenTrial) -> float | None:
         """A trial's cost, where it is known."""

@@ -78,7 +78,8 @@ class FrontierSampler(BaseSampler):
             trial's user attribute 'parameters' is its cost.
         work: how long a configuration's evaluation takes, in any unit; by default all take the same. It is not asked
             where there are `candidates`, which say it themselves.
-        epochs: steps of a whole training, where trials report a score after each.
+        epochs: steps of a whole training, where trials report a score after each; or a function that gives those of a
+            configuration. Trainings of different lengths are compared by the fraction that is done.
         seed: of what is drawn.
         earlier: measurements of other studies, as a warm start.
         centred: hyperparameters that no network is made of, such as learning rates (see `Features`).
@@ -96,7 +97,7 @@ class FrontierSampler(BaseSampler):
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
         cost: Callable[[dict[str, Any]], float] | None = None,
         work: Callable[[dict[str, Any]], float] | None = None,
-        epochs: int | None = None,
+        epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
         centred: Collection[str] = (),
@@ -122,10 +123,15 @@ class FrontierSampler(BaseSampler):
     ) -> dict[str, Any]:
         return self.proposal(study, trial.number) or {}
 
-    def proposal(self, study: Study, number: int | None = None) -> dict[str, Any] | None:
-        """What to try next, for the trial `number` where it is in the study already; None where all have been tried."""
+    def proposal(
+        self, study: Study, number: int | None = None, affordable: float = math.inf
+    ) -> dict[str, Any] | None:
+        """What to try next, for the trial `number` where it is in the study already.
+
+        None where all have been tried whose whole training is no more work than `affordable`.
+        """
         survey = self._survey(study, number)
-        pool = survey.pool()
+        pool = [candidate for candidate in survey.pool() if candidate.work <= affordable]
         if not pool:
             return None
         typical = float(np.median([candidate.work for candidate in pool]))
@@ -137,7 +143,7 @@ class FrontierSampler(BaseSampler):
             best = [pool[i] for i in np.argsort(-utility)[:CLIMBERS]]
             known = {candidate.key for candidate in pool}
             near = near_to([candidate.params for candidate in best], survey.below)
-            added = [c for c in survey.new(near) if c.key not in known]
+            added = [c for c in survey.new(near) if c.key not in known and c.work <= affordable]
             if not added:
                 break
             gained = self._utility(survey, added, typical)
@@ -154,8 +160,8 @@ class FrontierSampler(BaseSampler):
         work = np.array([c.work for c in pool])
         reach = ndtr(-mean / deviation)
         training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
-        # before anything has reached the threshold, first find something that does
-        saving = np.log(survey.below / cost) if survey.incumbent else 1.0
+        # before anything has reached the threshold, first find something that does; what is known to is no find
+        saving = np.log(survey.below / cost) if survey.incumbent or self.problem.informed else 1.0
         return reach * saving / training
 
     def unseen(self, study: Study) -> list[Candidate]:
@@ -175,10 +181,11 @@ class FrontierSampler(BaseSampler):
             survey, candidate = self._survey(study, trial.number), Candidate(trial.params, cost, 1.0)
             self._judged = {trial.number: (survey, candidate, survey.reach(candidate, None))}
         survey, candidate, hope = self._judged[trial.number]
-        if not (trial.intermediate_values and self.problem.epochs):
+        epochs = self.problem.length(trial.params)
+        if not (trial.intermediate_values and epochs):
             return hope
-        epoch, accuracy = max(trial.intermediate_values.items())
-        return survey.reach(candidate, self.history(study).curves.end(epoch, accuracy, self.problem.threshold))
+        epoch, score = max(trial.intermediate_values.items())
+        return survey.reach(candidate, self.history(study).curves.end(epoch, epochs, score, self.problem.threshold))
 
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
@@ -187,8 +194,7 @@ class FrontierSampler(BaseSampler):
         little is likely to reach the threshold, what was proposed with little hope goes on until its curve tells
         against it: to stop it for another one of the same hope would gain nothing.
         """
-        step = trial.last_step
-        epochs = self.problem.epochs
+        step, epochs = trial.last_step, self.problem.length(trial.params)
         if step is None or not epochs or step >= epochs or self.history(study).curves.count < WHOLE:
             return False
         reach = self.reach(study, trial)

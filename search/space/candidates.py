@@ -86,4 +86,5 @@ class Pool:
     def _candidate(self, config: LiteConfig, chosen: dict[str, Any]) -> Candidate:
         """With the knobs that a record of `config` has: several choices can build the same configuration."""
         knobs = present(self.space.knobs_of(config)) | chosen
-        return Candidate(knobs, config.parameters(), training_work(config, *self.space.image[1:]))
+        work = training_work(config, *self.space.image[1:]) * self.tuning.length(knobs) / self.tuning.base.epochs
+        return Candidate(knobs, config.parameters(), work)

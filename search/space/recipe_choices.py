@@ -32,11 +32,8 @@ class Tuning:
         self.knobs = {PREFIX + name: values for name, values in self.choices.items()}
 
     def _checked(self, name: str, values: Sequence) -> tuple:
-        known = [field for field in Recipe.model_fields if field != "epochs"]
-        if name == "epochs":
-            raise UserError("--tune epochs: trials are compared epoch by epoch, so all have the same number: --epochs")
-        if name not in known:
-            raise UserError(f"--tune {name}: a recipe has no such hyperparameter, only {', '.join(known)}")
+        if name not in Recipe.model_fields:
+            raise UserError(f"--tune {name}: a recipe has no such hyperparameter, only {', '.join(Recipe.model_fields)}")
         read: list = []
         for value in values:
             try:
@@ -60,10 +57,17 @@ class Tuning:
         """The recipe of a trial with these knobs, the architecture's among them or not."""
         return self.base.model_copy(update={name: knobs[PREFIX + name] for name in self.choices})
 
+    def length(self, knobs: Mapping[str, Any]) -> int:
+        """Epochs of a trial with these knobs."""
+        return self.recipe(knobs).epochs
+
     def knobs_of(self, recipe: Recipe) -> dict[str, Any]:
-        """The choices of a recipe; the first one where its value is not among them."""
+        """The choices of a recipe. Where a value is not among them: the nearest number of epochs, else the first one."""
         own = {name: getattr(recipe, name) for name in self.choices}
-        return {PREFIX + name: own[name] if own[name] in values else values[0] for name, values in self.choices.items()}
+        chosen = {name: own[name] if own[name] in values else values[0] for name, values in self.choices.items()}
+        if "epochs" in chosen:
+            chosen["epochs"] = min(self.choices["epochs"], key=lambda epochs: abs(math.log(epochs / recipe.epochs)))
+        return {PREFIX + name: value for name, value in chosen.items()}
 
     def drawn(self, rng: random.Random, most: int) -> list[dict[str, Any]]:
         """Up to `most` different combinations of choices: the first one and others in random order."""

@@ -6,6 +6,7 @@ optimistic end misses the target. It is feasible when the mean validation accura
 Only a confirmation (`search/confirmation`) ever loads the test part of a data set.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from search.study.claim import Claim
 from search.study.events import Event
 from search.study.heartbeat import now
 from search.study.outage import Lost
+from search.study.pace import Pace
 from search.study.rebuild import emptied, restored
 from search.study.seals import checked
 from search.study.setting import Setting
@@ -76,6 +78,7 @@ class Search:
         self.url = storage or results.database(setting.name)
         self.place = checkpoints
         self.broken, self.stopped = 0, False
+        self._until: tuple[float, int] | None = None  # when `run` has to end, and the seeds of the confirmation then
         self.pool = Pool(setting.space, setting.tuning, setting.seed, self._finished)
         self.connection, self.here = ExitStack(), ExitStack()  # what `close` ends: the storage's, then the presence
 
@@ -124,7 +127,7 @@ class Search:
             self.records,
             self.worker,
             self.setting.knobs,
-            lambda: self.sampler.proposal(self.study),
+            self._proposal,
             self.marks,
         )
 
@@ -150,7 +153,8 @@ class Search:
                     "(--rebuild takes their trials into it)",
                 )
             )
-        knobs = self._first(start)
+        # what is known decides the first trial: the sampler proposes it then
+        knobs = None if start is None and self.sampler.problem.informed else self._first(start)
         if not trials and knobs:
             self.study.enqueue_trial(knobs | self.setting.tuning.first)
         elif start and not any(
@@ -218,6 +222,7 @@ class Search:
             for r in read(path, known if path == self.records.path else ())
             if isinstance(r, Trial) and r.state == "complete"
         ]  # fmt: skip
+        self.pace = Pace(setting, trials)
         earlier = warm_start(trials, setting.space, setting.data.label, setting.tuning, setting.threshold)
         self.sampler = FrontierSampler(
             setting.knobs,
@@ -225,7 +230,7 @@ class Search:
             setting.threshold,
             setting.ceiling,
             near=self.pool.near,
-            epochs=setting.tuning.base.epochs,
+            epochs=setting.tuning.length,
             seed=setting.seed,
             earlier=earlier,
             centred=setting.tuning.knobs,
@@ -260,7 +265,7 @@ class Search:
             raise UserError(f"the study {name} is being searched by another version of this program: use that one")
 
     def _finished(self) -> int:
-        return sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
+        return len(self._ended())
 
     def feasible(self) -> list[FrozenTrial]:
         """Trials that reached the threshold, fewest parameters first."""
@@ -339,14 +344,16 @@ class Search:
         While other workers' trials run, it waits for what becomes of them before it says that nothing is left.
         """
         start, before = time.monotonic(), self.store.ended
+        self._until = None if seconds is None else (start + seconds, confirmation_seeds)
         while (trials is None or self.store.ended - before < trials) and (
             total is None or len(self.recorded()) < total
         ):
             deadline = None
             if seconds is not None:
-                deadline = start + seconds - self.confirmation_seconds(confirmation_seeds)
+                best = next(iter(self.best()), None)
+                deadline = start + seconds - self.pace.confirmation(best, confirmation_seeds)
                 left = deadline - time.monotonic()
-                late = left <= 0 or (self.store.ended > before and left < 0.5 * self._typical_seconds())
+                late = left <= 0 or (self.store.ended > before and left < 0.5 * self.pace.typical(self._ended()))
                 if late and self.recorded():
                     break
             signals.check()
@@ -355,28 +362,30 @@ class Search:
                 others = self.store.running()
                 if not self._one(deadline if self.best() else None):
                     if not others:
-                        self.listen(Event("note", "no untried configuration below the incumbent was found"))
+                        fitting = "" if self._affordable() == math.inf else " that fits into the time left"
+                        text = f"no untried configuration below the incumbent was found{fitting}"
+                        self.listen(Event("note", text))
                         break
                     sleep(POLL)  # one of them may die and leave its trial
             except Unfinished as reason:
                 self.listen(Event("note", str(reason)))
                 break
 
-    def confirmation_seconds(self, seeds: int) -> float:
-        """Expected seconds of confirming the best trial so far, from the trial's own time and sizes."""
-        best = self.best()
-        return self.growth(seeds) * best[0].user_attrs.get("seconds", 0.0) * 1.1 if best else 0.0
+    def _ended(self) -> list[FrozenTrial]:
+        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
 
-    def growth(self, seeds: int) -> float:
-        """How much more than a trial a training with `seeds` seeds on all training images has to do."""
-        return seeds / len(self.setting.seeds) * len(self.setting.data) / len(self.setting.train)
+    def _proposal(self) -> dict | None:
+        """Parameters of a new trial: one that the time left is enough for, but for the first, which is finished in any
+        case."""
+        fitting = self.sampler.proposal(self.study, affordable=self._affordable())
+        return fitting if fitting or self.recorded() else self.sampler.proposal(self.study)
 
-    def _typical_seconds(self) -> float:
-        times = [
-            t.user_attrs.get("seconds", 0.0) for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
-        ]
-        times = sorted(time for time in times if time)
-        return times[len(times) // 2] if times else 0.0
+    def _affordable(self) -> float:
+        """Work of the largest configuration that can be trained and confirmed in the time left."""
+        if self._until is None:
+            return math.inf
+        end, seeds = self._until
+        return self.pace.affordable(self._ended(), end - time.monotonic(), seeds)
 
     def _one(self, deadline: float | None = None) -> bool:
         """Ask for one configuration, train it and tell; False when there is nothing left to try."""

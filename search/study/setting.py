@@ -7,7 +7,7 @@ from search.data.split import Split, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
 from search.records.statistics import threshold
-from search.space.configurations import Space
+from search.space.configurations import Space, training_work
 from search.space.recipe_choices import Tuning
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
@@ -67,6 +67,11 @@ class Setting:
         """`plan` for a trial that was trained, whose parameters do go together."""
         config, recipe = self.plan(params)
         return present(config), recipe
+
+    def work(self, params: Mapping) -> float:
+        """Relative cost of a trial's training, as its candidate has it."""
+        config, recipe = self.trained(params)
+        return training_work(config, *self.space.image[1:]) * recipe.epochs / self.tuning.base.epochs
 
     def identity(self) -> dict[str, Any]:
         """What may not change between the runs of one study."""

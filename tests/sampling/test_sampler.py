@@ -143,7 +143,7 @@ def test_many_extrapolations_do_not_make_certain_what_one_curve_of_this_kind_is_
         unseen = dict(ALL[0], flag=True, width=24, depth=10)
         return Survey(chosen.history(ours)).predict([Candidate(unseen, cost(unseen), 1)])[1][0]
 
-    _, spread = Curves(4).end(1, 0.8, TARGET)
+    _, spread = Curves().end(1, 4, 0.8, TARGET)
     assert deviation(45) > 0.6 * SHARED * spread
 
 
@@ -254,7 +254,7 @@ def test_what_was_proposed_with_little_hope_goes_on_until_its_own_curve_tells_ag
     hope = chosen.reach(ours, ours.trials[-1])
     assert hope < 0.1
     mean, _ = chosen._judged[trial.number][0].predict([chosen._judged[trial.number][1]])
-    gain, _ = chosen.history(ours).curves.gain(1)
+    gain, _ = chosen.history(ours).curves.gain(1, 4)
     trial.report(1 - (1 - TARGET) * math.exp(float(mean[0]) + gain), 1)  # as expected of it
     assert 0.5 * hope < chosen.reach(ours, ours.trials[-1]) < 0.1 and not trial.should_prune()
     trial.report(0.1, 3)
@@ -293,15 +293,29 @@ def test_what_passed_by_luck_is_no_incumbent():
 
 
 def test_curves_give_the_mean_gain_and_its_spread():
-    curves = Curves(3)
-    assert curves.gain(3)[0] == 0 and curves.gain(1)[0] > curves.gain(2)[0] > 0
+    curves = Curves()
+    assert curves.gain(3, 3)[0] == 0 and curves.gain(1, 3)[0] > curves.gain(2, 3)[0] > 0
     for last in (0.9, 0.95, 0.98) * 20:
         curves.add([1 - 4 * (1 - last), 1 - 2 * (1 - last), last])
-    curves.add([0.5, 0.6])  # of another length
-    mean, deviation = curves.gain(1)
+    mean, deviation = curves.gain(1, 3)
     assert mean == pytest.approx(math.log(4), abs=0.05) and deviation < 0.25
-    end, _ = curves.end(2, 0.9, 0.95)
+    end, _ = curves.end(2, 3, 0.9, 0.95)
     assert end == pytest.approx(relative_error(0.9, 0.95) - math.log(2), abs=0.05)
+
+
+def test_curves_of_other_lengths_are_compared_by_the_fraction_that_is_done():
+    curves = Curves()
+    for _ in range(40):
+        curves.add([0.6, 0.8, 0.9])
+    same, _ = curves.gain(4, 6)
+    assert same == curves.gain(2, 3)[0] == pytest.approx(math.log(2), abs=0.05)
+    between, _ = curves.gain(3, 6)  # one and a half of three epochs
+    assert curves.gain(2, 6)[0] > between > same
+    assert curves.gain(1, 6)[0] == pytest.approx(curves.gain(2, 6)[0], abs=0.05), "before the first epoch it is unknown"
+    for _ in range(40):
+        curves.add([0.2, 0.5, 0.6, 0.8, 0.8, 0.9])
+    assert curves.gain(6, 6)[0] == curves.gain(3, 3)[0] == 0
+    assert curves.gain(2, 3) == curves.gain(4, 6)
 
 
 def test_process_is_gaussian_regression():

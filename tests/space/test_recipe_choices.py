@@ -73,8 +73,8 @@ def test_options_become_values_of_the_recipes_types_with_its_own_first():
     [
         ("lr", "--tune is a hyperparameter of the recipe and its values, such as lr=0.02,0.03, not 'lr'"),
         ("=1,2", "--tune is a hyperparameter"),
-        ("epochs=3,4", "--tune epochs: .* all have the same number"),
-        ("depth=3,4", "--tune depth: a recipe has no such hyperparameter, only batch_size, .*lr"),
+        ("epochs=3,0", "--tune epochs=0: Input should be greater than or equal to 1"),
+        ("depth=3,4", "--tune depth: a recipe has no such hyperparameter, only epochs, .*lr"),
         ("lr=0.1,-1", "--tune lr=-1: Input should be greater than 0"),
         ("lr=0.1,", "--tune lr=: Input should be a valid number"),
         ("lr=0.1,inf", "--tune lr=inf: .*finite"),

@@ -1,5 +1,6 @@
 """A search with a stand-in for training, whose accuracies are known: what it tries, refuses, records and survives."""
 
+import math
 import time
 
 import jobs
@@ -261,8 +262,9 @@ def test_trial_that_cannot_end_in_time_is_left_for_the_next_run(tmp_path, monkey
     notes = []
     with engine(tmp_path, listen=lambda e: notes.append(e.text) if e.kind == "note" else None) as search:
         search.run(trials=1)
-        monkeypatch.setattr(search, "confirmation_seconds", lambda seeds: 0.0)
-        monkeypatch.setattr(search, "_typical_seconds", lambda: 0.0)
+        monkeypatch.setattr(search.pace, "confirmation", lambda best, seeds: 0.0)
+        monkeypatch.setattr(search.pace, "typical", lambda ended: 0.0)
+        monkeypatch.setattr(search.pace, "affordable", lambda *_: math.inf)
         slow.append(True)
         search.run(seconds=2)  # 8 epochs of half a second
     assert len(training.configs) == 2 and len(notes) == 1 and "the next run of the same command resumes it" in notes[0]
@@ -282,8 +284,9 @@ def test_time_for_the_confirmation_is_kept(tmp_path, monkeypatch):
     Training(monkeypatch)  # a trial claims 8 seconds, so a confirmation with 3 seeds on all data 8 * 1.5 * 1.2
     search = engine(tmp_path)
     search.run(trials=1)
-    assert search.confirmation_seconds(3) == pytest.approx(8 * 3 / 2 * 300 / 250 * 1.1)
-    search.run(seconds=search.confirmation_seconds(3) - 1)
+    needed = search.pace.confirmation(search.best()[0], 3)
+    assert needed == pytest.approx(8 * 3 / 2 * 300 / 250 * 1.1)
+    search.run(seconds=needed - 1)
     assert len(trials(tmp_path)) == 1
 
 

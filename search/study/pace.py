@@ -1,0 +1,67 @@
+"""How long trainings take, by those that have ended: what fits into the time that is left."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.records.models import Trial
+from search.space.configurations import training_work
+from search.study.setting import Setting
+
+CONFIRMING = 1.1  # seconds of a confirmation for one of trials with as many images: it also tests
+
+
+class Pace:
+    """The speed of a study's trainings.
+
+    Args:
+        known: complete trials of other studies, in whose time they tell of this one until a trial of its own has ended;
+            a machine of another speed made them, perhaps.
+    """
+
+    def __init__(self, setting: Setting, known: Sequence[Trial] = ()):
+        self.setting = setting
+        height, width = setting.space.image[1:]
+        rates = []
+        for trial in known:
+            epochs = trial.recipe.get("epochs")
+            if trial.dataset.label != setting.data.label or not trial.wall_seconds or not isinstance(epochs, int):
+                continue
+            work = training_work(trial.config, height, width) * epochs / setting.tuning.base.epochs
+            rates.append(trial.wall_seconds * len(setting.seeds) / len(trial.seeds) / work)
+        self.guess = median(rates) if rates else None
+
+    def rate(self, ended: Sequence[FrozenTrial]) -> float | None:
+        """Seconds that a unit of a candidate's work takes; None where nothing is known."""
+        rates = []
+        for trial in ended:
+            seconds, done = trial.user_attrs.get("seconds"), len(trial.intermediate_values)
+            if seconds and done:
+                rates.append(seconds / done * self.setting.tuning.length(trial.params) / self.setting.work(trial.params))
+        return median(rates) if rates else self.guess
+
+    def typical(self, ended: Sequence[FrozenTrial]) -> float:
+        """Median seconds of the trials that have ended, 0 where none has."""
+        times = [trial.user_attrs["seconds"] for trial in ended if trial.user_attrs.get("seconds")]
+        return median(times) if times else 0.0
+
+    def growth(self, seeds: int) -> float:
+        """How much more than a trial a training with `seeds` seeds on all training images has to do."""
+        return seeds / len(self.setting.seeds) * len(self.setting.data) / len(self.setting.train)
+
+    def confirmation(self, best: FrozenTrial | None, seeds: int) -> float:
+        """Expected seconds of confirming a trial, from its own time and sizes."""
+        return CONFIRMING * self.growth(seeds) * best.user_attrs.get("seconds", 0.0) if best else 0.0
+
+    def affordable(self, ended: Sequence[FrozenTrial], left: float | None, seeds: int) -> float:
+        """Work of the largest candidate that can be trained and confirmed in `left` seconds; None: any.
+
+        Half of what is left is kept where nothing has ended yet: the guess is rough then.
+        """
+        rate = self.rate(ended)
+        if left is None or rate is None:
+            return math.inf
+        sure = any(trial.state == TrialState.COMPLETE for trial in ended)
+        return left * (1.0 if sure else 0.5) / rate / (1 + CONFIRMING * self.growth(seeds))

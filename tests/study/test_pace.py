@@ -1,0 +1,60 @@
+"""What fits into the time that is left, and what is tried first."""
+
+import math
+
+import pytest
+from toys import Training, engine, trials
+
+from search.study.pace import Pace
+
+
+def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, monkeypatch):
+    Training(monkeypatch)  # every trial claims 8 seconds
+    with engine(tmp_path) as search:
+        assert search.pace.affordable([], 100.0, 3) == math.inf, "nothing is known"
+        search.run(trials=2)
+        ended = search.recorded()
+        works = [search.setting.work(trial.params) for trial in ended]
+        rate = search.pace.rate(ended)
+        assert rate == pytest.approx(sum(8 / work for work in works) / 2)
+        limit = search.pace.affordable(ended, 100.0, 3)
+        confirming = 1.1 * search.pace.growth(3)
+        assert limit * rate * (1 + confirming) == pytest.approx(100)
+        assert search.pace.affordable(ended, None, 3) == math.inf
+        proposed = search.sampler.proposal(search.study, affordable=min(works) / 2)
+        assert proposed is None or search.setting.work(proposed) <= min(works) / 2
+
+
+def test_longer_trainings_are_more_work(tmp_path):
+    with engine(tmp_path, tune={"epochs": (8, 4, 16)}) as search:
+        tuned = search.setting
+    choices = tuned.space.knobs_of(tuned.space.smallest)
+    works = [tuned.work(choices | {"recipe: epochs": epochs}) for epochs in (8, 4, 16)]
+    assert [work / works[0] for work in works] == [1, 0.5, 2]
+
+
+def test_records_of_the_same_data_tell_the_speed_of_a_new_study(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=1)
+    (record,) = trials(tmp_path)
+    known = record.model_copy(update={"wall_seconds": 30.0})
+    pace = Pace(search.setting, [known])
+    work = search.setting.work(search.setting.space.knobs_of(record.config))
+    assert pace.rate([]) == pytest.approx(30 / work)
+    assert pace.affordable([], 60.0, 3) == pytest.approx(0.5 * 60 * work / 30 / (1 + 1.1 * pace.growth(3)))
+    other = known.model_copy(update={"dataset": known.dataset.model_copy(update={"label": "another"})})
+    assert Pace(search.setting, [other]).rate([]) is None
+
+
+def test_what_is_known_decides_the_first_trial(tmp_path, monkeypatch):
+    training = Training(monkeypatch)
+    with engine(tmp_path) as first:
+        first.run(trials=12)
+    reached = [r for r in trials(tmp_path) if r.feasible]
+    assert reached, "the toy problem has answers"
+    with engine(tmp_path, name="later") as second:
+        assert second.sampler.problem.informed
+        second.run(trials=1)
+    smallest = min(r.parameters for r in reached)
+    assert training.configs[-1].parameters() < 1.5 * smallest < second.setting.ceiling
