@@ -40,8 +40,7 @@ from search.study.search import Search
 from search.study.setting import Setting
 from search.study.trial import Unfinished
 from search.training.default_recipe import default_recipe, lengths
-from search.training.identity import Training
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
 
@@ -166,7 +165,9 @@ def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
 def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
     first = min(len(plan.seeds), FIRST)
     found = [
-        Finalist(*engine.setting.trained(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.pace.growth(first))
+        Finalist(
+            *engine.setting.trained(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.pace.growth(first)
+        )
         for trial in engine.best()
     ]
     try:

@@ -14,9 +14,8 @@ from search.records.making import dataset_of, trial_of
 from search.records.models import Trial
 from search.records.results import Results
 from search.training.evaluate import evaluate
-from search.training.identity import Training, identity
 from search.training.outcome import Epoch
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training, identity
 from search.training.train import train
 from wavemix.config import LiteConfig
 

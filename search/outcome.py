@@ -12,8 +12,7 @@ from search.records.models import Confirmation
 from search.records.results import Results
 from search.records.weights import Inputs, WeightsFile, networks
 from search.study.setting import Setting
-from search.training.identity import Training
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training
 from wavemix.lite import WaveMixLite
 
 WORDS = ("confirmed", "reached")

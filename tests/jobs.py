@@ -11,8 +11,7 @@ from search.records.results import Results
 from search.runtime import Runtime
 from search.study.search import Search
 from search.study.setting import Setting
-from search.training.identity import Training
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training
 from wavemix import LiteConfig
 
 OF_THE_SETTING = ("tune", "family", "name", "seed", "members", "ceiling", "validation_count")

@@ -27,8 +27,7 @@ from search.data import decoded_cache as decoded
 from search.data import formats
 from search.records.jsonl import journals
 from search.records.weights import Inputs, WeightsFile
-from search.training.identity import Training
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training
 from search.training.tensors import packed as tensors_packed
 from wavemix import LiteConfig, WaveMixLite
 from wavemix.stack import Stack

@@ -25,9 +25,8 @@ from search.records.statistics import FIRST
 from search.records.verdicts import verdict
 from search.records.weights import Inputs, WeightsFile
 from search.runtime import Runtime
-from search.training.identity import Training
 from search.training.outcome import Epoch, Trained
-from search.training.recipe import Recipe, filled
+from search.training.recipe import Recipe, Training, filled
 from wavemix.config import LiteConfig
 
 

@@ -8,8 +8,7 @@ from search.errors import UserError
 from search.records.models import Confirmation, Reproduction, counted
 from search.records.results import Results
 from search.runtime import Runtime
-from search.training.identity import Training
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training
 
 
 def reproduce(

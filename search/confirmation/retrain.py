@@ -25,8 +25,8 @@ from search.records.statistics import FIRST
 from search.runtime import Runtime
 from search.text import span
 from search.training.evaluate import evaluate
-from search.training.identity import Training
 from search.training.outcome import Epoch, Trained
+from search.training.recipe import Training
 from search.training.train import check_fit, train
 from wavemix.lite import WaveMixLite
 

@@ -26,8 +26,7 @@ from search.data.source import Reading
 from search.errors import present
 from search.records.environment import Environment, Masked, Model, environment
 from search.records.statistics import Judgement, judge, summary, threshold
-from search.training.identity import identity
-from search.training.recipe import MOST_EPOCHS
+from search.training.recipe import MOST_EPOCHS, identity
 from wavemix.config import LiteConfig
 
 SCHEMA_VERSION = 1

@@ -20,9 +20,8 @@ from search.data.split import Split
 from search.errors import UserError
 from search.files import LOCKS, acquire, set_aside, shortened, temporary_name
 from search.records.environment import Model
-from search.training.identity import Training
 from search.training.images import normalisation
-from search.training.recipe import filled
+from search.training.recipe import Training, filled
 from search.training.tensors import Damaged, read, write
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite

@@ -123,9 +123,7 @@ class FrontierSampler(BaseSampler):
     ) -> dict[str, Any]:
         return self.proposal(study, trial.number) or {}
 
-    def proposal(
-        self, study: Study, number: int | None = None, affordable: float = math.inf
-    ) -> dict[str, Any] | None:
+    def proposal(self, study: Study, number: int | None = None, affordable: float = math.inf) -> dict[str, Any] | None:
         """What to try next, for the trial `number` where it is in the study already.
 
         None where all have been tried whose whole training is no more work than `affordable`.

@@ -33,7 +33,9 @@ class Tuning:
 
     def _checked(self, name: str, values: Sequence) -> tuple:
         if name not in Recipe.model_fields:
-            raise UserError(f"--tune {name}: a recipe has no such hyperparameter, only {', '.join(Recipe.model_fields)}")
+            raise UserError(
+                f"--tune {name}: a recipe has no such hyperparameter, only {', '.join(Recipe.model_fields)}"
+            )
         read: list = []
         for value in values:
             try:
@@ -62,7 +64,7 @@ class Tuning:
         return self.recipe(knobs).epochs
 
     def knobs_of(self, recipe: Recipe) -> dict[str, Any]:
-        """The choices of a recipe. Where a value is not among them: the nearest number of epochs, else the first one."""
+        """The choices of a recipe; where a value is not among them, the first one, or the nearest number of epochs."""
         own = {name: getattr(recipe, name) for name in self.choices}
         chosen = {name: own[name] if own[name] in values else values[0] for name, values in self.choices.items()}
         if "epochs" in chosen:

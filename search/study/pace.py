@@ -39,7 +39,9 @@ class Pace:
         for trial in ended:
             seconds, done = trial.user_attrs.get("seconds"), len(trial.intermediate_values)
             if seconds and done:
-                rates.append(seconds / done * self.setting.tuning.length(trial.params) / self.setting.work(trial.params))
+                rates.append(
+                    seconds / done * self.setting.tuning.length(trial.params) / self.setting.work(trial.params)
+                )
         return median(rates) if rates else self.guess
 
     def typical(self, ended: Sequence[FrozenTrial]) -> float:

@@ -11,8 +11,8 @@ from search.study.checkpoint_store import Checkpoints
 from search.study.events import Event
 from search.study.setting import Setting
 from search.study.store import Store, Taken
-from search.training.identity import Training
 from search.training.outcome import Epoch, Trained
+from search.training.recipe import Training
 from search.training.train import train
 
 

@@ -24,10 +24,9 @@ from search.records.models import Confirmation, numbered
 from search.records.results import Results
 from search.records.weights import Inputs, WeightsFile, inputs, networks
 from search.runtime import Runtime
-from search.training.identity import Training
 from search.training.images import Images
 from search.training.outcome import Epoch, Trained
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, Training
 from search.training.tensors import read as tensors_of
 from wavemix import LiteConfig, WaveMixLite
 

@@ -32,8 +32,8 @@ from search.study.handle import StudyHandle
 from search.study.joining import join
 from search.study.outage import Lost
 from search.study.storage import connect
-from search.training.identity import Training as Identity
 from search.training.recipe import Recipe
+from search.training.recipe import Training as Identity
 from search.training.tensors import write
 from wavemix.config import LiteConfig
 
