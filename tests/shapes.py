@@ -26,6 +26,7 @@ def configurations(draw, small=False):
         pad=pick(0, 0, 2),
         dropout=pick(0.0, 0.3),
         shared=draw(st.integers(0, depth)),
+        affine=pick("depth", "block", "one"),
         bias=pick("all", "needed"),
         activation=pick("gelu", "relu", "silu"),
         wavelet=pick("haar", "haar", "db2", "bior2.2"),

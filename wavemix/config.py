@@ -14,7 +14,8 @@ class LiteConfig(BaseModel, frozen=True):
 
     The published family uses upstream's knobs, plus the parameter-free up-sampling its README mentions (`nearest`,
     `bilinear`), plus unequal strides and zero padding of the image. The extended family adds the
-    `single` and `separable` stems, blocks shared across depth, biases dropped where another one absorbs them,
+    `single` and `separable` stems, blocks shared across depth, BatchNorms that share a scale and a shift (each keeps
+    its own statistics, which are no trainable parameters), biases dropped where another one absorbs them,
     other activations and wavelets, `depthwise` up-sampling, and a projection where F != C meets an interpolating one.
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
     work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
@@ -50,6 +51,10 @@ class LiteConfig(BaseModel, frozen=True):
         default=0,
         ge=0,
         description="so many blocks' convolutions used in turn, D times in all; each depth its own BatchNorms",
+    )
+    affine: Literal["depth", "block", "one"] = Field(
+        default="depth",
+        description="whose scale and shift a BatchNorm has: its depth's, its block's, or one for all depths",
     )
     bias: Literal["all", "needed"] = Field(default="all", description="'needed' drops biases that another one absorbs")
     activation: Literal["gelu", "relu", "silu"] = "gelu"
@@ -128,6 +133,7 @@ class LiteConfig(BaseModel, frozen=True):
             self.head not in (ClassificationHead(), DenseHead(kind="transposed"))
             or self.initial_conv in ("single", "separable")
             or self.shared > 0
+            or self.affine != "depth"
             or self.bias != "all"
             or self.activation != "gelu"
             or self.wavelet != "haar"
@@ -144,6 +150,20 @@ class LiteConfig(BaseModel, frozen=True):
     def block(self, depth: int) -> int:
         """The block whose convolutions are used at a depth: in turn."""
         return depth % self.distinct
+
+    @property
+    def norms_apart(self) -> bool:
+        """Whether BatchNorms stand beside the blocks: where blocks are shared, or scales and shifts."""
+        return self.shared > 0 or self.affine != "depth"
+
+    @property
+    def affines(self) -> int:
+        """How many scales and shifts there are at a level."""
+        return {"depth": self.depth, "block": self.distinct, "one": 1}[self.affine]
+
+    def affine_at(self, depth: int) -> int:
+        """Which of those a depth has."""
+        return {"depth": depth, "block": self.block(depth), "one": 0}[self.affine]
 
     @property
     def projected(self) -> bool:
@@ -172,6 +192,7 @@ class LiteConfig(BaseModel, frozen=True):
             parts.append(f"s{self.stride[0]}{self.stride[1]}")
         parts += [f"pad{self.pad}"] * bool(self.pad)
         parts += [f"shared{self.shared}" if self.shared > 1 else "shared"] * bool(self.shared)
+        parts += [f"affine-{self.affine}"] * (self.affine != "depth")
         parts += ["lean"] * (self.bias == "needed")
         parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
         parts += [f"drop{self.dropout:g}"] * bool(self.dropout) + [self.head.name] * bool(self.head.name)
@@ -226,7 +247,7 @@ class LiteConfig(BaseModel, frozen=True):
             if self.upsampling == "depthwise":
                 weights += 9 * out + every * out
             norms += 2 * out
-        blocks = self.distinct * weights + self.depth * norms
+        blocks = self.distinct * weights + self.affines * norms
         return {"stem": stem, "blocks": blocks, "head": self._head_parameters()}
 
     def _head_parameters(self) -> int:

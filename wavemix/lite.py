@@ -12,10 +12,21 @@ from .padding import cropped, padded
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
+class Affine(nn.Module):
+    """A scale and a shift of each channel, for several BatchNorms; (N, C, H, W) to the same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 class LiteBlock(nn.Module):
     """Reduction to C/4, wavelet pyramid, one feed-forward a level from coarse to fine; (N, C, H, W) to the same shape.
 
-    With `norms=False` the BatchNorms are left out (shared blocks; each depth brings its own).
+    With `norms=False` the BatchNorms are left out; each depth brings its own, `Affine` included where it is shared.
     """
 
     def __init__(self, config: LiteConfig, norms: bool = True):
@@ -53,7 +64,7 @@ class LiteBlock(nn.Module):
             layers += [up]
         return nn.Sequential(*layers, *([nn.BatchNorm2d(out)] if norms else []))
 
-    def forward(self, x: Tensor, norms: nn.ModuleList | None = None) -> Tensor:
+    def forward(self, x: Tensor, norms: nn.ModuleList | None = None, affines: nn.ModuleList | None = None) -> Tensor:
         bands = pyramid(self.reduction(x), self.config.level, self.config.wavelet)
         coarse = bands[-1]
         for level in range(self.config.level, 0, -1):
@@ -61,6 +72,8 @@ class LiteBlock(nn.Module):
             coarse = getattr(self, self.branch(level))(y)
             if norms is not None:
                 coarse = norms[level - 1](coarse)
+            if affines is not None:
+                coarse = affines[level - 1](coarse)
         return coarse
 
 
@@ -73,7 +86,8 @@ class WaveMixLite(nn.Module):
 
     State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
     `layers.D.feedforward[level]`, `pool.2` the classifier; other heads are `expand`. Blocks that are shared are in
-    `layers` once, BatchNorms then are `norms.D.(level - 1)`.
+    `layers` once, BatchNorms then are `norms.D.(level - 1)`. Where several of those share a scale and a shift, these
+    are `affines.N.(level - 1)`, N counting blocks.
     """
 
     def __init__(self, config: LiteConfig | None = None, **knobs):
@@ -82,10 +96,14 @@ class WaveMixLite(nn.Module):
             raise ValueError("give either a LiteConfig or its knobs, not both")
         self.config = config = config or LiteConfig(**knobs)
         self.conv = _stem(config)
-        self.layers = nn.ModuleList(LiteBlock(config, norms=not config.shared) for _ in range(config.distinct))
-        if config.shared:
-            outs = [config.branch_channels(level)[1] for level in range(1, config.level + 1)]
-            self.norms = nn.ModuleList(nn.ModuleList(map(nn.BatchNorm2d, outs)) for _ in range(config.depth))
+        self.layers = nn.ModuleList(LiteBlock(config, norms=not config.norms_apart) for _ in range(config.distinct))
+        outs, own = [config.branch_channels(level)[1] for level in range(1, config.level + 1)], config.affine == "depth"
+        if config.norms_apart:
+            self.norms = nn.ModuleList(
+                nn.ModuleList(nn.BatchNorm2d(out, affine=own) for out in outs) for _ in range(config.depth)
+            )
+        if not own:
+            self.affines = nn.ModuleList(nn.ModuleList(map(Affine, outs)) for _ in range(config.affines))
         head = config.head
         if isinstance(head, DenseHead):
             self.expand = DenseScores(config, head, ACTIVATIONS[config.activation])
@@ -102,12 +120,18 @@ class WaveMixLite(nn.Module):
         given = padded(images, *self.config.input_size(height, width))
         inside, x = self._stem_with_inside(given) if self.config.skips else (None, self.conv(given))
         for depth in range(self.config.depth):
-            x = x + self.layers[self.config.block(depth)](x, self.norms[depth] if self.config.shared else None)
+            x = x + self.layers[self.config.block(depth)](x, *self._norms(depth))
         if isinstance(head, DenseHead):
             return cropped(self.expand(x, inside), height, width)
         if isinstance(head, SuperResolutionHead):
             return self.expand(x, images)
         return self.pool(x)
+
+    def _norms(self, depth: int) -> tuple[nn.Module | None, nn.Module | None]:
+        """The BatchNorms of a depth and what scales and shifts their outputs, by level; None where a block has it."""
+        config = self.config
+        norms = self.norms[depth] if config.norms_apart else None
+        return norms, None if config.affine == "depth" else self.affines[config.affine_at(depth)]
 
     def _stem_with_inside(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The C/2 channels inside the stem, which a skip takes, and the features."""

@@ -26,11 +26,12 @@ PUBLISHED = {
     "ff_channel": ("C", "C/2"),
 }
 EXTENDED = PUBLISHED | {
-    "depth": (*range(1, 17), 20),
+    "depth": (*range(1, 17), 20, 24),
     "upsampling": (*PUBLISHED["upsampling"], "depthwise"),
     "initial_conv": ("strided", "single", "separable"),
     "kernel": (3, 5, 7),
-    "shared": (0, 1, 2, 3, 4, 5, 6),
+    "shared": (0, 1, 2, 3, 4, 5, 6, 8, 10, 12),
+    "affine": ("depth", "block", "one"),
     "bias": ("needed", "all"),
     "activation": ("gelu", "silu"),
 }
@@ -63,7 +64,7 @@ class Space:
     def _smallest(self) -> LiteConfig | None:
         """The configuration with the fewest parameters (level 1 fits every image that any level fits), or None."""
         # a single block shares nothing, and an activation has no parameters: any one does
-        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation"}
+        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation", "affine"}
         choices = [[min(values)] if name in least else values for name, values in self.knobs.items()]
         built = (self.build(dict(zip(self.knobs, combination))) for combination in itertools.product(*choices))
         return min((config for config in built if config), key=LiteConfig.parameters, default=None)
@@ -83,6 +84,8 @@ class Space:
             knobs["kernel"] = 3
         if knobs.get("shared", 0) >= knobs["depth"]:  # with whom?
             knobs["shared"] = 0
+        if knobs.get("affine") and (knobs["depth"] == 1 or (knobs["affine"] == "block" and not knobs.get("shared"))):
+            knobs["affine"] = "depth"  # with whom, and each depth is a block
         knobs["ff_channel"] = dim if knobs["ff_channel"] == "C" else dim // 2
         if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
             return None

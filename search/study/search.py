@@ -239,12 +239,17 @@ class Search:
         return study
 
     def _keep_choices(self, study: optuna.Study) -> None:
-        """A study goes on with the choices that its knobs had when it began: Optuna allows no others."""
-        for trial in study.get_trials(deepcopy=False):
+        """A study goes on with the hyperparameters and choices that it began with: Optuna allows no other choices, and
+        what there was none of yet stays at its default."""
+        knobs, trials = self.setting.space.knobs, study.get_trials(deepcopy=False)
+        ended = [t.distributions for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        for name in [name for name in knobs if ended and not any(name in known for known in ended)]:
+            del knobs[name]
+        for trial in trials:
             for name, distribution in trial.distributions.items():
-                if name in self.setting.space.knobs and isinstance(distribution, CategoricalDistribution):
-                    self.setting.space.knobs[name] = distribution.choices
-            if trial.distributions.keys() >= self.setting.space.knobs.keys():
+                if name in knobs and isinstance(distribution, CategoricalDistribution):
+                    knobs[name] = distribution.choices
+            if trial.distributions.keys() >= knobs.keys():
                 break
 
     def marks(self, params: Mapping) -> dict:

@@ -61,7 +61,8 @@ class Setting:
 
     def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
         """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
-        return self.space.build({name: params[name] for name in self.space.knobs}), self.tuning.recipe(params)
+        chosen = {name: params[name] for name in self.space.knobs if name in params}  # older trials may lack some
+        return self.space.build(chosen), self.tuning.recipe(params)
 
     def trained(self, params: Mapping) -> tuple[LiteConfig, Recipe]:
         """`plan` for a trial that was trained, whose parameters do go together."""

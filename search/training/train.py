@@ -132,7 +132,7 @@ class _Run:
         self.small = Images(reduced(data, config), device, like=self.images) if recipe.progressive else self.images
         if recipe.branch != 1:
             with torch.no_grad():
-                for name in stack.norms:
+                for name in set(stack.affines):
                     stack.views(stack.flat)[f"{name}.weight"].mul_(recipe.branch)
         self.state = State(stack, Optimizer(stack, recipe), stack.flat.detach().clone(), [[] for _ in seeds])
         self.step = Step(stack, self.state.optimizer, recipe, self.state.average)

@@ -44,7 +44,7 @@ def test_order_follows_the_seed():
 
 def test_all_knobs_of_the_extended_family_turn_up():
     found = Space("extended", COLOUR, 10, 40_000).configurations(0, 40_000)
-    for name in ("initial_conv", "upsampling", "shared", "bias", "activation", "kernel", "level", "depth"):
+    for name in ("initial_conv", "upsampling", "shared", "affine", "bias", "activation", "kernel", "level", "depth"):
         assert len({getattr(config, name) for config in found}) > 1, name
     assert {config.family for config in found} == {"published", "extended"}
     assert any(config.projected for config in found)
@@ -68,6 +68,8 @@ def test_choices_without_effect_collapse():
     alone = knobs | {"depth": 1}
     assert space.build(alone | {"shared": 1}) == space.build(alone | {"shared": 0}), "one block shares nothing"
     assert space.build(knobs | {"shared": 1}) != space.build(knobs)
+    assert space.build(knobs | {"affine": "block"}) == space.build(knobs), "each depth has a block of its own"
+    assert space.build(knobs | {"affine": "one"}) != space.build(knobs)
     assert space.build(knobs | {"shared": 2}) == space.build(knobs), "two blocks at a depth of two share nothing"
 
 

@@ -55,6 +55,20 @@ def test_studies_from_before_a_knob_had_a_choice_go_on_without_it(tmp_path, monk
         assert {config.upsampling for config in left} == set(before["upsampling"])
 
 
+def test_studies_from_before_there_was_a_knob_go_on_without_it(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    now, before = space.EXTENDED, {name: values for name, values in space.EXTENDED.items() if name != "affine"}
+    monkeypatch.setattr(space, "EXTENDED", before)
+    with engine(tmp_path) as search:
+        search.run(trials=2)
+    monkeypatch.setattr(space, "EXTENDED", now)
+    with engine(tmp_path) as search:
+        search.run(trials=3)
+        assert len(search.recorded()) == 5
+        assert "affine" not in search.setting.space.knobs
+        assert {config.affine for config in search.setting.space.configurations(0, 3000)} == {"depth"}
+
+
 def test_incumbent_shrinks_to_where_the_target_is_just_reached(tmp_path, monkeypatch):
     training = Training(monkeypatch)
     search = engine(tmp_path)

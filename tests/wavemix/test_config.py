@@ -93,7 +93,8 @@ def test_no_more_shared_blocks_than_depths():
 def test_family():
     assert LiteConfig(upsampling="deconv", ff_channel=16).family == "published"
     assert LiteConfig(pad=2, level=3, stride=2).family == "published"
-    for knobs in (dict(shared=1), dict(bias="needed"), dict(ff_channel=16), dict(initial_conv="single")):
+    more = {"shared": 1, "affine": "one", "bias": "needed", "ff_channel": 16, "initial_conv": "single"}
+    for knobs in ({name: value} for name, value in more.items()):
         assert LiteConfig(**knobs).family == "extended"
 
 

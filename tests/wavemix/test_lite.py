@@ -79,6 +79,27 @@ def test_level_1_is_the_published_formula(upsampling, activation, wavelet):
         torch.testing.assert_close(network(images), logits)
 
 
+@pytest.mark.parametrize(("shared", "affine"), [(0, "one"), (2, "block"), (2, "one")])
+def test_shared_scales_and_shifts_equal_copies_of_them(shared, affine):
+    config = LiteConfig(final_dim=8, depth=5, level=2, in_channels=1, shared=shared, affine=affine)
+    network, own = WaveMixLite(config), WaveMixLite(config.model_copy(update={"affine": "depth"}))
+    for parameter in network.affines.parameters():
+        torch.nn.init.normal_(parameter)
+    copied = {key: network.state_dict().get(key) for key in own.state_dict()}
+    for key in [key for key, value in copied.items() if value is None]:
+        *layers, kind = key.split(".")
+        depth = int(layers[1])
+        level = int(layers[2]) if layers[0] == "norms" else int(layers[2].removeprefix("feedforward")) - 1
+        if kind in ("weight", "bias"):
+            copied[key] = network.state_dict()[f"affines.{config.affine_at(depth)}.{level}.{kind}"]
+        else:
+            copied[key] = network.state_dict()[f"norms.{depth}.{level}.{kind}"]
+    own.load_state_dict(copied)
+    images = torch.randn(4, 1, 16, 16)
+    torch.testing.assert_close(network(images), own(images))
+    torch.testing.assert_close(network.eval()(images), own.eval()(images))
+
+
 @pytest.mark.parametrize("distinct", [1, 2, 3])
 def test_shared_blocks_equal_copies_of_them_in_turn(distinct):
     config = LiteConfig(final_dim=8, depth=5, level=2, in_channels=1, shared=distinct)

@@ -89,7 +89,16 @@ def test_dropout_runs_only_in_training():
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 @pytest.mark.parametrize(
-    "knobs", [{}, {"shared": 1}, {"shared": 5}, {"bias": "needed", "activation": "silu"}, {"ff_channel": 4}]
+    "knobs",
+    [
+        {},
+        {"shared": 1},
+        {"shared": 5},
+        {"affine": "one"},
+        {"shared": 5, "affine": "block"},
+        {"bias": "needed", "activation": "silu"},
+        {"ff_channel": 4},
+    ],
 )
 def test_chain_equals_module_at_depth(upsampling, knobs):
     """Backward rebuilds twelve blocks' inputs one from the other: the gradients are still those of the module."""
@@ -300,10 +309,10 @@ def test_member_by_member_equals_stack(config):
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise", "deconv"])
 @pytest.mark.parametrize("bias", ["all", "needed"])
-@pytest.mark.parametrize("shared", [0, 1, 2])
-def test_blocks_on_small_maps_equal_full_ones_in_double_precision(upsampling, bias, shared):
+@pytest.mark.parametrize(("shared", "affine"), [(0, "depth"), (1, "depth"), (2, "block"), (0, "one")])
+def test_blocks_on_small_maps_equal_full_ones_in_double_precision(upsampling, bias, shared, affine):
     f = 12 if upsampling == "deconv" else 8
-    knobs = {"ff_channel": f, "mult": 1, "upsampling": upsampling, "bias": bias, "shared": shared}
+    knobs = {"ff_channel": f, "mult": 1, "upsampling": upsampling, "bias": bias, "shared": shared, "affine": affine}
     config = LiteConfig(final_dim=8, depth=3, **knobs)
     stack = Stack(config, [3, 4])
     stack.flat = stack.flat.detach().double().requires_grad_()

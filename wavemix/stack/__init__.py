@@ -65,7 +65,8 @@ class Stack:
         self.known: dict[tuple, bool] = {}  # whether kernels are faster than PyTorch, by shape
         self.flat = torch.stack(rows).to(self.device).requires_grad_()
         self.norms = [self._norm_name(depth, 1) for depth in range(config.depth)]
-        self.parts = block_parts(config, self.norms)
+        self.affines = [self._affine_name(depth, 1) for depth in range(config.depth)]
+        self.parts = block_parts(config, self.affines)
         self.offsets = offsets(self.parts, self.shapes)
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
@@ -153,9 +154,9 @@ class Stack:
         """Where BatchNorms' statistics are collected, and what applies one by its name."""
         measured: Statistics = {}
 
-        def norm(name, z, base, up="none"):
+        def norm(name, affine, z, base, up="none"):
             y, measured[name] = norm_up(
-                z, base, weights[f"{name}.weight"], weights[f"{name}.bias"], up, given[name] if given else None
+                z, base, weights[f"{affine}.weight"], weights[f"{affine}.bias"], up, given[name] if given else None
             )
             return y
 
@@ -232,7 +233,7 @@ class Stack:
         if config.initial_conv == "separable":
             return conv(2, conv(1, conv(0, x, first, 1 + pad), second, 1, depthwise=True), 1, 0)
         x = conv(2, conv(1, conv(0, x, 1, 1 + pad), 1, 1), config.patch_size, 0)
-        return norm("conv.4", F.gelu(x), None)
+        return norm("conv.4", "conv.4", F.gelu(x), None)
 
     def _block(self, weights, x, depth, norm, training):
         config = self.config
@@ -269,12 +270,18 @@ class Stack:
             if up == "depthwise":
                 last, up = f"{path}.{5 if config.projected else 4}.0", "bilinear"
                 z = convolution(z, weights[f"{last}.weight"], weights.get(f"{last}.bias"), 1, 1, depthwise=True)
-            name = self._norm_name(depth, level)
-            coarse = norm(name, z, x if level == 1 else None, up)
+            names = self._norm_name(depth, level), self._affine_name(depth, level)
+            coarse = norm(*names, z, x if level == 1 else None, up)
         return coarse
 
     def _norm_name(self, depth: int, level: int) -> str:
-        if self.config.shared:
+        if self.config.norms_apart:
             return f"norms.{depth}.{level - 1}"
         branch = "feedforward" if self.config.level == 1 else f"feedforward{level}"
         return f"layers.{depth}.{branch}.{6 if self.config.projected else 5}"
+
+    def _affine_name(self, depth: int, level: int) -> str:
+        """Of the scale and the shift that belong to a BatchNorm: it itself, where each has its own."""
+        if self.config.affine == "depth":
+            return self._norm_name(depth, level)
+        return f"affines.{self.config.affine_at(depth)}.{level - 1}"

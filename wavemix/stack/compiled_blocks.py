@@ -36,13 +36,14 @@ def single_level(config: LiteConfig, training: bool) -> bool:
     return known and not (training and config.dropout)
 
 
-def block_parts(config: LiteConfig, norms: list[str]) -> list[list[str]]:
-    """The names of every block's parameters in chain.h's order, also of those that it has not."""
+def block_parts(config: LiteConfig, affines: list[str]) -> list[list[str]]:
+    """The names of every block's parameters in chain.h's order, also of those that it has not; `affines` are those of
+    the layers that have its BatchNorm's scale and shift."""
     up = "4.0" if config.upsampling == "depthwise" else "4"
     result = []
-    for depth, norm in enumerate(norms):
+    for depth, affine in enumerate(affines):
         block = f"layers.{config.block(depth)}"
-        layers = [f"{block}.reduction", *[f"{block}.feedforward.{layer}" for layer in ("0", "3", up)], norm]
+        layers = [f"{block}.reduction", *[f"{block}.feedforward.{layer}" for layer in ("0", "3", up)], affine]
         result.append([f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")])
     return result
 
