@@ -15,6 +15,7 @@ from bars import bars
 from hypothesis import settings
 from PIL import Image
 
+import search.cli.audit
 import search.cli.data
 import search.cli.run
 import search.cli.show

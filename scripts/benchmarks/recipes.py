@@ -6,7 +6,7 @@
 The networks are the published ones. A length of training is tried with three seeds on the training part; it reaches the
 threshold when the mean accuracy on the validation part at the last epoch does. Ours is tried at growing lengths, from
 --least epochs on, until one does or --most are passed; plain at five times that length, and where it does reach the
-threshold then, at two times and at that length itself. FLOPs are three forward passes' multiply-accumulates for each
+threshold then, at two times and at that length itself. MACs are three forward passes' multiply-accumulates for each
 image (forward, and two products backward); those of smaller images count as smaller. Each training is a `Trial` of the
 study `recipes-DATASET`, and one that the records hold is not repeated, so that a run that was cut off goes on. Nothing
 here sees the test part.
@@ -131,7 +131,7 @@ def main() -> int:
                 )  # fmt: skip
         print_table(
             f"{course.config.name}, 3 seeds: accuracy on validation images at the last epoch",
-            ["recipe", "epochs", "mean", "lowest", "highest", "TFLOP a seed", "seconds, 3 seeds"],
+            ["recipe", "epochs", "mean", "lowest", "highest", "TMAC a seed", "seconds, 3 seeds"],
             rows,
         )
         return 0
@@ -145,7 +145,7 @@ def main() -> int:
         )  # fmt: skip
     print_table(
         f"{course.config.name} to {course.target:.0%} on validation images, 3 seeds",
-        ["recipe", "epochs", "mean", "TFLOP a seed", "seconds, 3 seeds"],
+        ["recipe", "epochs", "mean", "TMAC a seed", "seconds, 3 seeds"],
         rows,
     )
     if "plain" in found:
@@ -157,7 +157,7 @@ def main() -> int:
         benchmarks = Results(options.results).journal("benchmarks")
         named = f"{course.config.parameters():,} parameters to {course.target:.0%} on {options.data}"
         for what, unit, values in [
-            ("FLOPs", "TFLOP", [course.work(trial) / 1e12 for trial in (ours, plain)]),
+            ("MACs", "TMAC", [course.work(trial) / 1e12 for trial in (ours, plain)]),
             ("seconds", "s", [trial.device_seconds for trial in (ours, plain)]),
         ]:
             record(

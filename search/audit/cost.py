@@ -1,4 +1,4 @@
-"""What a network costs: parameters, FLOPs by operator, activation memory, GPU memory, latency.
+"""What a network costs: parameters, operations by operator, activation memory, GPU memory, latency.
 
 What counts how much stands at the top of `flops.py`. `Cost.flops_torch` and `Cost.macs_fvcore` are what torch's and
 fvcore's own counters find in the same forward pass; they see convolutions and matrix products only, and torch's counts
@@ -13,8 +13,8 @@ import copy
 import gc
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -29,12 +29,31 @@ from search.audit.flops import (
     names_of_running,
     separate_operators,
 )
+from search.records.costs import Cost, merged
 from search.records.environment import device_name
-from search.records.models import Cost, ModuleCost
 from wavemix.torch_internals import storage_key
 
 T = TypeVar("T")
 BATCH = 16  # images of the activation measurement: enough for the per-batch statistics not to show
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which memory is measured."""
+
+    batch: int = BATCH  # images
+    device: str | None = None  # 'cpu', 'cuda' or 'cuda:N'; None: a GPU where there is one
+    dtype: str | None = None  # of `DTYPES`, for weights and images; None: the network's own
+
+    def cast(self, network: nn.Module) -> nn.Module:
+        """`network`, or a copy of it in the other type."""
+        return copy_on(network, "cpu").to(DTYPES[self.dtype]) if self.dtype else network
+
+
+CONDITIONS = Conditions()
 
 
 def parameters(module: nn.Module) -> int:
@@ -94,7 +113,7 @@ def run(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     training = {child: child.training for child in module.modules()}
     try:
         with torch.no_grad():
-            module.eval()(_images(module, input_shape, 1))
+            module.eval()(images_for(module, input_shape, 1))
     finally:
         for child, was in training.items():
             child.training = was
@@ -110,34 +129,35 @@ def one_line(error: Exception) -> str:
 
 
 def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, float], dict[str, int]]:
-    """(FLOPs by operator, operators without a count and how often they ran) of one image's forward pass."""
-    counting = _counting(module, input_shape)
-    total: Counter[str] = sum(counting.flops.values(), Counter())
-    return {name: float(value) for name, value in sorted(total.items())}, dict(sorted(counting.uncounted.items()))
+    """(operations by operator, operators without a count and how often they ran) of one image's forward pass."""
+    counting = counting_of(module, input_shape)
+    return merged(counting.operations.values()), dict(sorted(counting.uncounted.items()))
 
 
-def _counting(module: nn.Module, input_shape: tuple[int, ...]) -> Counting:
+def counting_of(module: nn.Module, input_shape: tuple[int, ...], batch: int = 1) -> Counting:
+    """The count of a forward pass of `batch` images."""
+
     def count(network: nn.Module, gradients: bool = False) -> Counting:
-        return counted(network, _images(network, input_shape, 1), gradients)
+        return counted(network, images_for(network, input_shape, batch), gradients)
 
     try:
-        return _by_shapes(module, count)
+        return by_shapes(module, count)
     except Exception:  # a forward pass that computes gradients, perhaps
-        return count(_on(module, "cpu"), gradients=True)
+        return count(copy_on(module, "cpu"), gradients=True)
 
 
 def count_flops_torch(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Torch's count of one image's convolutions and matrix products, two FLOPs for each multiply-accumulate."""
-    return _by_shapes(module, lambda network: counted_by_torch(network, _images(network, input_shape, 1)))
+    return by_shapes(module, lambda network: counted_by_torch(network, images_for(network, input_shape, 1)))
 
 
 def count_macs_fvcore(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """fvcore's own count of one image's convolutions and matrix products, in multiply-accumulates."""
-    network = _on(module, "cpu")
-    return counted_by_fvcore(network, _images(network, input_shape, 1))
+    network = copy_on(module, "cpu")
+    return counted_by_fvcore(network, images_for(network, input_shape, 1))
 
 
-def _on(module: nn.Module, device: str) -> nn.Module:
+def copy_on(module: nn.Module, device: str) -> nn.Module:
     """A copy of `module` whose tensors lie on `device`."""
     memo: dict[int, Tensor] = {}
     for tensor in held(module):
@@ -147,19 +167,19 @@ def _on(module: nn.Module, device: str) -> nn.Module:
         return copy.deepcopy(module, memo)
 
 
-def _images(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> Tensor:
+def images_for(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> Tensor:
     """As many random ones, where the module's first weights lie and in their type (32-bit where none are real)."""
     device = next(module.parameters(), torch.zeros(())).device
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     return torch.randn(batch, *input_shape, device=device, dtype=dtype)
 
 
-def _by_shapes(module: nn.Module, run: Callable[[nn.Module], T]) -> T:
+def by_shapes(module: nn.Module, run: Callable[[nn.Module], T]) -> T:
     """`run` on a copy that holds shapes and no numbers; on a real one where the module needs numbers."""
     try:
-        return run(_on(module, "meta"))
+        return run(copy_on(module, "meta"))
     except Exception:  # whatever somebody's module raises when it looks at a number that is not there
-        return run(_on(module, "cpu"))
+        return run(copy_on(module, "cpu"))
 
 
 # ---------------------------------------------------------------------------------------------------- memory
@@ -167,10 +187,10 @@ def _by_shapes(module: nn.Module, run: Callable[[nn.Module], T]) -> T:
 
 def activation_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int = BATCH) -> int:
     """Bytes that autograd saves for the backward pass of a training step on `batch` images."""
-    return sum(_saved(module, input_shape, batch)[0].values())
+    return sum(saved(module, input_shape, batch)[0].values())
 
 
-def _saved(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> tuple[dict[int, int], dict[int, str]]:
+def saved(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> tuple[dict[int, int], dict[int, str]]:
     """Saved storages: identity -> bytes, and identity -> name of the innermost module that ran then."""
 
     def run(network: nn.Module) -> tuple[dict[int, int], dict[int, str]]:
@@ -186,11 +206,11 @@ def _saved(module: nn.Module, input_shape: tuple[int, ...], batch: int) -> tuple
             return tensor  # as it is: what is saved stays alive, so that no storage takes another one's place
 
         with separate_operators(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            output = network.train()(_images(network, input_shape, batch))
+            output = network.train()(images_for(network, input_shape, batch))
         del output
         return size, owner
 
-    return _by_shapes(module, run)
+    return by_shapes(module, run)
 
 
 def peak_gpu_bytes(module: nn.Module, input_shape: tuple[int, ...], batch: int, device: str) -> int | None:
@@ -209,9 +229,9 @@ def _peak_of_step(module: nn.Module, input_shape: tuple[int, ...], batch: int, d
     """Peak of the memory that a second step allocates on top of what is there already, in bytes."""
     gc.collect()  # what lies in reference cycles is not to be freed while this measures
     before = torch.cuda.memory_allocated(device)
-    network = _on(module, device).train()
+    network = copy_on(module, device).train()
     optimizer = torch.optim.AdamW(network.parameters())
-    images = _images(network, input_shape, batch)
+    images = images_for(network, input_shape, batch)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -225,32 +245,7 @@ def _peak_of_step(module: nn.Module, input_shape: tuple[int, ...], batch: int, d
     return torch.cuda.max_memory_allocated(device) - before
 
 
-# --------------------------------------------------------------------------------------------- by module, time
-
-
-def modules(module: nn.Module, input_shape: tuple[int, ...], batch: int = BATCH) -> list[ModuleCost]:
-    """Parameters, FLOPs and activation bytes of one image for every module, from the network down to its layers.
-
-    A module used several times (a shared block) stands once, with what all its uses cost together.
-    """
-    flops = _counting(module, input_shape).flops
-    size, owner = _saved(module, input_shape, batch)
-    rows = []
-    for name, child in module.named_modules():
-
-        def within(place: str, name: str = name) -> bool:
-            return not name or f"{place}.".startswith(f"{name}.")
-
-        rows.append(
-            ModuleCost(
-                name=name,
-                type=type(child).__name__,
-                parameters=parameters(child),
-                flops=round(sum(found.total() for place, found in flops.items() if within(place))),
-                activation_bytes=round(sum(size[one] for one, place in owner.items() if within(place)) / batch),
-            )
-        )
-    return rows
+# ------------------------------------------------------------------------------------------------------ time
 
 
 def latency(
@@ -261,8 +256,8 @@ def latency(
     device: str = "cpu",
 ) -> float:
     """Median seconds of a forward pass on `batch` images in evaluation mode, after two that are not counted."""
-    network = _on(module, device).eval()
-    images = _images(network, input_shape, batch)
+    network = copy_on(module, device).eval()
+    images = images_for(network, input_shape, batch)
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     times = []
     with torch.inference_mode():

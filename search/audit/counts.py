@@ -4,33 +4,31 @@ Every network is counted three ways that share no code: in closed form from its 
 the built network, and by fvcore. Where upstream published a figure, it is the fourth.
 """
 
-import importlib
-import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from search.audit.cost import BATCH, cost, one_line, parameters, run
+from search.audit.cost import CONDITIONS, Conditions, cost, one_line, parameters, run
+from search.audit.networks import check_images, classifier, infer, made, stored, stored_config
 from search.errors import UserError
 from search.records.models import Audit, Cost
 from search.upstream import PUBLISHED, REPOSITORY, SAVED, build, closed_form
 from wavemix import LiteConfig, WaveMixLite
-from wavemix.checkpoint import Checkpoint, nested, place, read_checkpoint
+from wavemix.checkpoint import place
 
+__all__ = ["checkpoint", "factory", "infer", "published", "saved_models"]
 UPSAMPLINGS = ("nearest", "bilinear", "deconv")
 
 
-def published(device: str | None = None) -> list[Audit]:
+def published(conditions: Conditions = CONDITIONS) -> list[Audit]:
     """Audit the four published rows, trying every kind of up-sampling on each to see which reproduces its count.
 
-    GPU memory is measured on `device` (default: a GPU if there is one; None in the record if not).
+    Memory is measured under `conditions`; that of a GPU is None in the record where there is none.
     """
     rows = []
     for row in PUBLISHED:
@@ -43,7 +41,7 @@ def published(device: str | None = None) -> list[Audit]:
             _audit(
                 networks[kind],
                 (configs[kind].in_channels, row.size, row.size),
-                device=device,
+                conditions=conditions,
                 row=f"{row.task}: {row.model}",
                 source="parameter-efficiency table of upstream's README",
                 published=row.parameters,
@@ -57,7 +55,7 @@ def published(device: str | None = None) -> list[Audit]:
     return rows
 
 
-def saved_models(device: str | None = None, progress: Callable[[str], None] | None = None) -> list[Audit]:
+def saved_models(conditions: Conditions = CONDITIONS, progress: Callable[[str], None] | None = None) -> list[Audit]:
     """Audit every configuration upstream states, at the image size it is meant for (about a minute).
 
     Upstream's blocks use transposed convolutions. `progress` is called with each row's name before it is built.
@@ -71,7 +69,7 @@ def saved_models(device: str | None = None, progress: Callable[[str], None] | No
             _audit(
                 build(saved),
                 (3, saved.size, saved.size),
-                device=device,
+                conditions=conditions,
                 row=saved.row,
                 source=f"{REPOSITORY}: {saved.source}",
                 published_millions=saved.millions,
@@ -87,24 +85,20 @@ def saved_models(device: str | None = None, progress: Callable[[str], None] | No
 # --------------------------------------------------------------------------------------------- anybody's networks
 
 
-def checkpoint(path: Path | str, size: int | None = None, device: str | None = None) -> Audit:
+def checkpoint(
+    path: Path | str, input_shape: Sequence[int] | None = None, conditions: Conditions = CONDITIONS
+) -> Audit:
     """Count a checkpoint (.pth by torch.save, or .safetensors), reading nothing but tensors.
 
     Where its keys are those of a WaveMix classifier its configuration is read off the shapes and counted in closed
-    form, and the network of that configuration must take the weights. With `size` (pixels) its cost is measured too.
+    form, and the network of that configuration must take the weights. With `input_shape` (channels, height, width) its
+    cost is measured under `conditions` too.
     Raises UserError where the file is not a checkpoint.
     """
     path = Path(path)
-    try:
-        read = read_checkpoint(path)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    state = read.state
-    seeds = sorted({int(key.partition("/")[0]) for key in state if re.match(r"\d+/", key)})
-    if seeds:  # our own files hold the same network once per seed: one of them is counted
-        state = {key: state[f"{seeds[0]}/{key}"] for key in _of_seed(state, seeds[0])}
-    stored = _stored_config(read)
-    config, state = (stored, state) if stored else _classifier(state)
+    read, state = stored(path)
+    own_config = stored_config(read)
+    config, state = (own_config, state) if own_config else classifier(state)
     network = WaveMixLite(config) if config else None
     buffers = _buffers(state, network)
     trained = [tensor for key, tensor in state.items() if key not in buffers]
@@ -125,15 +119,12 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
     wrong = sorted(own.keys() ^ state.keys()) + sorted(
         key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
     )
-    unseen = "" if stored else "strides, activation, wavelet and interpolation do not show in weights"
+    unseen = "" if own_config else "strides, activation, wavelet and interpolation do not show in weights"
     note = f"does not fit the configuration read off it: {', '.join(wrong[:3])}" if wrong else unseen
     told = [note, *told] if note else told
     fits = not wrong and config.parameters() == counted
-    if size:
-        try:
-            config.check_image_size(size, size)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from error
+    if input_shape:
+        check_images(path, config, input_shape)
     return Audit(
         **fields,
         closed_form=config.parameters(),
@@ -141,13 +132,9 @@ def checkpoint(path: Path | str, size: int | None = None, device: str | None = N
         agree=fits,
         upsampling=[config.upsampling],
         configuration=config.model_dump(mode="json"),
-        cost=cost(network, (config.in_channels, size, size), device=device) if size and not wrong else None,
+        cost=_cost(network, input_shape, conditions) if input_shape and not wrong else None,
         note="; ".join(told),
     )
-
-
-def _of_seed(state: dict[str, Tensor], seed: int) -> list[str]:
-    return [key.partition("/")[2] for key in state if key.startswith(f"{seed}/")]
 
 
 def _buffers(state: dict[str, Tensor], network: nn.Module | None) -> dict[str, str]:
@@ -210,103 +197,31 @@ def _distinct_of_one(tensors: list[Tensor]) -> int:
     return int(seen.sum())
 
 
-def _stored_config(read: Checkpoint) -> LiteConfig | None:
-    """The configuration that our own .safetensors files carry in their header."""
-    try:
-        return LiteConfig.model_validate_json(read.metadata["config"])
-    except (KeyError, ValidationError):
-        return None
-
-
-def _classifier(state: dict[str, Tensor]) -> tuple[LiteConfig | None, dict[str, Tensor]]:
-    """The configuration of a WaveMix classifier, and its tensors by its own names where it was a part of a module."""
-    for inner in nested(state):
-        if config := infer(inner):
-            return config, inner
-    return None, state
-
-
-def infer(state: dict[str, Tensor]) -> LiteConfig | None:
-    """The configuration of a WaveMix classifier's state dict, or None where the keys are not one's.
-
-    What leaves no trace in the weights is set to its default: strides, dropout, activation, wavelet, and nearest for
-    either interpolation.
-    """
-    layers, norms = (
-        {int(m[1]) for key in state if (m := re.match(rf"{of}\.(\d+)\.", key))} for of in ("layers", "norms")
-    )
-    if any(numbers != set(range(len(numbers))) for numbers in (layers, norms)):
-        return None
-    block = "layers.0."
-    branch = block + ("feedforward." if f"{block}feedforward.0.weight" in state else "feedforward1.")
-    try:
-        c = state[block + "reduction.weight"].shape[1]
-        level = max(n for n in range(1, 5) if n == 1 or f"{block}feedforward{n}.0.weight" in state)
-        up = state.get(branch + "4.weight")
-        kind = "depthwise" if {f"{branch}4.0.weight", f"{branch}5.0.weight"} & state.keys() else "nearest"
-        f = c
-        if up is not None and up.dim() == 4:
-            f, kind = (up.shape[0], "deconv") if up.shape[-1] == 4 else (up.shape[1], kind)
-        if "conv.4.running_mean" in state:
-            stem = {"initial_conv": "patchify", "patch_size": state["conv.2.weight"].shape[-1]}
-        elif "conv.2.weight" in state:
-            stem = {"initial_conv": "separable"}
-        elif "conv.1.weight" not in state:
-            stem = {"initial_conv": "single", "kernel": state["conv.0.weight"].shape[-1]}
-        else:
-            stem = {"initial_conv": "strided"}
-        return LiteConfig(
-            in_channels=state["conv.0.weight"].shape[1],
-            num_classes=state["pool.2.weight"].shape[0],
-            final_dim=c,
-            depth=len(norms or layers),
-            mult=state[branch + "0.weight"].shape[0] // c,
-            ff_channel=f,
-            level=level,
-            upsampling=kind,
-            shared=len(layers) if norms else 0,
-            bias="all" if block + "reduction.bias" in state else "needed",
-            **stem,
-        )
-    except (KeyError, IndexError, ValueError, ZeroDivisionError):
-        return None
-
-
-def factory(target: str, input_shape: Sequence[int], device: str | None = None) -> Audit:
+def factory(target: str, input_shape: Sequence[int], conditions: Conditions = CONDITIONS) -> Audit:
     """Count the network that `target` ("module:callable", called without arguments) returns for `input_shape`.
 
     The module is looked for in the current directory as well. Parameters need no run; what of the cost can't be
     measured is said in the note. Raises UserError where the network cannot be imported, called, or run on images of
     that shape (channels, height, width).
     """
-    module_name, colon, name = target.partition(":")
-    if not colon or not module_name or not name:
-        raise UserError(f"{target!r} is not of the form module:callable, such as mynets:small")
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise UserError(f"an input shape is channels, height, width, not {tuple(input_shape)}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        network = getattr(importlib.import_module(module_name), name)()
-    except Exception as error:  # whatever somebody else's code raises
-        raise UserError(f"{target} failed: {one_line(error)}") from error
-    if not isinstance(network, nn.Module):
-        raise UserError(f"{target} returns {type(network).__name__}, not a torch.nn.Module")
+    network = made(target)
     config = getattr(network, "config", None)
     config = config if isinstance(config, LiteConfig) else None
     closed = config.parameters() if config is not None else None
-    stored = config.model_dump(mode="json") if config is not None else None
+    knobs = config.model_dump(mode="json") if config is not None else None
     try:
         if any(map(is_lazy, network.parameters())):  # their shapes are those of the first images
             run(network, tuple(input_shape))
         return _audit(
             network,
             tuple(input_shape),
-            device=device,
+            conditions=conditions,
             row=target,
             source="factory",
             closed_form=closed,
-            configuration=stored,
+            configuration=knobs,
         )
     except Exception as error:
         shape = "x".join(map(str, input_shape))
@@ -316,15 +231,13 @@ def factory(target: str, input_shape: Sequence[int], device: str | None = None) 
 # ----------------------------------------------------------------------------------------------------- one network
 
 
-def _audit(
-    network: nn.Module, input_shape: tuple[int, ...], device: str | None = None, batch: int | None = None, **fields: Any
-) -> Audit:
+def _audit(network: nn.Module, input_shape: tuple[int, ...], conditions: Conditions, **fields: Any) -> Audit:
     counted, by_fvcore = parameters(network), _fvcore(network)
     stated = (fields.get("published"), fields.get("closed_form"), by_fvcore)
     agree = all(value in (None, counted) for value in stated)
     if (millions := fields.get("published_millions")) is not None:
         agree = agree and round(counted / 1e6) == millions
-    found = cost(network, input_shape, BATCH if batch is None else batch, device=device, compared=True)
+    found = _cost(network, input_shape, conditions, compared=True)
     note = "; ".join(part for part in (fields.pop("note", ""), *_remarks(found)) if part)
     return Audit(
         counted=counted,
@@ -335,6 +248,11 @@ def _audit(
         note=note,
         **fields,
     )
+
+
+def _cost(network: nn.Module, input_shape: Sequence[int], conditions: Conditions, **options: Any) -> Cost:
+    network = conditions.cast(network)
+    return cost(network, tuple(input_shape), conditions.batch, conditions.device, **options)
 
 
 def _remarks(found: Cost) -> list[str]:

@@ -1,6 +1,8 @@
 """Counting a network's work operator by operator, while PyTorch's dispatcher runs them.
 
-**One multiply-accumulate is one FLOP**, as in fvcore, for one image in evaluation mode.
+Counted are operations, for images in evaluation mode. In products of matrices and convolutions an operation is a
+**multiply-accumulate (MAC)**; everywhere else it is one addition, product, or value of a function. MACs are the former
+alone; **FLOPs** are two for each MAC and one for each other operation (`search.records.models.Cost`).
 
 - Products: a convolution costs kernel and channels of a group for each output element (each input element where it is
   transposed), padding included; a product of matrices the inner dimension for each element of the true output, so an
@@ -37,7 +39,7 @@ from torch.overrides import TorchFunctionMode
 
 from wavemix.torch_internals import OpOverload, TorchDispatchMode, storage_key, tree_leaves
 
-Formula = Callable[[tuple, Any], float | None]  # arguments and result of an operator -> FLOPs; None: not known
+Formula = Callable[[tuple, Any], float | None]  # arguments and result of an operator -> operations; None: not known
 
 
 def _first(result: Any) -> Tensor:
@@ -106,7 +108,7 @@ def _fourier(real: bool) -> Formula:
 # ---------------------------------------------------------------------------------------------- element by element
 
 
-def _outputs(scale: float = 1) -> Formula:
+def outputs(scale: float = 1) -> Formula:
     """So many for each number of the result; complex numbers have no count here."""
 
     def count(args: tuple, result: Any) -> float | None:
@@ -116,7 +118,7 @@ def _outputs(scale: float = 1) -> Formula:
     return count
 
 
-def _inputs(scale: float = 1, argument: int = 0) -> Formula:
+def inputs(scale: float = 1, argument: int = 0) -> Formula:
     def count(args: tuple, result: Any) -> float:
         x = args[argument]
         return scale * x.numel() * _parts(x) if _numeric(x) else 0
@@ -145,12 +147,12 @@ def _absolute(args: tuple, result: Any) -> float:
 def _sampled(args: tuple, result: Any) -> float | None:
     """Of `grid_sample`: the taps of linear, nearest and cubic interpolation in as many dimensions."""
     mode, dimensions = args[2], result.dim() - 2
-    return _outputs((2, 1, 4)[mode] ** dimensions)(args, result)
+    return outputs((2, 1, 4)[mode] ** dimensions)(args, result)
 
 
 def _put(args: tuple, result: Any) -> float | None:
     adds = len(args) > 3 and args[3]
-    return _inputs(argument=2)(args, result) if adds else 0
+    return inputs(argument=2)(args, result) if adds else 0
 
 
 def _normalised(affine: int, scale: int, plain: int) -> Formula:
@@ -162,7 +164,7 @@ def _batch_norm(args: tuple, result: Any) -> float | None:
     return _normalised(1, *((5, 4) if of_batch else (2, 1)))(args, result)
 
 
-def _named(names: str, formula: Formula) -> dict[str, Formula]:
+def named(names: str, formula: Formula) -> dict[str, Formula]:
     return dict.fromkeys(names.split(), formula)
 
 
@@ -177,37 +179,37 @@ PRODUCTS = {
 }
 
 FORMULAS: dict[str, Formula] = {
-    **_named("add sub rsub neg", _sum),
+    **named("add sub rsub neg", _sum),
     "mul": _times,
     "div": _quotient,
     "abs": _absolute,
-    **_named("relu gelu silu sigmoid tanh leaky_relu hardtanh hardswish hardsigmoid elu celu softplus", _outputs()),
-    **_named("mish log_sigmoid_forward prelu_kernel rrelu_with_noise softshrink hardshrink threshold", _outputs()),
-    **_named("exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow sin cos tan atan atan2", _outputs()),
-    **_named("maximum minimum fmax fmin clamp clamp_min clamp_max sign sgn", _outputs()),
-    **_named("round floor ceil trunc frac remainder fmod floor_divide", _outputs()),
-    **_named("glu addcmul addcdiv lerp", _outputs(2)),
-    **_named("mean sum adaptive_avg_pool2d adaptive_avg_pool3d avg_pool2d avg_pool3d amax amin max min", _inputs()),
-    **_named("max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices", _inputs()),
-    **_named("adaptive_max_pool2d adaptive_max_pool3d argmax argmin prod cumsum cumprod col2im", _inputs()),
-    "linalg_vector_norm": _inputs(),
-    **_named("var std var_mean std_mean", _inputs(3)),
-    **_named("index_add scatter_add", _inputs(argument=3)),
-    **_named("softmax log_softmax", _inputs(5)),
-    "logsumexp": _inputs(4),
+    **named("relu gelu silu sigmoid tanh leaky_relu hardtanh hardswish hardsigmoid elu celu softplus", outputs()),
+    **named("mish log_sigmoid_forward prelu_kernel rrelu_with_noise softshrink hardshrink threshold", outputs()),
+    **named("exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal pow sin cos tan atan atan2", outputs()),
+    **named("maximum minimum fmax fmin clamp clamp_min clamp_max sign sgn", outputs()),
+    **named("round floor ceil trunc frac remainder fmod floor_divide", outputs()),
+    **named("glu addcmul addcdiv lerp", outputs(2)),
+    **named("mean sum adaptive_avg_pool2d adaptive_avg_pool3d avg_pool2d avg_pool3d amax amin max min", inputs()),
+    **named("max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices", inputs()),
+    **named("adaptive_max_pool2d adaptive_max_pool3d argmax argmin prod cumsum cumprod col2im", inputs()),
+    "linalg_vector_norm": inputs(),
+    **named("var std var_mean std_mean", inputs(3)),
+    **named("index_add scatter_add", inputs(argument=3)),
+    **named("softmax log_softmax", inputs(5)),
+    "logsumexp": inputs(4),
     "batch_norm": _batch_norm,
     "instance_norm": _normalised(1, 5, 4),
-    **_named("group_norm layer_norm", _normalised(2, 5, 4)),
+    **named("group_norm layer_norm", _normalised(2, 5, 4)),
     "rms_norm": _normalised(2, 4, 3),
-    **_named("upsample_nearest1d upsample_nearest2d upsample_nearest3d", _outputs()),
-    **_named("upsample_nearest_exact1d upsample_nearest_exact2d upsample_nearest_exact3d", _outputs()),
-    **_named("grid_sampler_2d grid_sampler_3d", _sampled),
+    **named("upsample_nearest1d upsample_nearest2d upsample_nearest3d", outputs()),
+    **named("upsample_nearest_exact1d upsample_nearest_exact2d upsample_nearest_exact3d", outputs()),
+    **named("grid_sampler_2d grid_sampler_3d", _sampled),
     "index_put": _put,
-    "upsample_linear1d": _outputs(2),
-    "upsample_bilinear2d": _outputs(4),
-    "upsample_trilinear3d": _outputs(8),
-    "upsample_bicubic2d": _outputs(16),
-    **_named("fft_r2c fft_c2r", _fourier(real=True)),
+    "upsample_linear1d": outputs(2),
+    "upsample_bilinear2d": outputs(4),
+    "upsample_trilinear3d": outputs(8),
+    "upsample_bicubic2d": outputs(16),
+    **named("fft_r2c fft_c2r", _fourier(real=True)),
     "fft_c2c": _fourier(real=False),
 }
 COPIES = set(
@@ -226,17 +228,18 @@ COPIES = set(
 
 
 class Counting(TorchDispatchMode):
-    """Counts what runs inside it: `flops` by module and operator, `uncounted` operators by name.
+    """Counts what runs inside it: `operations` by module and operator, `uncounted` operators by name.
 
     `weights` are the tensors that are there before any image. `running` holds the name of the module that runs, last.
     """
 
     supports_higher_order_operators = True
+    products, formulas, copies = PRODUCTS, FORMULAS, COPIES
 
     def __init__(self, weights: list[Tensor], running: list[str]):
         super().__init__()
         self.running = running
-        self.flops: dict[str, Counter[str]] = defaultdict(Counter)
+        self.operations: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncounted: Counter[str] = Counter()
         self.constant: dict[int | None, StorageWeakRef] = {}  # a weak reference keeps its address from being given away
         for tensor in weights:
@@ -247,7 +250,7 @@ class Counting(TorchDispatchMode):
         name = func.name().partition(".")[0]  # without the overload
         space, _, plain = name.rpartition("::")
         plain = plain.strip("_")  # in place or not
-        known = space == "aten" and (plain in PRODUCTS or plain in FORMULAS)
+        known = space == "aten" and (plain in self.products or plain in self.formulas)
         if not known and isinstance(func, OpOverload):
             with self:
                 result = func.decompose(*args, **kwargs)
@@ -262,16 +265,24 @@ class Counting(TorchDispatchMode):
         for tensor in _tensors(result):  # which may have been a constant before an image was written to it
             self.constant.pop(_storage(tensor), None)
         if known:
-            kind, formula = PRODUCTS.get(plain) or (plain, FORMULAS[plain])
+            kind, formula = self.products.get(plain) or (plain, self.formulas[plain])
             found = formula(args, result)
             if found is None:
                 self.uncounted[name] += 1
             elif found:
                 # a Counter may hold fractions, which its stub does not say
-                self.flops[self.running[-1]][kind] += found  # pyright: ignore[reportArgumentType]
-        elif space != "prim" and not (space == "aten" and _free(func, plain, result)):
+                self.operations[self.place()][kind] += found  # pyright: ignore[reportArgumentType]
+        elif space != "prim" and not (space == "aten" and self._free(func, plain, result)):
             self.uncounted[name] += 1
         return result
+
+    def place(self) -> str:
+        """The name of the module whose work is being done."""
+        return self.running[-1]
+
+    def _free(self, func: Any, name: str, result: Any) -> bool:
+        compares = torch.Tag.pointwise in func.tags and bool(_tensors(result)) and not _numeric(result)
+        return name in self.copies or func.is_view or compares
 
     def _keep(self, tensor: Tensor) -> None:
         if tensor.layout == torch.strided:
@@ -287,11 +298,6 @@ def _tensors(values: Any) -> list[Tensor]:
 
 def _storage(tensor: Tensor) -> int | None:
     return storage_key(tensor) if tensor.layout == torch.strided else None
-
-
-def _free(func: Any, name: str, result: Any) -> bool:
-    compares = torch.Tag.pointwise in func.tags and bool(_tensors(result)) and not _numeric(result)
-    return name in COPIES or func.is_view or compares
 
 
 class Leaving(TorchFunctionMode):
@@ -322,14 +328,26 @@ def separate_operators() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def names_of_running(network: nn.Module) -> list[str]:
-    """A list whose last entry is, from now on, the name of the innermost module of `network` that runs."""
+def names_of_running(network: nn.Module, changed: Callable[[str], None] = lambda name: None) -> list[str]:
+    """A list whose last entry is, from now on, the name of the innermost module of `network` that runs.
+
+    `changed` is called with each new last entry.
+    """
     running = [""]
+
+    def enter(name: str) -> None:
+        running.append(name)
+        changed(name)
+
+    def leave() -> None:
+        del running[-1]
+        changed(running[-1])
+
     for name, child in network.named_modules():
         if isinstance(child, torch.jit.ScriptModule):
             continue  # it takes no hooks: its work is that of the module around it
-        child.register_forward_pre_hook(lambda *_, name=name: running.append(name))
-        child.register_forward_hook(lambda *_: running.__delitem__(-1), always_call=True)
+        child.register_forward_pre_hook(lambda *_, name=name: enter(name))
+        child.register_forward_hook(lambda *_: leave(), always_call=True)
     return running
 
 

@@ -1,4 +1,4 @@
-"""Tables and blocks that commands print: of studies, trials, audits and reproductions."""
+"""Tables and blocks that commands print: of studies, trials and reproductions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -6,16 +6,15 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Group
-from rich.text import Text
 
 from search.cli.listing import Block, Listing
 from search.cli.panel import named
 from search.errors import present
-from search.records.models import Audit, Confirmation, Record, Reproduction, Trial, numbered
+from search.records.models import Confirmation, Record, Reproduction, Trial, numbered
 from search.report.efficiency import deciding
 from search.study.handle import StudyHandle
 from search.study.setting import Setting
-from search.text import goal, line, percent, points
+from search.text import goal, percent, points
 
 
 def facts(study: StudyHandle) -> dict[str, Any]:
@@ -103,42 +102,6 @@ def summary(setting: Setting, trials: Iterable[FrozenTrial]) -> Listing:
         name = named(config, choices)
         table.add_row(str(trial.number), name, f"{config.parameters():,}", percent(trial.value), outcome)
     return table
-
-
-def audits(rows: Sequence[Audit]) -> Group:
-    """Published parameter counts beside ours, the cost of each network, and what there is to say about them."""
-
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:,.0f}"
-
-    counts = Listing(title="Parameters")
-    for column in ("row", "published", "closed form", "counted", "fvcore", "agree", "reproduced by"):
-        words = column in ("row", "agree", "reproduced by")
-        counts.add_column(column, justify="left" if words else "right")
-    costs = Listing("row", title="Cost of one image (one multiply-accumulate is one FLOP)")
-    for column in ("FLOPs", "MACs by torch", "by fvcore", "activation bytes", "GPU bytes"):
-        costs.add_column(column, justify="right")
-    for row in rows:
-        counts.add_row(
-            row.row,
-            f"{row.published_millions} M" if row.published_millions is not None else number(row.published),
-            number(row.closed_form),
-            number(row.counted),
-            number(row.fvcore),
-            "yes" if row.agree else "NO",
-            ", ".join(row.upsampling) or "-",
-        )
-        if row.cost:
-            costs.add_row(
-                row.row,
-                ">= " * bool(row.cost.unsupported) + number(row.cost.flops_total),
-                number(row.cost.macs_torch),
-                number(row.cost.macs_fvcore),
-                number(row.cost.activation_bytes_per_image),
-                number(row.cost.peak_gpu_bytes),
-            )
-    notes = [Text(line(f"{row.row}: {row.note}")) for row in rows if row.note]
-    return Group(counts, *[costs] * bool(costs.rows), *notes)
 
 
 def overview(records: Sequence[Record]) -> list[dict[str, Any]]:

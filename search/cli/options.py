@@ -133,7 +133,7 @@ def source_of(data: str, resize: str | None, test_split: float | None, skip_unre
         raise UserError(f"--resize is height,width in pixels, 1 to 4096, such as 32,32, not {resize!r}") from error
 
 
-def seconds_of(budget: str) -> float:
+def seconds_of(budget: str, option: str = "--budget") -> float:
     """'90s', '15m', '2h' or '1d' as seconds. Raises UserError for anything else."""
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(budget[-1:])
     try:
@@ -141,8 +141,16 @@ def seconds_of(budget: str) -> float:
     except ValueError:
         value = 0
     if not unit or not 0 < value < float("inf"):
-        raise UserError(f"--budget is a time such as 90s, 15m or 2h, not {budget!r}")
+        raise UserError(f"{option} is a time such as 90s, 15m or 2h, not {budget!r}")
     return value
+
+
+def size_of(text: str, option: str) -> int:
+    """'500M' or '8G' as bytes, at least 1M. Raises UserError for anything else."""
+    unit = {"M": 2**20, "G": 2**30}.get(text[-1:].upper(), 0)
+    if not unit or not text[:-1].isdecimal() or not 0 < int(text[:-1]) * unit < 2**50:
+        raise UserError(f"{option} is a size such as 500M or 8G, not {text!r}")
+    return int(text[:-1]) * unit
 
 
 def device_of(text: str) -> str:

@@ -1,63 +1,13 @@
-"""The commands that show what the records hold: audit, tables, plots, report, dashboard."""
+"""The commands that show what the records hold: tables, plots, report, dashboard."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from search.cli.app import app
-from search.cli.options import RUNS, Json, ResultsDir, Storage, at_home, shape_of
-from search.cli.terminal import show, tell
-from search.errors import UserError
-
-
-@app.command()
-def audit(
-    saved_models: Annotated[
-        bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
-    ] = False,
-    checkpoint: Annotated[Path | None, typer.Option(callback=at_home, help="Count a checkpoint instead.")] = None,
-    factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
-    input: Annotated[str | None, typer.Option(help="Its input: channels,height,width; default: 3,224,224.")] = None,
-    record: Annotated[
-        Path | None, typer.Option(callback=at_home, help="Append the audit's records to this file.")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 also where FLOPs are not, or not all, counted.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Published parameter counts against closed form, count and fvcore; FLOPs and memory. Exit code 1 on a mismatch."""
-    from search.audit import counts as auditing
-    from search.cli.listings import audits
-    from search.records.jsonl import append
-
-    if sum((saved_models, checkpoint is not None, factory is not None)) > 1:
-        raise UserError("--saved-models, --checkpoint and --factory are audits of their own: give one of them")
-    if input is not None and factory is None:
-        raise UserError("--input is of the network that --factory makes: give both")
-    if factory:
-        rows = [auditing.factory(factory, shape_of(input or "3,224,224"))]
-    elif checkpoint:
-        rows = [auditing.checkpoint(checkpoint)]
-    else:
-        rows = auditing.published()
-        if saved_models:
-            rows += auditing.saved_models(progress=lambda row: tell(f"  {row}", err=True))
-    if as_json:
-        tell(json.dumps([row.model_dump(mode="json") for row in rows]))
-    else:
-        show(audits(rows))
-    for row in rows:
-        if record:
-            append(record, row)
-    if not all(row.agree for row in rows):
-        tell("the counts of at least one row differ", err=True)
-        raise typer.Exit(1)
-    if strict and any(row.cost and (row.cost.unsupported or row.cost.flops is None) for row in rows):
-        tell("the FLOPs of at least one row are not, or not all, counted", err=True)
-        raise typer.Exit(1)
+from search.cli.options import RUNS, Json, ResultsDir, Storage
+from search.cli.terminal import tell
 
 
 @app.command()

@@ -24,17 +24,14 @@ from pydantic import (
 
 from search.data.source import Reading
 from search.errors import present
+from search.records.costs import Accuracy, Cost, Count, Finite, Positive, Seconds, Seed
 from search.records.environment import Environment, Masked, Model, environment
+from search.records.figures import Figure, Verdict, judged_parameters, judged_work
 from search.records.statistics import Judgement, judge, summary, threshold
 from search.training.recipe import MOST_EPOCHS, identity
 from wavemix.config import LiteConfig
 
 SCHEMA_VERSION = 1
-# operators that multiply and add, by the names under which `search.audit.flops` counts them
-MATRICES = frozenset({
-    "conv", "linear", "matmul", "scaled_dot_product_attention", "lstm", "gru", "rnn_tanh", "rnn_relu",
-    "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
-})  # fmt: skip
 
 
 def _plain(value: Any) -> Any:
@@ -47,12 +44,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
-Positive = Annotated[int, Field(ge=1, lt=2**63)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Seed = Count  # what every generator of random numbers takes
 Family = Literal["published", "extended"]
 Target = Annotated[float, Field(gt=0, lt=1)]
 
@@ -68,7 +59,9 @@ def _utc(time: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
-class _Record(Model):
+class RecordBase(Model):
+    """What every record says."""
+
     schema_version: Literal[1] = SCHEMA_VERSION
     created: Moment = Field(default_factory=lambda: datetime.now(UTC))
     environment: Environment = Field(default_factory=environment)
@@ -118,57 +111,6 @@ def counted(count: int, noun: str = "seed") -> str:
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 
-class Cost(Model):
-    """What a network costs, measured by `search.audit.cost`, which says what counts how much."""
-
-    parameters: Count
-    input_shape: list[int]  # channels, height, width of one image
-    flops: dict[str, Annotated[float, Field(ge=0, lt=2**63)]] | None  # by operator, one image
-    unsupported: dict[str, int] = Field({})  # operators without a count, and how often they ran
-    flops_torch: Count | None = None
-    macs_fvcore: Count | None = None  # None: not asked for, or fvcore can't follow the network
-    activation_bytes: Count | None  # saved for backward, whole batch
-    activation_batch: int = Field(ge=1, lt=2**63)
-    peak_gpu_bytes: Count | None = None  # of a training step; None: no GPU, never guessed
-    peak_gpu_batch: int | None = None
-    latency_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # one image, median
-    device: str | None = None  # that peak memory and latency were measured on
-    unmeasured: dict[str, str] = Field({})  # what could not be had of a network that runs, and why
-
-    @property
-    def flops_total(self) -> int | None:
-        """Of all operators with a count: a lower bound where some are `unsupported`."""
-        return None if self.flops is None else round(sum(self.flops.values()))
-
-    @property
-    def flops_stated(self) -> int | str | None:
-        """`flops_total` for a table, which says where it is a lower bound and of what."""
-        return f">= {self.flops_total} without {', '.join(self.unsupported)}" if self.unsupported else self.flops_total
-
-    @property
-    def macs(self) -> int | None:
-        """Multiply-accumulates of convolutions and matrix products, which torch and fvcore count, too."""
-        return None if self.flops is None else round(sum(n for kind, n in self.flops.items() if kind in MATRICES))
-
-    @property
-    def macs_torch(self) -> int | None:
-        return None if self.flops_torch is None else self.flops_torch // 2
-
-    @property
-    def activation_bytes_per_image(self) -> int | None:
-        return None if self.activation_bytes is None else round(self.activation_bytes / self.activation_batch)
-
-
-class ModuleCost(Model):
-    """One row of `modules`: a module's share, that of its children included."""
-
-    name: str  # '' is the network itself
-    type: str
-    parameters: Count
-    flops: Count
-    activation_bytes: Count  # for one image
-
-
 class Point(Model):
     """One epoch of one seed's curve."""
 
@@ -179,7 +121,7 @@ class Point(Model):
     seconds: Seconds | None = None
 
 
-class _Run(_Record):
+class _Run(RecordBase):
     study: str
     config: LiteConfig
     recipe: Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
@@ -354,7 +296,7 @@ class Reproduction(_Tested):
     recorded: list[Accuracy]  # its accuracies
 
 
-class Audit(_Record):
+class Audit(RecordBase):
     """One network's parameter count by independent ways, and its cost. `agree` is checked against the counts."""
 
     kind: Literal["audit"] = "audit"
@@ -384,7 +326,60 @@ class Audit(_Record):
         return self
 
 
-class Benchmark(_Record):
+class Statement(RecordBase):
+    """One network of a manifest: what is stated of it, with the source, and what was counted."""
+
+    kind: Literal["statement"] = "statement"
+    manifest: str  # the file's name
+    row: str
+    source: str = ""
+    factory: str  # module:callable
+    arguments: dict[str, JsonValue] = Field({})
+    input_shape: list[int]
+    parameters: Figure | None = None
+    work: Figure | None = None  # of one image forward
+    cost: Cost | None = None
+    buffers: Count | None = None
+    head: str | None = None  # the last module that has multiply-accumulates
+    head_parameters: Count | None = None
+    reason: str | None = None  # why nothing could be counted
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.cost is None) == (self.reason is None):
+            raise ValueError("a statement has a cost, or a reason why there is none")
+        return self
+
+    @property
+    def parameters_verdict(self) -> Verdict:
+        if self.parameters is None:
+            return Verdict("not stated", "not stated")
+        if self.cost is None:
+            return Verdict("not countable", f"not countable: {self.reason}")
+        return judged_parameters(self.parameters, self.cost.parameters, self.buffers or 0, self.head_parameters or 0)
+
+    @property
+    def work_verdict(self) -> Verdict:
+        if self.work is None:
+            return Verdict("not stated", "not stated")
+        if self.cost is None or self.cost.flops is None:
+            why = self.reason or (self.cost and self.cost.unmeasured.get("operations")) or "no forward pass"
+            return Verdict("not countable", f"not countable: {why}")
+        return judged_work(self.work, self.cost.macs or 0, self.cost.flops_total or 0, list(self.cost.unsupported))
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, str]]:
+        """Both, as JSON can hold them."""
+        both = {"parameters": self.parameters_verdict, "flops": self.work_verdict}
+        return {name: {"kind": verdict.kind, "said": verdict.said} for name, verdict in both.items()}
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing stated is wrong; rounding is none, a factor of two is."""
+        return self.parameters_verdict.fine and self.work_verdict.fine
+
+
+class Benchmark(RecordBase):
     """One measurement beside peers' in the same run: medians, and ratios ours / peer's (filled in if left out)."""
 
     kind: Literal["benchmark"] = "benchmark"
@@ -419,4 +414,4 @@ class Benchmark(_Record):
         return self
 
 
-Record = Annotated[Trial | Confirmation | Reproduction | Audit | Benchmark, Field(discriminator="kind")]
+Record = Annotated[Trial | Confirmation | Reproduction | Audit | Statement | Benchmark, Field(discriminator="kind")]

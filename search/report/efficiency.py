@@ -10,7 +10,7 @@ import pandas as pd
 
 from search.errors import UserError, present
 from search.records.models import Confirmation, Record, base_label, label, numbered
-from search.report.typeset import NOT_RUN, frame_of
+from search.report.typeset import NOT_RUN, WORK, frame_of, work
 from search.training.recipe import filled
 from search.upstream import PUBLISHED, Published
 from wavemix.config import LiteConfig
@@ -69,7 +69,7 @@ def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
 
 EFFICIENCY = (
     "Row", "Task", "Model", "Family", "Verdict", "Parameters", "Published parameters", "Ratio", "Maps", "Epochs",
-    "Accuracy", "95 % low", "95 % high", "Min", "Max", "Seeds", "Confidence", "Adjusted confidence", "Attempt", "FLOPs",
+    "Accuracy", "95 % low", "95 % high", "Min", "Max", "Seeds", "Confidence", "Adjusted confidence", "Attempt", *WORK,
     "MACs by torch", "Activation bytes", "GPU bytes", "Data set", "Study",
 )  # fmt: skip
 
@@ -179,7 +179,7 @@ def _result(run: Confirmation, row: Published | None) -> dict[str, Any]:
         "Confidence": floor(told.confidence),
         "Adjusted confidence": floor(told.adjusted),
         "Attempt": run.attempt,
-        "FLOPs": run.cost and run.cost.flops_stated,
+        **work(run.cost),
         "MACs by torch": run.cost and run.cost.macs_torch,
         "Activation bytes": run.cost and run.cost.activation_bytes_per_image,
         "GPU bytes": run.cost and run.cost.peak_gpu_bytes,

@@ -32,10 +32,11 @@ NAME, TEMPLATE = "report.html", "page.html.jinja"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 EFFICIENCY = (
     "Row", "Verdict", "Model", "Parameters", "Ratio", "Maps", "Epochs", "Accuracy", "95 % low", "95 % high", "Seeds",
-    "Confidence", "Adjusted confidence", "Attempt", "FLOPs", "Activation bytes",
+    "Confidence", "Adjusted confidence", "Attempt", *typeset.WORK,
+    "Activation bytes",
 )  # fmt: skip
 AUDIT = (
-    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", "FLOPs", "MACs by torch",
+    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", *typeset.WORK, "MACs by torch",
     "Activation bytes", "Note",
 )  # fmt: skip
 LATER = (  # title, name in `tables.TABLES`, columns (None: all): what follows the studies
@@ -118,6 +119,7 @@ class Table:
     def of(cls, frame: pd.DataFrame, columns: Sequence[str] | None = None) -> "Table":
         """A frame, its values formatted as in Markdown; columns without a value anywhere are left out."""
         frame = frame.loc[:, [c for c in columns or frame.columns if any(v is not None and v != "" for v in frame[c])]]
+        frame = typeset.marked(frame)
         rows = typeset._formatted(frame).itertuples(index=False, name=None)
         return cls(tuple(frame.columns), tuple(typeset._numeric(frame)), tuple(rows))
 

@@ -8,6 +8,7 @@ from search.errors import present
 from search.records.models import Confirmation, Trial, counted, label
 from search.report import plots, tables
 from search.report.efficiency import smallest
+from search.report.typeset import work
 
 Run = Trial | Confirmation
 SHOWN = 20  # trials in a study's table; tables/trials.csv holds all
@@ -142,7 +143,7 @@ def confirmation_table(runs: Sequence[Run]) -> pd.DataFrame:
             "Confidence": r.target and r.judgement.confidence,
             "Adjusted confidence": r.target and r.judgement.adjusted,
             "Attempt": r.attempt,
-            "FLOPs": r.cost and r.cost.flops_stated,
+            **work(r.cost),
             "Reason": r.reason,
         }
         for r in confirmations_of(runs)

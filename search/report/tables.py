@@ -2,7 +2,7 @@
 
 Nothing else goes in: no date, no measurement, no machine that a record does not hold, so that the same records give the
 same bytes everywhere and `check` can compare committed tables with them. CSV holds the plain values (fractions, bytes,
-FLOPs); Markdown and LaTeX the same, formatted for reading.
+operations); Markdown and LaTeX the same, formatted for reading.
 """
 
 import json
@@ -16,10 +16,11 @@ import pandas as pd
 from search.errors import UserError, present
 from search.files import write_atomically
 from search.records.jsonl import repair
-from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Trial, label
+from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Statement, Trial, label
 from search.records.results import Results
+from search.report import audits
 from search.report.efficiency import parameter_efficiency, winners
-from search.report.typeset import NOT_RUN, csv, frame_of, latex, markdown
+from search.report.typeset import NOT_RUN, WORK, csv, frame_of, latex, markdown, work
 from search.space.configurations import PUBLISHED_FAMILY
 from search.upstream import BENCHMARKS, SAVED, classifier_config
 
@@ -45,7 +46,7 @@ def benchmark(records: Iterable[Record]) -> pd.DataFrame:
         }
         if saved:
             cells["Parameters"] = found.counted if found else "not audited here"
-            cells["FLOPs"] = found and found.cost and found.cost.flops_stated
+            cells |= work(found.cost if found else None)
             cells["MACs by torch"] = found and found.cost and found.cost.macs_torch
             cells["Input"] = "x".join(map(str, found.cost.input_shape)) if found and found.cost else None
         config = classifier_config(saved) if saved else None
@@ -66,7 +67,7 @@ def benchmark(records: Iterable[Record]) -> pd.DataFrame:
 
 
 BENCHMARK = (
-    "Task", "Data set", "Metric", "Published", "Here", "Configuration", "Parameters", "FLOPs",
+    "Task", "Data set", "Metric", "Published", "Here", "Configuration", "Parameters", *WORK,
     "MACs by torch", "Input", "Source",
 )  # fmt: skip
 
@@ -117,7 +118,7 @@ def audit(records: Iterable[Record]) -> pd.DataFrame:
             "Agree": "yes" if r.agree else "NO",
             "Up-sampling": ", ".join(r.upsampling),
             "Input": "x".join(map(str, r.cost.input_shape)) if r.cost else None,
-            "FLOPs": r.cost and r.cost.flops_stated,
+            **work(r.cost),
             "MACs by torch": r.cost and r.cost.macs_torch,
             "Uncounted operators": ", ".join(r.cost.unsupported) if r.cost else None,
             "Activation bytes": r.cost and r.cost.activation_bytes_per_image,
@@ -134,9 +135,15 @@ def audit(records: Iterable[Record]) -> pd.DataFrame:
 
 
 AUDIT = (
-    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", "Input", "FLOPs",
+    "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", "Input", *WORK,
     "MACs by torch", "Uncounted operators", "Activation bytes", "GPU bytes", "Source", "Note",
 )  # fmt: skip
+
+
+def statements(records: Iterable[Record]) -> pd.DataFrame:
+    """The latest judgement of every network of every manifest."""
+    stated = (record for record in records if isinstance(record, Statement))
+    return audits.statements(_latest(stated, lambda r: (r.manifest, r.row)).values())
 
 
 def measurements(records: Iterable[Record]) -> pd.DataFrame:
@@ -149,7 +156,7 @@ def measurements(records: Iterable[Record]) -> pd.DataFrame:
         {
             "Measurement": _title(r),
             "Parameters": _parameters(r),
-            "Unit": r.unit,
+            "Unit": UNITS.get(r.unit, r.unit),
             "Better": r.better,
             "Ours": r.ours,
             "Peer": _peer(r, peer),
@@ -178,10 +185,17 @@ MEASUREMENTS = (
 )
 
 
+UNITS = {"TFLOP": "TMAC"}  # as recorded: as it is
+
+
 def _title(measurement: Benchmark) -> str:
-    """Its name, and the seed where it is a run of one: another seed's is another measurement."""
-    seed = measurement.details.get("seed")
-    return measurement.name if seed is None else f"{measurement.name}, seed {seed}"
+    """Its name, and the seed where it is a run of one: another seed's is another measurement.
+
+    The first records of `scripts.benchmarks.recipes` call multiply-accumulates FLOPs.
+    """
+    seed, name = measurement.details.get("seed"), measurement.name
+    name = name.replace("FLOPs", "MACs", 1) if measurement.unit in UNITS else name
+    return name if seed is None else f"{name}, seed {seed}"
 
 
 def _peer(measurement: Benchmark, peer: str) -> str:
@@ -258,12 +272,17 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
         "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
         f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
-        "from the strides. FLOPs: one image forward, one multiply-accumulate is one FLOP; MACs by torch: those that "
-        "its own counter sees, in convolutions and matrix products. Activation bytes: saved for backward, one image. "
-        "GPU bytes: peak of a training step of 16 images as an ordinary module.",
+        "from the strides. MACs: multiply-accumulates of convolutions and matrix products, one image forward; by "
+        "torch: those that its own counter sees. FLOPs: two for each MAC, and all other operations. Activation bytes: "
+        "saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module.",
     ),
     "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
+    "statements": (
+        statements,
+        "What manifests state of networks, and what is counted; a stated figure may be rounded or cut off. MACs are "
+        "multiply-accumulates of convolutions and matrix products, FLOPs two for each and all other operations.",
+    ),
     "measurements": (measurements, "Measurements beside peers in the same run; ratio is ours / peer's."),
     "reproductions": (reproductions, "Rows of the parameter table that were trained again with `wavemix reproduce`."),
     "trials": (study, "Trials of all studies, fewest parameters first; accuracy is on validation images."),

@@ -12,10 +12,9 @@ from search.audit.cost import (
     count_flops,
     count_flops_torch,
     latency,
-    modules,
-    parameters,
     peak_gpu_bytes,
 )
+from search.audit.modules import modules
 from wavemix import WaveMixLite, haar
 
 configs = configurations(
@@ -143,7 +142,7 @@ def test_nothing_changes_in_the_network():
     network = WaveMixLite(final_dim=8, depth=2, dropout=0.5).train()
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     cost(network, (3, 16, 16), timed=True)
-    modules(network, (3, 16, 16))
+    modules(network, (3, 16, 16), 2)
     assert network.training and all(parameter.grad is None for parameter in network.parameters())
     assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in network.modules())
@@ -162,31 +161,7 @@ def test_no_gpu_no_figure():
     assert peak_gpu_bytes(nn.Flatten(), (1, 4, 4), 1, "cpu") is None
 
 
-# -------------------------------------------------------------------------------------------- by module, latency
-
-
-def test_modules_add_up():
-    network = WaveMixLite(final_dim=8, depth=2, level=2)
-    rows = {row.name: row for row in modules(network, (3, 16, 16), batch=4)}
-    whole = cost(network, (3, 16, 16), batch=4)
-    assert rows[""].parameters == whole.parameters == sum(rows[n].parameters for n in ("conv", "layers", "pool"))
-    assert rows[""].flops == whole.flops_total
-    assert rows[""].activation_bytes == whole.activation_bytes_per_image
-    assert rows["layers"].parameters == sum(rows[f"layers.{d}"].parameters for d in range(2))
-    inside = sum(rows[name].flops for name in ("conv", "layers", "pool"))
-    residual = 2 * 8 * 16 * 16  # additions of the network itself, in no child
-    assert rows[""].flops == inside + residual
-    assert rows["conv.0"].parameters == parameters(network.conv[0]) and rows["conv.0"].type == "Conv2d"
-
-
-def test_a_shared_block_stands_once_with_all_its_uses():
-    once, twice = (
-        {row.name: row for row in modules(WaveMixLite(final_dim=8, depth=depth, shared=1), (3, 16, 16))}
-        for depth in (1, 2)
-    )
-    assert twice["layers.0"].parameters == once["layers.0"].parameters
-    assert twice["layers.0"].flops == 2 * once["layers.0"].flops
-    assert twice["layers.0"].activation_bytes == 2 * once["layers.0"].activation_bytes
+# -------------------------------------------------------------------------------------------- latency
 
 
 def test_latency_is_a_time():

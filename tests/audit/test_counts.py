@@ -15,9 +15,11 @@ from search.audit import counts as audit
 from search.audit.cost import parameters
 from search.errors import UserError
 from search.records.jsonl import read_all
-from search.report import tables
+from search.report import tables, typeset
 from search.upstream import PUBLISHED, SAVED, build, closed_form
 from wavemix import LiteConfig, SemSegment, WaveMixLite, classification
+
+SHAPE = (3, 32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +113,13 @@ def test_upstreams_checkpoints(tmp_path, suffix, knobs):
     path = tmp_path / f"weights{suffix}"
     save = torch.save if suffix == ".pth" else save_file
     save(network.state_dict(), path)
-    found = audit.checkpoint(path, size=32)
+    found = audit.checkpoint(path, SHAPE)
     assert found.agree and found.counted == found.closed_form == found.fvcore == parameters(network)
     assert found.buffers == sum(buffer.numel() for buffer in network.buffers())
     assert found.configuration["level"] == knobs["level"] and found.configuration["final_dim"] == 16
     assert found.cost.input_shape == [3, 32, 32]
     with pytest.raises(UserError, match="divisible"):
-        audit.checkpoint(path, size=31)
+        audit.checkpoint(path, (3, 31, 31))
 
 
 def test_a_stored_configuration_is_used(tmp_path):
@@ -132,7 +134,7 @@ def test_our_weights_of_several_seeds_count_one_network(tmp_path):
     config = LiteConfig(final_dim=8, depth=2, shared=1)
     tensors = {f"{seed}/{k}": v.clone() for seed in (1, 22) for k, v in WaveMixLite(config).state_dict().items()}
     save_file(tensors, tmp_path / "winner.safetensors", metadata={"config": config.model_dump_json()})
-    found = audit.checkpoint(tmp_path / "winner.safetensors", size=32)
+    found = audit.checkpoint(tmp_path / "winner.safetensors", SHAPE)
     assert found.agree and found.counted == config.parameters()
 
 
@@ -286,8 +288,12 @@ def test_what_has_no_count_stands_beside_the_flops(mynets, wavemix):
     assert ">= 768" in shown and "without a count: aten::sort" in shown
     assert "multiply-accumulates differ: 768 here, 768 by torch, 0 by fvcore" in shown
     assert "not, or not all, counted" in wavemix(*arguments, "--strict", code=1).err
-    (row,) = tables.audit(read_all(Path()))[["FLOPs", "MACs by torch", "Uncounted operators"]].itertuples(index=False)
-    assert tuple(row) == (">= 768 without aten::sort", 768, "aten::sort")
+    (row,) = tables.audit(read_all(Path()))[
+        ["MACs", "FLOPs", "lower_bound", "MACs by torch", "Uncounted operators"]
+    ].itertuples(index=False)
+    assert tuple(row) == (768, 1536, True, 768, "aten::sort")
+    shown = typeset.markdown(tables.audit(read_all(Path())), "")
+    assert r"\>= 1.54 k" in shown and "lower_bound" not in shown
     assert wavemix("audit", "--factory", "auditnets:plain", "--input", "3,8,8", "--strict").err == ""
 
 

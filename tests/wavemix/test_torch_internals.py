@@ -18,6 +18,8 @@ PARTS = [
     ("torch._C", "_len_torch_dispatch_stack"),
     ("torch.autograd.forward_ad", "_current_level"),
     ("torch", "UntypedStorage._cdata"),
+    ("torch.autograd", "_get_sequence_nr"),
+    ("torch._C", "_current_autograd_node"),
 ]
 CHANGED = f"PyTorch {torch.__version__}: {{}}; adapt wavemix/torch_internals.py and what uses it"
 
@@ -63,6 +65,13 @@ def test_tensors_have_a_key_of_what_they_share():
     one, other = torch.zeros(4), torch.zeros(4)
     assert storage_key(one) == storage_key(one[1:3]) == storage_key(one.view(2, 2)) != storage_key(other)
     assert storage_key(torch.zeros(4, device="meta"))
+
+
+def test_allocations_are_what_is_given_out_and_taken_back():
+    from wavemix.torch_internals import allocations
+
+    found = allocations(lambda: torch.ones(1024).add(1))
+    assert sorted(found) == [-4096, -4096, 4096, 4096] and found[0] > 0 and sum(found) == 0
 
 
 def test_a_mode_sees_operators_and_can_decompose_them():
