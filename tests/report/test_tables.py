@@ -72,7 +72,7 @@ def test_the_smallest_confirmed_network_of_each_family_beside_the_published_one(
     assert (small["Maps"], small["Epochs"]) == ("full", Recipe().epochs)
     assert 0.95 < small["Adjusted confidence"] < small["Confidence"] < 1
     assert small["95 % low"] < 0.992 < small["95 % high"]
-    assert (small["MACs"], small["Activation bytes"], small["GPU bytes"]) == (1024, 2000, None)
+    assert (small["MACs"], small["FLOPs"], small["Activation bytes"], small["GPU bytes"]) == (1000, 2024, 2000, None)
     assert small["Attempt"] == 1
     assert (shared["Model"], shared["Verdict"], shared["Attempt"]) == (SHARED.name, "reached", 1)
     (other,) = rows(table, Task="98 % in MNIST")
@@ -346,7 +346,7 @@ def test_csv_holds_plain_values():
     files = rendered([confirmation([0.991, 0.992], config=SMALL, cost=cost_of(SMALL))])
     lines = list(csv.DictReader(io.StringIO(files["parameter-efficiency.csv"])))
     assert lines[1]["Parameters"] == str(SMALL.parameters()) and float(lines[1]["Accuracy"]) == pytest.approx(0.9915)
-    assert lines[1]["FLOPs"] == "2048" and lines[1]["lower_bound"] == "False" and lines[1]["GPU bytes"] == ""
+    assert lines[1]["FLOPs"] == "2024" and lines[1]["lower_bound"] == "False" and lines[1]["GPU bytes"] == ""
 
 
 def test_tables_hold_no_date(tmp_path):

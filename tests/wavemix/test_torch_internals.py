@@ -71,7 +71,9 @@ def test_allocations_are_what_is_given_out_and_taken_back():
     from wavemix.torch_internals import allocations
 
     found = allocations(lambda: torch.ones(1024).add(1))
-    assert sorted(found) == [-4096, -4096, 4096, 4096] and found[0] > 0 and sum(found) == 0
+    assert sum(found) == 0, "whatever else PyTorch needs for a moment, a scalar for one"
+    large = [size for size in found if abs(size) >= 4096]
+    assert sorted(large) == [-4096, -4096, 4096, 4096] and large[0] > 0
 
 
 def test_a_mode_sees_operators_and_can_decompose_them():
