@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # what a room may import: itself, and what stands in a line above
 ROOMS = (
     ("errors", "signals", "runtime"),
-    ("text", "files"),
+    ("text", "files", "metrics"),
     ("data",),
     ("training",),
-    ("sampling", "records", "upstream"),
+    ("sampling", "records", "upstream", "published"),
     ("space", "audit"),
     ("study", "confirmation"),
     ("report", "outcome"),

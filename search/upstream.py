@@ -1,7 +1,7 @@
 """What upstream states: its parameter-efficiency table, and the configurations of its README and published weights.
 
-Facts from github.com/pranavphoenix/WaveMix (README and the scripts under Saved_weights); `search.audit.counts`
-checks them.
+Facts from github.com/pranavphoenix/WaveMix (README and the scripts under Saved_weights) and WaveMixSR;
+`search.audit.counts` checks them. The figures that they are published with are in `search.published`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from wavemix import LiteConfig, SemSegment, cityscapes, classification, sisr
+from wavemix import LiteConfig, SemSegment, WaveMixLite, cityscapes, classification, sisr
+from wavemix.wavemixsr import WaveMixSR
 
 REPOSITORY = "github.com/pranavphoenix/WaveMix"
 
@@ -64,6 +65,17 @@ PUBLISHED = (
         {"in_channels": 3, "final_dim": 64, "depth": 6},
     ),
 )  # fmt: skip
+# rows that the README had from commit 804c223 until 97bbda7, which put the first and the third row above in their place
+WITHDRAWN = (
+    Published(
+        "MNIST", 0.99, "WaveMix Lite-8/3 (withdrawn)", 4056, 28, "deconv",
+        {"in_channels": 1, "final_dim": 8, "depth": 3, "mult": 1},
+    ),
+    Published(
+        "CIFAR-10", 0.80, "WaveMix Lite-32/4 (withdrawn)", 45962, 32, "deconv",
+        {"in_channels": 3, "final_dim": 32, "depth": 4, "mult": 1, "ff_channel": 16, "dropout": 0.25},
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,10 +84,21 @@ class Saved:
 
     row: str
     source: str
-    task: str  # 'classification', 'segmentation', 'super-resolution' or 'backbone' (classifier with a dense head)
+    # 'classification', 'segmentation', 'super-resolution', 'luma super-resolution' (WaveMixSR), or 'backbone' (a
+    # classifier with a dense head)
+    task: str
     knobs: dict[str, Any] = field(hash=False)
     size: int = 256
     millions: int | None = None  # parameters as published, in millions; None: not published
+
+    @property
+    def place(self) -> str:
+        """Repository and file; `source` alone where it is another one."""
+        return self.source if ":" in self.source else f"{REPOSITORY}: {self.source}"
+
+    @property
+    def channels(self) -> int:
+        return self.knobs.get("in_channels", 3)
 
     @property
     def name(self) -> str:
@@ -113,7 +136,12 @@ SAVED = (
     Saved("CIFAR-100 78.81", "Saved_weights/cifar100", "classification", _c(256, 10, 1, 100, **STRIDE1), 32),
     Saved("CIFAR-100 77.82", "Saved_weights/cifar100", "classification", _c(256, 8, 1, 100, **STRIDE1), 32),
     Saved("Tiny ImageNet 79", "Saved_weights/tinyimagenet", "classification", _c(192, 16, 3, 200), 128, 28),
+    Saved("Tiny ImageNet 71.69", "Saved_weights/tinyimagenet", "classification", _c(192, 16, 3, 200), 64, 28),
     Saved("Tiny ImageNet 62.51", "Saved_weights/tinyimagenet", "classification", _c(256, 12, 1, 200, **STRIDE1), 64),
+    Saved(
+        "EMNIST Letters 95.96", "a leaderboard: WaveMixLite-112/16, one channel", "classification",
+        _c(112, 16, 1, 26, **STRIDE1, in_channels=1), 28, 4,
+    ),
     Saved("Cityscapes 83.04", "Saved_weights/cityscapes", "backbone", _c(192, 16, 3, 20), millions=28),
     Saved(
         "Segmentation example", "README, semantic segmentation", "segmentation",
@@ -124,27 +152,16 @@ SAVED = (
         "Super-resolution example", "README, super-resolution", "super-resolution",
         {"depth": 4, "mult": 2, "ff_channel": 144, "final_dim": 144, "dropout": 0.5, "level": 1},
     ),
+    Saved(
+        "Super-resolution 128/4", "Image_Super_Resolution/Div2k_2x.py", "super-resolution",
+        {"depth": 4, "mult": 2, "ff_channel": 128, "final_dim": 128, "dropout": 0.5, "level": 1},
+    ),
+    Saved(
+        "WaveMixSR 2x", "github.com/pranavphoenix/WaveMixSR: wavemixsr/model.py", "luma super-resolution",
+        {"depth": 4, "mult": 1, "ff_channel": 144, "final_dim": 144, "dropout": 0.3, "level": 1},
+    ),
 )  # fmt: skip
 CITYSCAPES_HEAD = (192, 128, 64)  # channels of the two transposed convolutions and the last 1x1 one
-
-
-@dataclass(frozen=True)
-class Stated:
-    """One row of the benchmark table at the top of upstream's README; `audit` names its configuration in `SAVED`."""
-
-    task: str
-    label: str
-    metric: str
-    value: float  # per cent
-    audit: str | None
-
-
-BENCHMARKS = (
-    Stated("Semantic segmentation", "Cityscapes", "mIoU, single scale", 83.04, "Cityscapes 83.04"),
-    Stated("Image classification", "ImageNet-1k", "accuracy", 75.32, "ImageNet-1k 75.32"),
-    Stated("Image classification", "CIFAR-10", "accuracy", 95.98, None),  # weights of 95.37 are the best published
-    Stated("Image classification", "Galaxy10 DECaLS", "accuracy", 95.42, "Galaxy10 DECaLS 95.42"),
-)
 
 
 def build(saved: Saved) -> nn.Module:
@@ -153,6 +170,10 @@ def build(saved: Saved) -> nn.Module:
         return SemSegment.WaveMix(**saved.knobs)
     if saved.task == "super-resolution":
         return sisr.WaveMix(**saved.knobs)
+    if saved.task == "luma super-resolution":
+        return WaveMixSR(**{name: value for name, value in saved.knobs.items() if name != "level"})
+    if saved.channels != 3:  # upstream's constructor has three; its scripts for grey images change the stem
+        return WaveMixLite(classifier_config(saved))
     if saved.task == "backbone":
         return cityscapes.WaveMix(**saved.knobs, widths=CITYSCAPES_HEAD[1:])
     return classification.WaveMix(**saved.knobs)
@@ -160,10 +181,12 @@ def build(saved: Saved) -> nn.Module:
 
 def classifier_config(saved: Saved) -> LiteConfig:
     """The classifier with a stated configuration's stem and blocks (and, for a classifier, its head)."""
-    knobs = {"stride": 1, **saved.knobs}
-    if saved.task in ("segmentation", "super-resolution"):
+    knobs = {"stride": 1, "in_channels": 3, **saved.knobs}
+    if saved.task == "luma super-resolution":
+        knobs["in_channels"] = 1
+    if saved.task in ("segmentation", "super-resolution", "luma super-resolution"):
         knobs["initial_conv"] = "strided"
-    return LiteConfig(**knobs, in_channels=3, upsampling="deconv")
+    return LiteConfig(**knobs, upsampling="deconv")
 
 
 def closed_form(saved: Saved) -> int:
@@ -174,6 +197,8 @@ def closed_form(saved: Saved) -> int:
         parts["head"] = _dense_head((c, c // 2, c // 4), classes)
     elif saved.task == "super-resolution":
         parts["head"] = _dense_head((c, c // 2), 3)
+    elif saved.task == "luma super-resolution":
+        parts["head"] = 9 * c * (c // 2) + c // 2 + c // 2 + 1
     elif saved.task == "backbone":
         parts["head"] = _dense_head(CITYSCAPES_HEAD, classes)
     return sum(parts.values())

@@ -17,7 +17,7 @@ from search.audit.cost import CONDITIONS, Conditions, cost, one_line, parameters
 from search.audit.networks import check_images, classifier, infer, made, stored, stored_config
 from search.errors import UserError
 from search.records.models import Audit, Cost
-from search.upstream import PUBLISHED, REPOSITORY, SAVED, build, closed_form
+from search.upstream import PUBLISHED, SAVED, WITHDRAWN, Published, build, closed_form
 from wavemix import LiteConfig, WaveMixLite
 from wavemix.checkpoint import place
 
@@ -25,13 +25,13 @@ __all__ = ["checkpoint", "factory", "infer", "published", "saved_models"]
 UPSAMPLINGS = ("nearest", "bilinear", "deconv")
 
 
-def published(conditions: Conditions = CONDITIONS) -> list[Audit]:
+def published(conditions: Conditions = CONDITIONS, stated: Sequence[Published] = PUBLISHED) -> list[Audit]:
     """Audit the four published rows, trying every kind of up-sampling on each to see which reproduces its count.
 
     Memory is measured under `conditions`; that of a GPU is None in the record where there is none.
     """
     rows = []
-    for row in PUBLISHED:
+    for row in stated:
         configs = {kind: LiteConfig(**row.knobs, upsampling=kind) for kind in UPSAMPLINGS}
         networks = {kind: WaveMixLite(config) for kind, config in configs.items()}
         counts = {kind: parameters(network) for kind, network in networks.items()}
@@ -58,9 +58,10 @@ def published(conditions: Conditions = CONDITIONS) -> list[Audit]:
 def saved_models(conditions: Conditions = CONDITIONS, progress: Callable[[str], None] | None = None) -> list[Audit]:
     """Audit every configuration upstream states, at the image size it is meant for (about a minute).
 
-    Upstream's blocks use transposed convolutions. `progress` is called with each row's name before it is built.
+    Upstream's blocks use transposed convolutions. `progress` is called with each row's name before it is built. The
+    rows that were withdrawn from its parameter-efficiency table come first.
     """
-    rows = []
+    rows = published(conditions, WITHDRAWN)
     for saved in SAVED:
         if progress:
             progress(saved.row)
@@ -68,10 +69,10 @@ def saved_models(conditions: Conditions = CONDITIONS, progress: Callable[[str], 
         rows.append(
             _audit(
                 build(saved),
-                (3, saved.size, saved.size),
+                (saved.channels, saved.size, saved.size),
                 conditions=conditions,
                 row=saved.row,
-                source=f"{REPOSITORY}: {saved.source}",
+                source=saved.place,
                 published_millions=saved.millions,
                 closed_form=closed_form(saved),
                 upsampling=["deconv"],

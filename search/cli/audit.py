@@ -84,6 +84,9 @@ def audit(
     saved_models: Annotated[
         bool, typer.Option("--saved-models", help="Also every configuration upstream states.")
     ] = False,
+    protocol: Annotated[
+        bool, typer.Option("--protocol", help="What the published figures measure, and how they were chosen.")
+    ] = False,
     checkpoint: Annotated[Path | None, typer.Option(callback=at_home, help="Count a checkpoint instead.")] = None,
     factory: Annotated[str | None, typer.Option(help="Count any network instead: module:callable.")] = None,
     input: Annotated[
@@ -110,13 +113,19 @@ def audit(
         if any(context.get_parameter_source(name).name == "COMMANDLINE" for name in context.params):  # pyright: ignore
             raise UserError(f"options stand behind the command: wavemix audit {context.invoked_subcommand} --…")
         return
+    if sum((saved_models, protocol, checkpoint is not None, factory is not None)) > 1:
+        raise UserError(
+            "--saved-models, --protocol, --checkpoint and --factory are audits of their own: give one of them"
+        )
+    if protocol:
+        from search.cli.protocol import protocol as explain
+
+        return explain(as_json)
     from search.audit import counts as auditing
     from search.audit.cost import Conditions
     from search.cli.audit_listings import audits
     from search.records.jsonl import append
 
-    if sum((saved_models, checkpoint is not None, factory is not None)) > 1:
-        raise UserError("--saved-models, --checkpoint and --factory are audits of their own: give one of them")
     if input is not None and factory is None and checkpoint is None:
         raise UserError("--input is of the network that --factory makes or --checkpoint holds: give both")
     conditions = Conditions(batch, device, dtype)

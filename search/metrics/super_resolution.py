@@ -35,7 +35,7 @@ def shaved(image: Tensor, border: int) -> Tensor:
 
 
 def psnr(found: Tensor, true: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, 10 log10(255² / mean squared error), of two (H, W); inf where they are equal."""
+    """Peak signal-to-noise ratio of two (H, W): 10 log10(255² / mean squared error) dB, inf where they are equal."""
     error = (found.double() - true.double()).square().mean()
     return float(10 * torch.log10(RANGE**2 / error))
 

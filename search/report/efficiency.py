@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from search.errors import UserError, present
+from search.published.figures import Peer, peers
 from search.records.models import Confirmation, Record, base_label, label, numbered
 from search.report.typeset import NOT_RUN, WORK, frame_of, work
 from search.training.recipe import filled
@@ -24,7 +25,8 @@ def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
 
     Where nothing was confirmed the smallest that reached it stands there, where nothing did the nearest. "Attempt" is
     the number of the test among those of its data, target and family (`numbered`), for which "Adjusted confidence" is
-    adjusted (see `search.records.statistics`). Thresholds upstream does not publish follow the published ones.
+    adjusted (see `search.records.statistics`). Thresholds upstream does not publish follow the published ones. At the
+    end, other authors' networks with their own figures.
     """
     return frame_of([row for row, _ in _efficiency(records)], EFFICIENCY)
 
@@ -54,7 +56,26 @@ def _efficiency(records: Iterable[Record]) -> list[Row]:
             rows += _threshold(key, groups.pop(key, []), row)
     for key in sorted(groups):
         rows += _threshold(key, groups[key], None)
-    return rows
+    return rows + [(_peer(peer), None) for peer in peers() if peer.target is not None]
+
+
+def _peer(peer: Peer) -> dict[str, Any]:
+    """Another author's network: a row of the block of its own."""
+    target = present(peer.target)
+    row = next((row for row in PUBLISHED if (row.label, 100 * row.target) == (peer.data, target)), None)
+    exact = row is not None and peer.parameters_are == "exact"
+    return {
+        "Row": f"{_stem(peer.data, target / 100)}-peer-{_words(peer.network)}",
+        "Task": f"{target:g} % in {peer.data} (peers)",
+        "Model": peer.network,
+        "Family": "peer",
+        "Parameters": peer.parameters,
+        "Published parameters": row and row.parameters,
+        "Ratio": peer.parameters / row.parameters if row and exact else None,
+        "Accuracy": round(peer.figure / 100, 6),
+        "Data set": peer.data,
+        "Origin": "; ".join(filter(None, (peer.bounds, peer.chosen, peer.source, f"source {peer.read}"))),
+    }
 
 
 def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
@@ -70,7 +91,7 @@ def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
 EFFICIENCY = (
     "Row", "Task", "Model", "Family", "Verdict", "Parameters", "Published parameters", "Ratio", "Maps", "Epochs",
     "Accuracy", "95 % low", "95 % high", "Min", "Max", "Seeds", "Confidence", "Adjusted confidence", "Attempt", *WORK,
-    "MACs by torch", "Activation bytes", "GPU bytes", "Data set", "Study",
+    "MACs by torch", "Activation bytes", "GPU bytes", "Data set", "Study", "Origin",
 )  # fmt: skip
 
 
@@ -94,10 +115,18 @@ def _planned(run: Confirmation) -> int:
     return max(run.looks, default=run.n)
 
 
+def _words(name: str) -> str:
+    return re.sub(r"[\W_]+", "-", name.lower()).strip("-")
+
+
+def _stem(name: str, target: float) -> str:
+    """What the names of a threshold's rows begin with."""
+    return f"{_words(name)}-{100 * target:g}"
+
+
 def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[Row]:
     name, target = key
-    words = re.sub(r"[\W_]+", "-", name.lower()).strip("-")
-    stem = f"{words}-{100 * target:g}"
+    stem = _stem(name, target)
     common: dict[str, Any] = {
         "Task": f"{100 * target:g} % in {name}",
         "Data set": label(runs[0].dataset) if runs else name,

@@ -32,8 +32,7 @@ NAME, TEMPLATE = "report.html", "page.html.jinja"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 EFFICIENCY = (
     "Row", "Verdict", "Model", "Parameters", "Ratio", "Maps", "Epochs", "Accuracy", "95 % low", "95 % high", "Seeds",
-    "Confidence", "Adjusted confidence", "Attempt", *typeset.WORK,
-    "Activation bytes",
+    "Confidence", "Adjusted confidence", "Attempt", *typeset.WORK, "Activation bytes", "Origin",
 )  # fmt: skip
 AUDIT = (
     "Row", "Published", "Closed form", "Counted", "fvcore", "Agree", "Up-sampling", *typeset.WORK, "MACs by torch",

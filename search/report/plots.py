@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from string import ascii_lowercase
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,8 +25,9 @@ from numpy.typing import NDArray
 
 from search.errors import UserError, present
 from search.files import write_atomically
+from search.published.figures import Peer, peers
 from search.records.jsonl import read_all
-from search.records.models import Confirmation, Record, Trial, label, numbered
+from search.records.models import Confirmation, Record, Trial, base_label, label, numbered
 from search.report.efficiency import deciding
 from search.report.importance import importances
 from search.report.plot_axes import accuracy_axis, capped, count_axis, target_lines
@@ -36,7 +39,7 @@ from search.upstream import PUBLISHED, Published
 COLOURS = {"published": "#0072B2", "extended": "#D55E00"}
 MARKERS = {"published": "s", "extended": "o"}
 FILLS = {"confirmed": "full", "reached": "left", "missed": "none", "tested": "none"}  # of a verdict's marker
-UPSTREAM, PRUNED, FAINT = "#000000", "#8C8C8C", "#5F5F5F"
+UPSTREAM, PRUNED, FAINT, PEERS = "#000000", "#8C8C8C", "#5F5F5F", "#007A59"
 KINDS = ("frontier", "anytime", "importance", "curves")
 # one a study, in the order of their results
 STUDIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
@@ -55,8 +58,8 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     Completed trials stand at their validation accuracy, confirmations at their mean on the test set with its 95 %
     interval: of several with the same target, network and recipe the one that decides (`efficiency.deciding`), of
     trainings that broke none. The thin steps are the best validation accuracy at or below a count, targets are lines,
-    and upstream's published networks stand at the accuracy they are published for. Accuracy is spaced by the logarithm
-    of the error.
+    and upstream's published networks stand at the accuracy they are published for, other authors' at their own figure.
+    Accuracy is spaced by the logarithm of the error.
     """
     runs = _runs(records)
     trials = [r for r in runs if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation is not None]
@@ -101,6 +104,9 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         _count(axes, row.parameters, row.target, (0, -6), "top", UPSTREAM)
     if rows:
         handles.append(_marker("*", UPSTREAM, "published by upstream", size=9))
+    others = _peers(axes, runs)
+    if others:
+        handles.append(_marker("D", PEERS, "other authors, as published", "none"))
     if any(r.interval for r in tested):
         handles.append(_marker("|", FAINT, "95 % interval of the mean", size=9))
     _clip(axes, [capped(present(r.mean)) for r in tested] + [capped(present(r.accuracy_validation)) for r in trials])
@@ -112,8 +118,29 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     axes.set_ylabel("accuracy")
     count_axis(axes, "x")
     accuracy_axis(axes)
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
+    legend = figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4,
+        title=fill(others, 80) or None, title_fontsize=7,
+    )  # fmt: skip
+    legend.get_title().set_color(PEERS)
     return figure
+
+
+def _peers(axes: Axes, runs: Sequence[Trial | Confirmation]) -> str:
+    """Mark other authors' networks with letters; what these stand for."""
+    others = peers_of(runs)
+    for letter, peer in zip(ascii_lowercase, others):
+        place = peer.parameters, peer.figure / 100
+        axes.plot(*place, "D", color=PEERS, mfc="white", ms=4.5, mew=1.2, zorder=5)
+        axes.annotate(
+            letter, place, xytext=(-1, 3), textcoords="offset points", color=PEERS, ha="right", va="bottom",
+            fontsize=8, zorder=6, path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
+    if not others:
+        return ""
+    told = ", ".join(f"{letter} {peer.network}" for letter, peer in zip(ascii_lowercase, others))
+    copy = others[0].data != label(runs[0].dataset)
+    return f"{told}; theirs are figures of the original {others[0].data}" if copy else told
 
 
 def _headlines(tests: Sequence[Confirmation]) -> list[Confirmation]:
@@ -343,6 +370,12 @@ def published(runs: Sequence[Trial | Confirmation]) -> list[Published]:
     """Upstream's rows on the data set of the runs; a copy of the images stands beside the official ones' figures."""
     name = label(runs[0].dataset).removesuffix(" (JPEG copy)")
     return [row for row in PUBLISHED if row.label == name]
+
+
+def peers_of(runs: Sequence[Trial | Confirmation]) -> list[Peer]:
+    """Other authors' networks on the data set of the runs, or on the one that it is a copy of."""
+    name = base_label(label(runs[0].dataset))
+    return [peer for peer in peers() if peer.target is not None and peer.data == name]
 
 
 def slug(text: str) -> str:

@@ -9,68 +9,19 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from search.errors import UserError, present
 from search.files import write_atomically
 from search.records.jsonl import repair
+from search.records.latest import latest
 from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Statement, Trial, label
 from search.records.results import Results
-from search.report import audits
+from search.report import audits, benchmark
 from search.report.efficiency import parameter_efficiency, winners
-from search.report.typeset import NOT_RUN, WORK, csv, frame_of, latex, markdown, work
+from search.report.typeset import WORK, csv, frame_of, latex, markdown, work
 from search.space.configurations import PUBLISHED_FAMILY
-from search.upstream import BENCHMARKS, SAVED, classifier_config
-
-# -------------------------------------------------------------------------------------------------- benchmarks
-
-
-def benchmark(records: Iterable[Record]) -> pd.DataFrame:
-    """Upstream's published benchmark values, the audited cost of the configurations behind them, and what ran here."""
-    records = list(records)
-    audits = _latest((r for r in records if isinstance(r, Audit)), lambda r: r.row)
-    rows = []
-    for stated in BENCHMARKS:
-        saved = next((saved for saved in SAVED if saved.row == stated.audit), None)
-        found = audits.get(stated.audit)
-        cells: dict[str, Any] = {
-            "Task": stated.task,
-            "Data set": stated.label,
-            "Metric": stated.metric,
-            "Published": stated.value,
-            "Configuration": saved.name if saved else "configuration not published",
-            "Source": saved.source if saved else "",
-            "Here": NOT_RUN,
-        }
-        if saved:
-            cells["Parameters"] = found.counted if found else "not audited here"
-            cells |= work(found.cost if found else None)
-            cells["MACs by torch"] = found and found.cost and found.cost.macs_torch
-            cells["Input"] = "x".join(map(str, found.cost.input_shape)) if found and found.cost else None
-        config = classifier_config(saved) if saved else None
-        runs = [
-            r
-            for r in records
-            if isinstance(r, Confirmation)
-            and label(r.dataset) == stated.label
-            and stated.metric == "accuracy"
-            and r.mean is not None
-            and (config is None or r.config.model_copy(update={"dropout": config.dropout}) == config)
-        ]
-        if runs:
-            best = max(runs, key=lambda r: r.created) if config else max(runs, key=lambda r: present(r.mean))
-            cells["Here"] = f"{100 * present(best.mean):.2f} % ({best.config.name}, {best.parameters:,} parameters)"
-        rows.append(cells)
-    return frame_of(rows, BENCHMARK)
-
-
-BENCHMARK = (
-    "Task", "Data set", "Metric", "Published", "Here", "Configuration", "Parameters", *WORK,
-    "MACs by torch", "Input", "Source",
-)  # fmt: skip
-
 
 # ------------------------------------------------------------------------------------ trials, audits, measurements
 
@@ -126,7 +77,7 @@ def audit(records: Iterable[Record]) -> pd.DataFrame:
             "Source": r.source,
             "Note": r.note,
         }
-        for r in _latest((r for r in records if isinstance(r, Audit)), lambda r: (r.row, r.source)).values()
+        for r in latest((r for r in records if isinstance(r, Audit)), lambda r: (r.row, r.source)).values()
     ]
     for row in rows:
         if row["Published"] is None:
@@ -143,12 +94,12 @@ AUDIT = (
 def statements(records: Iterable[Record]) -> pd.DataFrame:
     """The latest judgement of every network of every manifest."""
     stated = (record for record in records if isinstance(record, Statement))
-    return audits.statements(_latest(stated, lambda r: (r.manifest, r.row)).values())
+    return audits.statements(latest(stated, lambda r: (r.manifest, r.row)).values())
 
 
 def measurements(records: Iterable[Record]) -> pd.DataFrame:
     """The latest of every measurement of every network on every machine, a line a peer; the ratio is ours / peer's."""
-    found = _latest(
+    found = latest(
         (r for r in records if isinstance(r, Benchmark)),
         lambda r: (_title(r), r.unit, r.machine, _parameters(r) or 0),
     )
@@ -253,15 +204,6 @@ def _standing(again: Reproduction, now: Confirmation | None) -> str:
     return "superseded" + (f" by one of {now.parameters:,} parameters" if now else "")
 
 
-def _latest(records: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, Any]:
-    """The last record made for every key, in the order in which the keys first come."""
-    found: dict[Any, Any] = {}
-    for record in records:
-        if key(record) not in found or record.created >= found[key(record)].created:
-            found[key(record)] = record
-    return found
-
-
 # ------------------------------------------------------------------------------------------------------- writing
 
 TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
@@ -274,9 +216,11 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
         "from the strides. MACs: multiply-accumulates of convolutions and matrix products, one image forward; by "
         "torch: those that its own counter sees. FLOPs: two for each MAC, and all other operations. Activation bytes: "
-        "saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module.",
+        "saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module. Peers: "
+        "networks of other authors, with their own figures and ways to choose them (see Origin); nothing of theirs was "
+        "run here, and theirs are of the original CIFAR-10, where ours are of the JPEG copy.",
     ),
-    "benchmark": (benchmark, "Upstream's published benchmarks and the audited cost of their configurations."),
+    "benchmark": (benchmark.benchmark, benchmark.CAPTION),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
     "statements": (
         statements,

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from samples import ENVIRONMENT, confirmation, data, trial
 
 from search.errors import UserError
+from search.published.figures import figures
 from search.records.jsonl import append
 from search.records.models import Audit, Benchmark, Cost, Reproduction
+from search.report.benchmark import benchmark
 from search.report.efficiency import maps, parameter_efficiency, winners
-from search.report.tables import audit, benchmark, check, measurements, rendered, reproductions, study, write
+from search.report.tables import audit, check, measurements, rendered, reproductions, study, write
 from search.report.typeset import latex, markdown
 from search.training.recipe import Recipe
 from search.upstream import PUBLISHED, SAVED, classifier_config, closed_form
@@ -49,7 +51,8 @@ def cost_of(config: LiteConfig) -> Cost:
 
 def test_without_records_every_published_row_says_so():
     table = parameter_efficiency([])
-    assert len(table) == 12  # four thresholds: upstream's network and two families
+    # four thresholds: upstream's network and two families; then peers
+    assert len(table) == 12 + len(rows(table, Family="peer"))
     assert [row["Published parameters"] for row in rows(table, Family="extended")] == [3566, 7156, 37058, 520106]
     assert all(row["Accuracy"] == "not run here" for row in rows(table) if "upstream" in row["Model"])
     assert all(row["Model"] == "not run here" for row in rows(table, Family="extended"))
@@ -229,25 +232,49 @@ def audited(saved, **changes):
 
 def test_benchmarks_stand_beside_their_audited_cost():
     table = benchmark([])
-    assert [(row["Data set"], row["Published"]) for row in rows(table)] == [
-        ("Cityscapes", 83.04), ("ImageNet-1k", 75.32), ("CIFAR-10", 95.98), ("Galaxy10 DECaLS", 95.42),
-    ]  # fmt: skip
-    assert {row["Here"] for row in rows(table)} == {"not run here"}
+    assert len(table) == len(figures()) and {row["Here"] for row in rows(table)} == {"not run here"}
     assert rows(table, Data_set="Cityscapes")[0]["Parameters"] == "not audited here"
     table = benchmark([audited(saved) for saved in SAVED])
-    found = {row["Data set"]: row for row in rows(table)}
-    assert found["ImageNet-1k"]["Parameters"] == 27857608 and found["ImageNet-1k"]["FLOPs"] == 40_000_000_000
-    assert found["Cityscapes"]["Parameters"] == 28190388
-    assert found["Galaxy10 DECaLS"]["Parameters"] == 27666538
-    assert found["CIFAR-10"]["Configuration"] == "configuration not published" and not found["CIFAR-10"]["Parameters"]
+    (image_net,) = rows(table, Published=75.32)
+    assert image_net["Parameters"] == 27857608 and image_net["FLOPs"] == 40_000_000_000
+    assert rows(table, Published=83.04)[0]["Parameters"] == 28190388
+    assert rows(table, Published=95.42)[0]["Parameters"] == 27666538
+    assert rows(table, Published="33.08 dB")[0]["Parameters"] == 1704385
+    (unknown,) = rows(table, Published=95.98)
+    assert unknown["Configuration"] == "not stated" and not unknown["Parameters"]
+
+
+def test_a_benchmark_says_what_it_measures():
+    table = benchmark([])
+    assert "not a class-mean IoU; chosen on test" in rows(table, Published=83.04)[0]["What it measures"]
+    assert "rerun contaminated" in rows(table, Published=95.42)[0]["What it measures"]
+    assert rows(table, Published=75.32)[0]["What it measures"] == "no training script published"
+    (low,), (high,) = rows(table, Published=54.94), rows(table, Published=56.45)
+    assert (low["Stands against"], high["Stands against"]) == ("56.45", "54.94")
+    assert (low["Read"], high["Read"]) == ("yes", "no")
+
+
+def test_peers_are_a_block_of_their_own():
+    table = parameter_efficiency([])
+    assert list(table["Family"][-7:]) == ["peer"] * 7 and "peer" not in set(table["Family"][:-7])
+    least, second = rows(table, Task="99 % in MNIST (peers)")
+    assert (least["Parameters"], least["Accuracy"], least["Ratio"]) == (697, 0.9903, 697 / 3566)
+    assert "chosen on test" in least["Origin"] and second["Origin"].startswith("one run")
+    thrifty = rows(table, Model="ThriftyNet")[0]
+    assert thrifty["Ratio"] is None and thrifty["Origin"].startswith("fewer than 40,000 parameters; more than 91")
+    assert thrifty["Data set"] == "CIFAR-10" and not set(winners([]))
 
 
 def test_only_the_official_data_set_and_the_stated_configuration_count_as_run_here():
     config = LiteConfig(final_dim=16, depth=2)
     copy = confirmation([0.9], config=config, dataset=JPEG, target=0.8)
-    assert rows(benchmark([copy]), Data_set="CIFAR-10")[0]["Here"] == "not run here"
+    assert {row["Here"] for row in rows(benchmark([copy]), Data_set="CIFAR-10")} == {"not run here"}
     official = confirmation([0.9], config=config, dataset=data(label="CIFAR-10"), target=0.8)
-    assert rows(benchmark([official]), Data_set="CIFAR-10")[0]["Here"].startswith("90.00 %")
+    here = {row["Published"]: row["Here"] for row in rows(benchmark([official]), Data_set="CIFAR-10")}
+    assert here[95.98].startswith("90.00 %"), "no network is stated: the best of any"
+    assert here[95.37] == here[80.0] == "not run here"
+    again = confirmation([0.81], config=PUBLISHED[2].config, dataset=data(label="CIFAR-10"), target=0.8)
+    assert rows(benchmark([again]), Data_set="CIFAR-10", Published=80.0)[0]["Here"].startswith("81.00 %")
     galaxy = next(saved for saved in SAVED if saved.row == "Galaxy10 DECaLS 95.42")
     for run, here in ((config, False), (classifier_config(galaxy), True)):
         record = confirmation([0.9], config=run, dataset=data(label="Galaxy10 DECaLS"), target=0.8)

@@ -1,0 +1,81 @@
+"""Upstream's published figures: what each of them measures, the audited cost of its network, and what ran here."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from search.errors import present
+from search.published.figures import Figure, figures
+from search.records.latest import latest
+from search.records.models import Audit, Confirmation, Record, label
+from search.report.typeset import NOT_RUN, WORK, frame_of, work
+from search.upstream import PUBLISHED, SAVED, WITHDRAWN, Published, Saved, classifier_config
+
+CAPTION = (
+    "Every figure that upstream has published, what the published code behind it computes (`wavemix audit --protocol` "
+    "says it in full), and the audited cost of its network. Chosen on test: the epoch was chosen on the images that "
+    "the figure is of, as every published script does. Read: whether the figure was seen where it is published; no: "
+    "only in an excerpt of a paper or on a leaderboard. Stands against: other published figures of the same data that "
+    "do not agree with it."
+)
+BENCHMARK = (
+    "Task", "Data set", "Metric", "Published", "Stands against", "What it measures", "Here", "Configuration",
+    "Parameters", *WORK, "MACs by torch", "Input", "Read", "Source", "Note",
+)  # fmt: skip
+STATED: dict[str, Saved | Published] = {saved.row: saved for saved in SAVED} | {
+    f"{row.task}: {row.model}": row for row in (*PUBLISHED, *WITHDRAWN)
+}
+
+
+def benchmark(records: Iterable[Record]) -> pd.DataFrame:
+    """A row for each of `search.published.figures`."""
+    records = list(records)
+    audits = latest((r for r in records if isinstance(r, Audit)), lambda r: r.row)
+    runs = [r for r in records if isinstance(r, Confirmation) and r.mean is not None]
+    rows = [_row(figure, audits.get(figure.audit), runs) for figure in figures()]
+    return frame_of(rows, BENCHMARK)
+
+
+def _row(figure: Figure, found: Audit | None, runs: list[Confirmation]) -> dict[str, Any]:
+    network = STATED[figure.audit] if figure.audit else None
+    cells: dict[str, Any] = {
+        "Task": figure.task,
+        "Data set": figure.data,
+        "Metric": figure.metric,
+        "Published": figure.stated,
+        "Stands against": figure.against,
+        "What it measures": "; ".join(figure.flags),
+        "Here": _here(figure, network, runs),
+        "Configuration": figure.network if network is None else _name(network),
+        "Read": "yes" if figure.read else "no",
+        "Source": figure.source,
+        "Note": figure.note,
+    }
+    if network is not None:
+        cost = found and found.cost
+        cells["Parameters"] = found.counted if found else "not audited here"
+        cells |= work(cost)
+        cells["MACs by torch"] = cost and cost.macs_torch
+        cells["Input"] = "x".join(map(str, cost.input_shape)) if cost else None
+    return cells
+
+
+def _name(network: Saved | Published) -> str:
+    return network.name if isinstance(network, Saved) else f"{network.model}: {network.config.name}"
+
+
+def _here(figure: Figure, network: Saved | Published | None, runs: list[Confirmation]) -> str:
+    """The test of the figure's network on its data set; where no network is stated, the best one of any."""
+    if not figure.metric.startswith("accuracy"):
+        return NOT_RUN
+    mine = [run for run in runs if label(run.dataset) == figure.data]
+    if isinstance(network, Published):
+        mine = [run for run in mine if network.is_of(run.config)]
+    elif network is not None:
+        config = classifier_config(network)
+        mine = [run for run in mine if run.config.model_copy(update={"dropout": config.dropout}) == config]
+    if not mine:
+        return NOT_RUN
+    best = max(mine, key=lambda run: run.created if network else present(run.mean))
+    return f"{100 * present(best.mean):.2f} % ({best.config.name}, {best.parameters:,} parameters)"
