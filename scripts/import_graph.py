@@ -23,6 +23,7 @@ ROOMS = (
     ("space", "audit"),
     ("study", "confirmation"),
     ("report", "outcome"),
+    ("inference",),
     ("campaign", "exploration"),
     ("cli",),
     ("__main__",),

@@ -11,17 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 import torch
+from pydantic import Json, ValidationError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from search.data.split import Split
 from search.errors import UserError
 from search.files import LOCKS, acquire, set_aside, shortened, temporary_name
 from search.records.environment import Model
+from search.records.models import Confirmation
 from search.training.images import normalisation
-from search.training.recipe import Training, filled
+from search.training.recipe import Recipe, Training, filled, identity
 from search.training.tensors import Damaged, read, write
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
@@ -141,6 +145,47 @@ class WeightsFile:
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return {seed: (made[seed], state) for seed, state in states.items()}
+
+
+class Header(Model):
+    """What a file says of its weights, which have not been looked at; `inputs` is None in an older one."""
+
+    config: Json[LiteConfig]
+    inputs: Json[Inputs] | None = None
+    recipe: Json[dict]
+    digest: str  # of the images and labels trained on
+    seeds: Json[list[int]]
+    records: Json[list[datetime]]  # when the record was made that says how the seed was trained
+    sha256: str | None = None
+
+    @property
+    def training(self) -> Training:
+        """What its seeds were trained with."""
+        return Training(self.config, Recipe.model_validate(filled(self.recipe)), self.digest)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Header | None":
+        """That of a file; None where there is none, or it is no file of weights that `wavemix` wrote."""
+        try:
+            with safe_open(path, "pt") as file:
+                return cls.model_validate(file.metadata())
+        except (OSError, SafetensorError, ValidationError):
+            return None
+
+
+def file_of(run: Confirmation, *folders: Path) -> Path | None:
+    """The file of the networks of a test, with all its seeds, in the first of `folders` that has it; None without."""
+    stem = shortened(f"{run.study}-{run.config.name}")
+    for folder in folders:
+        for number in chain([""], (f"-{number}" for number in count(2))):  # as `WeightsFile.place` names them
+            path = folder / f"{stem}{number}.safetensors"
+            if not path.exists():
+                break
+            found = Header.read(path)
+            if found and identity(found.config, found.recipe, found.digest) == run.network:
+                if set(run.seeds) <= set(found.seeds):
+                    return path
+    return None
 
 
 def networks(path: Path | str) -> dict[int, WaveMixLite]:

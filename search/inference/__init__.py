@@ -1,0 +1,1 @@
+"""What is done with networks that are stored: no training."""
