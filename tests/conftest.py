@@ -19,6 +19,7 @@ import search.cli.audit
 import search.cli.data
 import search.cli.run
 import search.cli.show
+import search.cli.use
 import search.cli.workers  # noqa: F401, the commands
 from search import signals
 from search.__main__ import main

@@ -9,6 +9,9 @@ Band order is that of pytorch_wavelets (and of upstream): for each channel LH (d
 import ctypes
 import functools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pywt
 import torch
@@ -19,6 +22,17 @@ from .kernels import pointer
 from .torch_internals import watched
 
 KERNELS = {torch.float32: "", torch.float64: "_double", torch.bfloat16: ""}
+_plain = ContextVar("plain", default=False)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Inside, the transform runs as plain PyTorch: for results that owe nothing to the kernels."""
+    before = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(before)
 
 
 def haar(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +64,10 @@ def plain_haar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compiled(x: Tensor) -> bool:
-    """Whether the kernels can transform x: on a CPU, in a type they know, and watched by nothing that needs operators
-    (tracing, compiling, functional transforms, tensors that only look like ones)."""
+    """Whether the kernels transform x: on a CPU, in a type they know, not `uncompiled`, and watched by nothing that
+    needs operators (tracing, compiling, functional transforms, tensors that only look like ones)."""
     plain = x.device.type == "cpu" and x.dtype in KERNELS and type(x) in (Tensor, torch.nn.Parameter)
-    return plain and not watched() and kernels.library() is not None
+    return plain and not _plain.get() and not watched() and kernels.library() is not None
 
 
 class _Haar(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """Retraining: networks of fresh seeds, trained on all training images and tested once, at the last epoch.
 
-This is the only module that loads the test part of a data set.
+Only this module and `search.inference.evaluation`, which trains nothing, load the test part of a data set.
 """
 
 import hashlib

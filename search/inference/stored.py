@@ -99,6 +99,12 @@ def find(what: str | Path, results: Results, config: LiteConfig | None = None) -
     raise UserError(f"there is no row, study or file of weights {name!r}; rows: {known}")
 
 
+def rows(results: Results) -> list[Stored]:
+    """The networks of all rows of the parameter-efficiency table, in its order; UserError where one's are not here."""
+    found = {row: run for row, run in winners(results.read_known()).items() if run.mean is not None}
+    return [_of_test(run, _folders(results), row) for row, run in found.items()]
+
+
 def _folders(results: Results) -> list[Path]:
     """Where weights lie, a user's own first."""
     return [results.weights, *([Results(results.published).weights] if results.published else [])]

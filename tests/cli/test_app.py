@@ -189,7 +189,7 @@ def test_train_command_holds_all_there_is_to_know(tmp_path):
 
 def test_help_needs_no_torch():
     slow = {"torch", "optuna", "pandas", "matplotlib"}
-    code = f"import sys; from search.cli import data, run, show, workers; print(sorted({slow} & set(sys.modules)))"
+    code = f"import sys; from search.cli import data, run, show, use, workers; print(sorted({slow} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -210,7 +210,18 @@ def test_an_interruption_while_the_command_is_loaded_is_one_line(monkeypatch, ca
 
 def test_every_command_has_help():
     runner = CliRunner()
-    for command in ("search", "confirm", "train", "audit", "tables", "status", "data list", "data fetch"):
+    for command in (
+        "search",
+        "confirm",
+        "train",
+        "audit",
+        "tables",
+        "status",
+        "evaluate",
+        "predict",
+        "data list",
+        "data fetch",
+    ):
         done = runner.invoke(cli.app, [*command.split(), "--help"], env={"COLUMNS": "200"})
         assert done.exit_code == 0 and "Usage" in done.output, command
 
