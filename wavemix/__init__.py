@@ -25,6 +25,7 @@ _HOME = {
     "haar": "dwt",
     "inverse_haar": "dwt",
     "list_models": "registry",
+    "load": "loading",
     "load_checkpoint": "checkpoint",
 }
 __all__ = list(_HOME)

@@ -87,7 +87,7 @@ def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: 
     if best.state == "complete":
         path = outcome.weights
         facts["weights"] = str(path)
-        facts["load"] = f'from search.records.weights import networks; networks("{path}")[{best.seeds[0]}]'
+        facts["load"] = f"import wavemix; network = wavemix.load({json.dumps(str(path))}, seed={best.seeds[0]})"
     return [f"{data.label}{target}: {verdict_of(best)}", *(f"  {name:<11} {fact}" for name, fact in facts.items())]
 
 

@@ -1,6 +1,8 @@
 """A stored network as one module that normalises its images itself, and its scores for many images."""
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search import signals
-from search.inference.stored import Stored
+from search.inference.stored import Stored, find
+from search.records.results import Results, published
 from wavemix.dwt import uncompiled
 
 BATCH = 50  # images at once: the maps of more do not fit into a processor's cache
@@ -64,9 +67,14 @@ class Classifier(nn.Module):
 def scores(classifier: Classifier, images: Tensor) -> NDArray[np.float32]:
     """Scores (N, K) of uint8 images (N, C, H, W), by PyTorch's own operations: no kernel of ours takes part."""
     layout = torch.channels_last  # in which convolutions of few channels take little more than half of the time
-    classifier, found = classifier.to(memory_format=layout), []
+    classifier, found = copy.deepcopy(classifier).to(memory_format=layout), []
     with torch.inference_mode(), uncompiled():
         for part in images.split(BATCH):
             signals.check()
             found.append(classifier((part.float() / 255).contiguous(memory_format=layout)))
     return torch.cat(found).numpy()
+
+
+def load(what: str | Path, seed: int | None = None, results: str | Path = "runs") -> Classifier:
+    """See `wavemix.load`."""
+    return Classifier.of(find(what, Results(results, published())), seed)

@@ -14,6 +14,7 @@ from wavemix.checkpoint import load_checkpoint
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
 
+FROM_REPOSITORY = "name a file that you have; those of the published rows are in the repository's results/weights"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
@@ -95,8 +96,9 @@ def find(what: str | Path, results: Results, config: LiteConfig | None = None) -
     if runs:
         best = _best(name, runs, folders)
         return _of_test(best, folders, row=_row_of(best, rows))
-    known = ", ".join(rows) or "none: nothing has been tested yet"
-    raise UserError(f"there is no row, study or file of weights {name!r}; rows: {known}")
+    known = f"rows: {', '.join(rows)}" if rows else f"nothing has been tested in {results.folder} yet"
+    missing = "" if results.published else f"; this installation has no published weights: {FROM_REPOSITORY}"
+    raise UserError(f"there is no row, study or file of weights {name!r}; {known}{missing}")
 
 
 def rows(results: Results) -> list[Stored]:
@@ -125,10 +127,7 @@ def _of_test(run: Confirmation, folders: list[Path], row: str | None) -> Stored:
     path = file_of(run, *folders)
     if path is None:
         places = " or ".join(map(str, folders))
-        raise UserError(
-            f"the weights of {row or run.study} ({run.config.name}) are not in {places}: name their file, or take it "
-            "from results/weights of the repository"
-        )
+        raise UserError(f"the weights of {row or run.study} ({run.config.name}) are not in {places}: {FROM_REPOSITORY}")
     header = Header.read(path)
     assert header is not None  # `file_of` has read it
     return _stored(path, header, row, run)

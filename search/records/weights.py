@@ -21,7 +21,7 @@ from torch import Tensor
 
 from search.data.split import Split
 from search.errors import UserError
-from search.files import LOCKS, acquire, set_aside, shortened, temporary_name
+from search.files import LOCKS, acquire, can_name, set_aside, shortened, temporary_name
 from search.records.environment import Model
 from search.records.models import Confirmation
 from search.training.images import normalisation
@@ -176,7 +176,7 @@ class Header(Model):
 def file_of(run: Confirmation, *folders: Path) -> Path | None:
     """The file of the networks of a test, with all its seeds, in the first of `folders` that has it; None without."""
     stem = shortened(f"{run.study}-{run.config.name}")
-    for folder in folders:
+    for folder in folders if can_name(stem) else ():  # a record may call its study anything
         for number in chain([""], (f"-{number}" for number in count(2))):  # as `WeightsFile.place` names them
             path = folder / f"{stem}{number}.safetensors"
             if not path.exists():

@@ -18,7 +18,7 @@ from search.records.jsonl import repair
 from search.records.latest import latest
 from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Statement, Trial, label
 from search.records.results import Results
-from search.report import audits, benchmark
+from search.report import audits, benchmark, index
 from search.report.efficiency import parameter_efficiency, winners
 from search.report.typeset import WORK, csv, frame_of, latex, markdown, work
 from search.space.configurations import PUBLISHED_FAMILY
@@ -253,42 +253,53 @@ def values(records: Sequence[Record]) -> dict[str, list[dict]]:
     return {name: json.loads(present(frame.to_json(orient="records"))) for name, frame in frames.items()}
 
 
-def write(results_dir: Path | str) -> list[Path]:
-    """Write every table of the records in `results_dir` to its folder "tables"; returns the files.
+def written(results: Results) -> dict[str, str]:
+    """File -> content of all that the records give, by their paths in the directory: tables, index and cards."""
+    records = results.read()
+    tables = {f"{results.tables.name}/{name}": content for name, content in rendered(records).items()}
+    return tables | index.rendered(index.entries(records, results))
 
-    Each is replaced whole or not at all. A table whose records are gone is removed. Raises UserError where a record is
-    bad or a file cannot be written.
+
+def write(results_dir: Path | str) -> list[Path]:
+    """Write every table of the records in `results_dir` to its folder "tables", and the index and cards of its rows;
+    returns the files.
+
+    Each is replaced whole or not at all. A table or card whose records are gone is removed. Raises UserError where a
+    record is bad or a file cannot be written.
     """
     results = Results(results_dir)
     for path in results.journals():
         repair(path)
-    files, folder = rendered(results.read()), results.tables
+    files = written(results)
     try:
-        folder.mkdir(exist_ok=True)
         for name, content in files.items():
-            write_atomically(folder / name, content.encode())
-        for path in _stale(folder, files):
+            (results.folder / name).parent.mkdir(exist_ok=True)
+            write_atomically(results.folder / name, content.encode())
+        for path in _stale(results, files):
             path.unlink()
     except OSError as error:
-        raise UserError(f"cannot write tables to {folder}: {error.strerror or error}") from error
-    return [folder / name for name in files]
+        raise UserError(f"cannot write tables to {results.tables}: {error.strerror or error}") from error
+    return [results.folder / name for name in files]
 
 
 def check(results_dir: Path | str) -> list[str]:
-    """Tables of `results_dir` that are missing, out of date, or of records that are gone. Writes nothing."""
+    """Files of `write` that are missing, out of date, or of records that are gone. Writes nothing."""
     results = Results(results_dir)
-    files, folder = rendered(results.read()), results.tables
-    different = []
+    files, different = written(results), []
     for name, content in files.items():
+        path = results.folder / name
         try:
-            same = (folder / name).is_file() and (folder / name).read_bytes() == content.encode()
+            same = path.is_file() and path.read_bytes() == content.encode()
         except OSError:
             same = False
         if not same:
-            different.append(str(folder / name))
-    return different + [str(path) for path in _stale(folder, files)]
+            different.append(str(path))
+    return different + [str(path) for path in _stale(results, files)]
 
 
-def _stale(folder: Path, files: dict[str, str]) -> list[Path]:
-    ours = [f"{name}.{suffix}" for name in TABLES for suffix in SUFFIXES]
-    return [folder / name for name in ours if name not in files and (folder / name).exists()]
+def _stale(results: Results, files: dict[str, str]) -> list[Path]:
+    folder = results.folder
+    tables = [f"{results.tables.name}/{name}.{suffix}" for name in TABLES for suffix in SUFFIXES]
+    gone = [folder / name for name in [*tables, index.NAME] if name not in files and (folder / name).exists()]
+    cards = sorted((folder / index.CARDS).glob("*.md"))
+    return gone + [path for path in cards if f"{index.CARDS}/{path.name}" not in files and index.is_card(path)]

@@ -1,18 +1,16 @@
 """Stored networks are found by row, study, stem and file, with what is known of them."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from search.errors import UserError
 from search.inference.stored import find
+from search.records.results import PUBLISHED as RESULTS
 from search.records.results import Results
 from search.report.efficiency import winners
 from wavemix import LiteConfig, WaveMixLite, classification
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
 
 
@@ -79,7 +77,7 @@ def test_a_row_without_its_weights_says_where_to_get_them(tmp_path):
     with pytest.raises(UserError, match="there is no row"):  # a link to a folder is not followed
         find("mnist-99-extended", results)
     (tmp_path / "mnist-99-extended-2700.jsonl").symlink_to(RESULTS / "records/searches/mnist-99-extended-2700.jsonl")
-    with pytest.raises(UserError, match="the weights of mnist-99-extended .* are not in .*: name their file"):
+    with pytest.raises(UserError, match="the weights of mnist-99-extended .* are not in .*: name a file that you have"):
         find("mnist-99-extended", results)
 
 

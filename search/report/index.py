@@ -1,0 +1,207 @@
+"""The index of the networks in the parameter-efficiency table, and a card of each: for programs, and for readers.
+
+Like the tables they hold what the records and the files of weights say, and nothing else.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from search.errors import UserError
+from search.files import shortened
+from search.records.environment import Model
+from search.records.models import Confirmation, Record, label
+from search.records.results import Results
+from search.records.weights import Header, file_of
+from search.report.efficiency import winners
+from search.text import goal, markdown, percent
+from search.training.recipe import filled
+from wavemix.config import LiteConfig
+
+NAME, CARDS = "index.json", "cards"
+LICENCE = "MIT"  # of the weights; the images they were trained on have their own
+MARK = "<!-- written by `wavemix tables` -->"
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Weights(Model):
+    """A file of weights; `seeds` are those of the test, of which it may hold more."""
+
+    file: Annotated[str, Field(pattern=r"^\w[\w.+-]*\.safetensors$", max_length=255)]
+    sha256: Digest  # of the file's bytes
+    seeds: list[int]
+
+
+class Images(Model):
+    """What a network was trained and tested on; digests are of the images and labels, SHA-256."""
+
+    name: str
+    label: str
+    shape: tuple[int, int, int] | None  # channels, height, width
+    train_digest: str
+    test_digest: str | None
+
+
+class Entry(Model):
+    """One row of the table; shares are between 0 and 1."""
+
+    row: str
+    study: str
+    target: float
+    family: str
+    verdict: str
+    configuration: LiteConfig
+    recipe: dict[str, Any]
+    data: Images
+    parameters: int
+    macs: int | None  # multiply-accumulates of convolutions and matrix products, one image
+    flops: int | None  # two a multiply-accumulate
+    accuracy: float
+    interval: tuple[float, float] | None  # 95 %, of the mean over seeds
+    accuracies: list[float]  # by seed, in the order of `seeds`
+    seeds: list[int]
+    weights: Weights | None  # None: not here
+    licence: str
+
+
+def entries(records: Sequence[Record], results: Results) -> list[Entry]:
+    """An entry for each row that has been tested, in the table's order."""
+    found = winners(records).items()
+    return [_entry(row, run, results) for row, run in found if run.mean is not None and run.target is not None]
+
+
+def _entry(row: str, run: Confirmation, results: Results) -> Entry:
+    macs = run.cost.macs if run.cost else None
+    path = file_of(run, results.weights)
+    try:
+        weights = path and Weights(file=path.name, sha256=sha256(path), seeds=run.seeds)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    header = Header.read(path) if path else None
+    data = run.dataset
+    return Entry(
+        row=row,
+        study=run.study,
+        target=run.target or 0.0,
+        family=run.family,
+        verdict=run.verdict,
+        configuration=run.config,
+        recipe=filled(run.recipe),
+        data=Images(
+            name=Path(data.name).name if data.variant == "folder" else data.name,  # no folder of the user's
+            label=label(data),
+            shape=header.inputs.shape if header and header.inputs else None,
+            train_digest=data.digest,
+            test_digest=data.test_digest,
+        ),
+        parameters=run.parameters,
+        macs=macs,
+        flops=None if macs is None else 2 * macs,
+        accuracy=run.mean or 0.0,
+        interval=run.clipped,
+        accuracies=run.accuracies,
+        seeds=run.seeds,
+        weights=weights,
+        licence=LICENCE,
+    )
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rendered(found: Sequence[Entry]) -> dict[str, str]:
+    """File -> content of the index and the cards, by their paths in a directory of results; nothing without rows."""
+    if not found:
+        return {}
+    cards = {f"{CARDS}/{shortened(entry.row)}.md": card(entry) for entry in found}
+    return {NAME: written(found), **cards}
+
+
+def written(found: Sequence[Entry]) -> str:
+    """Entries as the text of an index."""
+    return json.dumps([entry.model_dump(mode="json") for entry in found], indent=1, ensure_ascii=False) + "\n"
+
+
+def is_card(path: Path) -> bool:
+    """Whether `rendered` has made this file."""
+    try:
+        return MARK in path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
+def card(entry: Entry) -> str:
+    """A network's card in Markdown, with the front matter that Hugging Face reads."""
+    name = markdown(entry.data.label)
+    low_high = (
+        f" (95 % interval {percent(entry.interval[0])} to {percent(entry.interval[1])})" if entry.interval else ""
+    )
+    count = f"{len(entry.seeds)} seed" + "s" * (len(entry.seeds) != 1)
+    facts = {
+        "verdict": f"{entry.verdict} at {goal(entry.target)}, {entry.family} family",
+        "test accuracy": f"{percent(entry.accuracy)}{low_high}, {count}, last epoch",
+        "parameters": f"{entry.parameters:,}",
+        "MACs, one image": "not measured"
+        if entry.macs is None
+        else f"{entry.macs:,} of convolutions and matrix products",
+        "FLOPs, two a MAC": "not measured" if entry.flops is None else f"{entry.flops:,}",
+        "images": "not stated"
+        if entry.data.shape is None
+        else "{} x {} x {} (channels, height, width)".format(*entry.data.shape),
+        "trained on": f"{name}, {entry.recipe['epochs']} epochs; images' SHA-256 `{entry.data.train_digest}`",
+        "tested on": f"its test images, SHA-256 `{entry.data.test_digest}`",
+        "weights": f"`{entry.weights.file}`, SHA-256 `{entry.weights.sha256}`" if entry.weights else "not here",
+        "licence": entry.licence,
+    }
+    file = entry.weights.file if entry.weights else "….safetensors"
+    copy = ["- The images are a copy of CIFAR-10 that was compressed again: this is not CIFAR-10."]
+    return "\n".join(
+        [
+            "---",
+            "license: mit",
+            "library_name: wavemix-search",
+            "pipeline_tag: image-classification",
+            "tags: [wavemix, image-classification, parameter-efficiency]",
+            "---",
+            MARK,
+            f"# WaveMix with {entry.parameters:,} parameters: {name}, {percent(entry.accuracy)}",
+            "",
+            f"A classifier of {name}, `{entry.configuration.name}`, trained and tested by WaveMix Search.",
+            "",
+            "| | |",
+            "| --- | --- |",
+            *(f"| {what} | {said} |" for what, said in facts.items()),
+            "",
+            "## Use",
+            "",
+            "```python",
+            "import wavemix",
+            "",
+            f"network = wavemix.load({json.dumps(file)})",
+            "scores = network(images)  # images: floats between 0 and 1, (N, channels, height, width)",
+            "names = [network.classes[k] for k in scores.argmax(1)]",
+            "```",
+            "",
+            f"    wavemix predict {file} image.png",
+            f"    wavemix evaluate {file} --data {shlex.quote(entry.data.name)}",
+            "",
+            "## What the accuracy says",
+            "",
+            "- It is the mean over seeds on the test images, at the last epoch: they chose neither epoch nor seed.",
+            "- *Confirmed*: the lower one-sided 95 % bound of that mean, adjusted for attempts and looks, reaches the",
+            "  target. *Reached*: the mean does, the bound does not. *Missed*: neither does.",
+            "- It is about these test images. Images of another kind or source may be classified worse.",
+            *(copy if "JPEG" in entry.data.label else []),
+            "",
+            "The network is WaveMix (Jeevan et al., arXiv 2205.14375). The images have licences of their own.",
+            "",
+        ]
+    )

@@ -1,0 +1,28 @@
+"""Trained networks by name, for those who want to use them: `wavemix.load`."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.inference.classifier import Classifier
+
+
+def load(what: str | Path, seed: int | None = None, results: str | Path = "runs") -> "Classifier":
+    """A trained network that normalises its images itself, in evaluation mode.
+
+        network = wavemix.load("mnist-99-extended")
+        network.classes[network(images).argmax(1)[0]]
+
+    It takes float images (N, C, H, W) between 0 and 1 and gives scores (N, K); `classes` are the K names.
+
+    Args:
+        what: a row of the parameter-efficiency table, a study, or a file of weights that wavemix has written.
+        seed: whose network; default: the first seed's.
+        results: directory of your own records and weights; those of the checkout that this runs from are known, too.
+
+    Raises `search.errors.UserError`, in one line, where there is no such network, or its weights are not here.
+    """
+    # not at the top: the networks need nothing of the search
+    package = importlib.import_module("wavemix.search.inference.classifier")
+    return package.load(what, seed, results)
