@@ -202,3 +202,32 @@ def predict(
         (best, share), (other, chance) = list(prediction.probabilities.items())[:2]
         table.add_row(line(prediction.image), best, percent(share), f"{other}, {percent(chance)}")
     show(table)
+
+
+@app.command()
+def push(
+    row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table, or the study behind one.")],
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME; made where there is none.")],
+    results: ResultsDir = RUNS,
+) -> None:
+    """Upload a row's weights, card and index entry to Hugging Face (pip install '.[hub]')."""
+    (stored,) = _named([row], _results(results), None)
+    from search.inference import hub
+
+    tell(f"pushed {stored.name}: {hub.push(stored, repository)}")
+
+
+@app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME that `wavemix push` has filled.")],
+    results: ResultsDir = RUNS,
+) -> None:
+    """Download a network that was pushed, and check it by its SHA-256 (pip install '.[hub]')."""
+    from search.inference import hub
+    from search.records.results import Results
+    from search.text import percent
+
+    path, entry = hub.pull(repository, Results(results))
+    tell(f"{entry.data.label}, {entry.parameters:,} parameters, test accuracy {percent(entry.accuracy)}")
+    tell(f"  weights     {path}")
+    tell(f"  load        import wavemix; network = wavemix.load({json.dumps(str(path))})")

@@ -19,7 +19,7 @@ from search.records.models import Confirmation, Record, label
 from search.records.results import Results
 from search.records.weights import Header, file_of
 from search.report.efficiency import winners
-from search.text import goal, markdown, percent
+from search.text import goal, line, markdown, percent
 from search.training.recipe import filled
 from wavemix.config import LiteConfig
 
@@ -71,13 +71,13 @@ class Entry(Model):
 
 def entries(records: Sequence[Record], results: Results) -> list[Entry]:
     """An entry for each row that has been tested, in the table's order."""
-    found = winners(records).items()
-    return [_entry(row, run, results) for row, run in found if run.mean is not None and run.target is not None]
+    found = [(row, run) for row, run in winners(records).items() if run.mean is not None]
+    return [entry_of(row, run, file_of(run, results.weights)) for row, run in found]
 
 
-def _entry(row: str, run: Confirmation, results: Results) -> Entry:
+def entry_of(row: str, run: Confirmation, path: Path | None) -> Entry:
+    """That of a row, its test and the file of its weights. Raises UserError where the file can't be read."""
     macs = run.cost.macs if run.cost else None
-    path = file_of(run, results.weights)
     try:
         weights = path and Weights(file=path.name, sha256=sha256(path), seeds=run.seeds)
     except OSError as error:
@@ -146,7 +146,7 @@ def card(entry: Entry) -> str:
     )
     count = f"{len(entry.seeds)} seed" + "s" * (len(entry.seeds) != 1)
     facts = {
-        "verdict": f"{entry.verdict} at {goal(entry.target)}, {entry.family} family",
+        "verdict": f"{markdown(entry.verdict)} at {goal(entry.target)}, {markdown(entry.family)} family",
         "test accuracy": f"{percent(entry.accuracy)}{low_high}, {count}, last epoch",
         "parameters": f"{entry.parameters:,}",
         "MACs, one image": "not measured"
@@ -156,10 +156,10 @@ def card(entry: Entry) -> str:
         "images": "not stated"
         if entry.data.shape is None
         else "{} x {} x {} (channels, height, width)".format(*entry.data.shape),
-        "trained on": f"{name}, {entry.recipe['epochs']} epochs; images' SHA-256 `{entry.data.train_digest}`",
-        "tested on": f"its test images, SHA-256 `{entry.data.test_digest}`",
+        "trained on": f"{name}, {markdown(entry.recipe.get('epochs'))} epochs; SHA-256 {markdown(entry.data.train_digest)}",
+        "tested on": f"its test images; SHA-256 {markdown(entry.data.test_digest)}",
         "weights": f"`{entry.weights.file}`, SHA-256 `{entry.weights.sha256}`" if entry.weights else "not here",
-        "licence": entry.licence,
+        "licence": markdown(entry.licence),
     }
     file = entry.weights.file if entry.weights else "….safetensors"
     copy = ["- The images are a copy of CIFAR-10 that was compressed again: this is not CIFAR-10."]
@@ -191,7 +191,7 @@ def card(entry: Entry) -> str:
             "```",
             "",
             f"    wavemix predict {file} image.png",
-            f"    wavemix evaluate {file} --data {shlex.quote(entry.data.name)}",
+            f"    wavemix evaluate {file} --data {shlex.quote(line(entry.data.name))}",
             "",
             "## What the accuracy says",
             "",

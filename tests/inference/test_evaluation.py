@@ -31,7 +31,8 @@ def test_what_the_kernels_measured_comes_out_again(results):
     assert [one.seed for one in evaluate(stored, QUIET, seeds=1).seeds] == [5]
 
 
-def test_a_record_that_differs_from_the_weights_is_told_by_the_exit_code(results, tmp_path, wavemix, folder):
+def test_a_record_that_differs_from_the_weights_is_told_by_the_exit_code(results, tmp_path, wavemix, monkeypatch):
+    monkeypatch.setattr("search.records.results.PUBLISHED", tmp_path / "none")
     shutil.copytree(results / "weights", tmp_path / "weights")
     record = find(ROW, Results(results)).record
     worse = [accuracy - 2 / 96 for accuracy in record.accuracies]
@@ -89,8 +90,7 @@ def test_bad_input_is_one_line(results, wavemix, arguments, message, monkeypatch
     assert said.startswith("wavemix: ") and message in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("row", ["mnist-99-extended", "mnist-99-published"])
-def test_a_published_row_has_its_recorded_accuracy(row, data_dir):
-    stored = find(row, Results("runs-of-nobody", PUBLISHED))
+def test_a_published_row_has_its_recorded_accuracy(data_dir):
+    stored = find("mnist-99-extended", Results("runs-of-nobody", PUBLISHED))
     found = evaluate(stored, Runtime(data_dir=data_dir), Source("mnist"), seeds=1)
     assert found.agrees is True and found.seeds[0].calibration_error < 0.01 and found.seeds[0].top5 > 0.999

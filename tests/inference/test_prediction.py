@@ -69,7 +69,7 @@ def test_a_loaded_network_takes_images_between_0_and_1(results):
     images = bars(10, seed=3).images
     assert np.allclose(scores(network, images), network(images / 255).detach().numpy(), atol=1e-4)
     path = next((results / "weights").iterdir())
-    assert torch.equal(package.load(path, seed=6, results=results)(images / 255), network(images / 255))
+    assert torch.allclose(package.load(path, seed=6, results=results)(images / 255), network(images / 255))
     for wrong in (images, torch.rand(1, 3, 8, 8), torch.rand(1, 1, 9, 8), torch.rand(1, 8, 8)):
         with pytest.raises(ValueError, match="images are"):
             network(wrong)

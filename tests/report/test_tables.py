@@ -327,7 +327,8 @@ def test_measurements_have_a_line_a_peer():
 def test_written_tables_pass_their_check(tmp_path):
     path = tmp_path / "mnist.jsonl"
     append(path, confirmation([0.991, 0.992], config=SMALL, cost=cost_of(SMALL)))
-    assert sorted(map(str, check(tmp_path))) == sorted(str(tmp_path / "tables" / name) for name in rendered([]))
+    expected = [*(f"tables/{name}" for name in rendered([])), "index.json", "cards/mnist-99-published.md"]
+    assert sorted(map(str, check(tmp_path))) == sorted(str(tmp_path / name) for name in expected)
     written = write(tmp_path)
     assert {file.suffix for file in written} == {".md", ".csv", ".tex"} and all(file.exists() for file in written)
     assert check(tmp_path) == []
