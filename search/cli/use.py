@@ -1,6 +1,7 @@
 """The commands that use what is stored: evaluate, predict, push, pull."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,7 +190,9 @@ def predict(
 
     (stored,) = _named([what], _results(results), config)
     size = source_of("", resize, None, False).reading.resize
-    found, left_out = predicted(stored, [at_home(path) for path in images], seed, size, skip_unreadable)
+    found, left_out = predicted(
+        stored, [Path(os.path.expanduser(path)) for path in images], seed, size, skip_unreadable
+    )
     for problem in left_out:
         tell(f"left out: {problem}", err=True)
     if as_json:

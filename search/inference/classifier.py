@@ -67,7 +67,8 @@ class Classifier(nn.Module):
 def scores(classifier: Classifier, images: Tensor) -> NDArray[np.float32]:
     """Scores (N, K) of uint8 images (N, C, H, W), by PyTorch's own operations: no kernel of ours takes part."""
     layout = torch.channels_last  # in which convolutions of few channels take little more than half of the time
-    classifier, found = copy.deepcopy(classifier).to(memory_format=layout), []
+    classifier = copy.deepcopy(classifier).to(memory_format=layout)  # pyright: ignore[reportCallIssue]  # no stub
+    found = []
     with torch.inference_mode(), uncompiled():
         for part in images.split(BATCH):
             signals.check()

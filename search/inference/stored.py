@@ -1,5 +1,6 @@
 """Stored networks: a row of the table, a study or a file of weights as one object with all that is needed to use it."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def find(what: str | Path, results: Results, config: LiteConfig | None = None) -
     Raises UserError where there is nothing of that name, its weights are not here, or `config` is missing or another
     than the file's.
     """
-    path = Path(what).expanduser()
+    path = Path(os.path.expanduser(what))  # an unknown ~user stays as it is
     if path.is_file():
         return _of_file(path, results, config)
     if path.suffix in SUFFIXES or len(path.parts) > 1:

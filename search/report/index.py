@@ -145,6 +145,7 @@ def card(entry: Entry) -> str:
         f" (95 % interval {percent(entry.interval[0])} to {percent(entry.interval[1])})" if entry.interval else ""
     )
     count = f"{len(entry.seeds)} seed" + "s" * (len(entry.seeds) != 1)
+    epochs, digests = markdown(entry.recipe.get("epochs")), (entry.data.train_digest, entry.data.test_digest)
     facts = {
         "verdict": f"{markdown(entry.verdict)} at {goal(entry.target)}, {markdown(entry.family)} family",
         "test accuracy": f"{percent(entry.accuracy)}{low_high}, {count}, last epoch",
@@ -156,8 +157,8 @@ def card(entry: Entry) -> str:
         "images": "not stated"
         if entry.data.shape is None
         else "{} x {} x {} (channels, height, width)".format(*entry.data.shape),
-        "trained on": f"{name}, {markdown(entry.recipe.get('epochs'))} epochs; SHA-256 {markdown(entry.data.train_digest)}",
-        "tested on": f"its test images; SHA-256 {markdown(entry.data.test_digest)}",
+        "trained on": f"{name}, {epochs} epochs; SHA-256 {markdown(digests[0])}",
+        "tested on": f"its test images; SHA-256 {markdown(digests[1])}",
         "weights": f"`{entry.weights.file}`, SHA-256 `{entry.weights.sha256}`" if entry.weights else "not here",
         "licence": markdown(entry.licence),
     }

@@ -330,7 +330,9 @@ def test_written_tables_pass_their_check(tmp_path):
     expected = [*(f"tables/{name}" for name in rendered([])), "index.json", "cards/mnist-99-published.md"]
     assert sorted(map(str, check(tmp_path))) == sorted(str(tmp_path / name) for name in expected)
     written = write(tmp_path)
-    assert {file.suffix for file in written} == {".md", ".csv", ".tex"} and all(file.exists() for file in written)
+    assert {file.suffix for file in written} == {".md", ".csv", ".tex", ".json"} and all(
+        file.exists() for file in written
+    )
     assert check(tmp_path) == []
     before = {file: file.read_bytes() for file in written}
     assert write(tmp_path) == written and before == {file: file.read_bytes() for file in written}
