@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UserError
-from search.records.models import Confirmation, Record, numbered, tested
+from search.records.models import Confirmation, Record, numbered
 from search.records.results import Results
 from search.records.weights import Header, Inputs, file_of, networks
 from search.report.efficiency import smallest, winners
+from search.training.identity import identity
 from search.training.recipe import Recipe
 from wavemix.checkpoint import load_checkpoint
 from wavemix.config import LiteConfig
@@ -166,7 +167,7 @@ def _stored(path: Path, header: Header, row: str | None, run: Confirmation | Non
 def _test_of(path: Path, header: Header, records: Iterable[Record]) -> Confirmation | None:
     """The test of a file's networks: of those of the same training the one made last that the file names, or else the
     last one whose seeds it holds."""
-    network, made = tested(header.config, header.recipe, header.digest), set(header.records)
+    network, made = identity(header.config, header.recipe, header.digest), set(header.records)
     runs = [
         r
         for r in records

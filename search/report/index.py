@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from search.errors import UserError
 from search.files import shortened
 from search.records.environment import Model
 from search.records.models import Confirmation, Record, label
-from search.records.results import Results
 from search.records.weights import Header, file_of
 from search.report.efficiency import winners
 from search.text import goal, line, markdown, percent
@@ -68,11 +67,16 @@ class Entry(Model):
     weights: Weights | None  # None: not here
     licence: str
 
+    @field_serializer("configuration")
+    def _short(self, configuration: LiteConfig) -> dict[str, Any]:
+        """Without defaults: a later version has more of them."""
+        return configuration.model_dump(mode="json", exclude_defaults=True)
 
-def entries(records: Sequence[Record], results: Results) -> list[Entry]:
-    """An entry for each row that has been tested, in the table's order."""
+
+def entries(records: Sequence[Record], weights: Path) -> list[Entry]:
+    """An entry for each row that has been tested, in the table's order; `weights` is the folder of their files."""
     found = [(row, run) for row, run in winners(records).items() if run.mean is not None]
-    return [entry_of(row, run, file_of(run, results.weights)) for row, run in found]
+    return [entry_of(row, run, file_of(run, weights)) for row, run in found]
 
 
 def entry_of(row: str, run: Confirmation, path: Path | None) -> Entry:
@@ -91,7 +95,7 @@ def entry_of(row: str, run: Confirmation, path: Path | None) -> Entry:
         family=run.family,
         verdict=run.verdict,
         configuration=run.config,
-        recipe=filled(run.recipe),
+        recipe=dict(run.recipe),
         data=Images(
             name=Path(data.name).name if data.variant == "folder" else data.name,  # no folder of the user's
             label=label(data),
@@ -145,7 +149,7 @@ def card(entry: Entry) -> str:
         f" (95 % interval {percent(entry.interval[0])} to {percent(entry.interval[1])})" if entry.interval else ""
     )
     count = f"{len(entry.seeds)} seed" + "s" * (len(entry.seeds) != 1)
-    epochs, digests = markdown(entry.recipe.get("epochs")), (entry.data.train_digest, entry.data.test_digest)
+    epochs, digests = markdown(filled(entry.recipe)["epochs"]), (entry.data.train_digest, entry.data.test_digest)
     facts = {
         "verdict": f"{markdown(entry.verdict)} at {goal(entry.target)}, {markdown(entry.family)} family",
         "test accuracy": f"{percent(entry.accuracy)}{low_high}, {count}, last epoch",

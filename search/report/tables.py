@@ -257,7 +257,7 @@ def written(results: Results) -> dict[str, str]:
     """File -> content of all that the records give, by their paths in the directory: tables, index and cards."""
     records = results.read()
     tables = {f"{results.tables.name}/{name}": content for name, content in rendered(records).items()}
-    return tables | index.rendered(index.entries(records, results))
+    return tables | index.rendered(index.entries(records, results.weights))
 
 
 def write(results_dir: Path | str) -> list[Path]:

@@ -21,7 +21,7 @@ SMALL = LiteConfig(in_channels=1, final_dim=8, depth=2)
 @pytest.fixture(scope="module")
 def published() -> dict[str, Entry]:
     results = Results(RESULTS)
-    return {entry.row: entry for entry in entries(results.read(), results)}
+    return {entry.row: entry for entry in entries(results.read(), results.weights)}
 
 
 def test_every_row_has_an_entry_with_its_weights(published):
@@ -73,7 +73,7 @@ def test_costs_are_macs_and_two_flops_each():
         activation_bytes=1, activation_batch=1,
     )  # fmt: skip
     records = [confirmation([0.9919, 0.992, 0.9921], config=SMALL, cost=cost)]
-    (entry,) = entries(records, Results("nowhere"))
+    (entry,) = entries(records, Path("nowhere"))
     assert (entry.macs, entry.flops) == (1000, 2000)
 
 
@@ -81,7 +81,7 @@ def test_costs_are_macs_and_two_flops_each():
 def test_a_folders_place_on_this_machine_is_not_told(name):
     data = confirmation([0.9]).dataset.model_copy(update={"name": name, "label": "b|rds", "variant": "folder"})
     records = [confirmation([0.9919, 0.992, 0.9921], config=SMALL, dataset=data)]
-    (entry,) = entries(records, Results("nowhere"))
+    (entry,) = entries(records, Path("nowhere"))
     assert entry.data.name == "birds"
     (card,) = [text for path, text in rendered([entry]).items() if path != "index.json"]
     assert "b\\|rds" in card and "/home" not in card
