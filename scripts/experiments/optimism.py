@@ -101,8 +101,8 @@ TEXT = """\
 
 **On average {gain:.2f} points of accuracy more than the last epoch, where the learning rate ends at zero, and
 {half:.2f} where a training is judged half-way.** Upstream reports the best epoch on the test set
-(`wavemix audit --protocol`). We test once, at the last epoch, and look at no test image before. What the other way would add can be
-measured on validation images, whose accuracy is recorded after every epoch.
+(`wavemix audit --protocol`). We test once, at the last epoch, and look at no test image before. What the other way
+would add can be measured on validation images, whose accuracy is recorded after every epoch.
 
 **The figures below are no evidence for any network.** They say how far a figure that was chosen in this way lies above
 one that was not. They are written from the records by `python -m scripts.experiments.optimism`; with `--check` it

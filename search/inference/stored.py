@@ -10,8 +10,7 @@ from search.records.models import Confirmation, Record, numbered
 from search.records.results import Results
 from search.records.weights import Header, Inputs, file_of, networks
 from search.report.efficiency import smallest, winners
-from search.training.identity import identity
-from search.training.recipe import Recipe
+from search.training.recipe import Recipe, identity
 from wavemix.checkpoint import load_checkpoint
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite

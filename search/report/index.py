@@ -59,7 +59,7 @@ class Entry(Model):
     data: Images
     parameters: int
     macs: int | None  # multiply-accumulates of convolutions and matrix products, one image
-    flops: int | None  # two a multiply-accumulate
+    flops: int | None  # two for each of those, and all other operations
     accuracy: float
     interval: tuple[float, float] | None  # 95 %, of the mean over seeds
     accuracies: list[float]  # by seed, in the order of `seeds`
@@ -81,7 +81,6 @@ def entries(records: Sequence[Record], weights: Path) -> list[Entry]:
 
 def entry_of(row: str, run: Confirmation, path: Path | None) -> Entry:
     """That of a row, its test and the file of its weights. Raises UserError where the file can't be read."""
-    macs = run.cost.macs if run.cost else None
     try:
         weights = path and Weights(file=path.name, sha256=sha256(path), seeds=run.seeds)
     except OSError as error:
@@ -104,8 +103,8 @@ def entry_of(row: str, run: Confirmation, path: Path | None) -> Entry:
             test_digest=data.test_digest,
         ),
         parameters=run.parameters,
-        macs=macs,
-        flops=None if macs is None else 2 * macs,
+        macs=run.cost and run.cost.macs,
+        flops=run.cost and run.cost.flops_total,
         accuracy=run.mean or 0.0,
         interval=run.clipped,
         accuracies=run.accuracies,
@@ -157,7 +156,7 @@ def card(entry: Entry) -> str:
         "MACs, one image": "not measured"
         if entry.macs is None
         else f"{entry.macs:,} of convolutions and matrix products",
-        "FLOPs, two a MAC": "not measured" if entry.flops is None else f"{entry.flops:,}",
+        "FLOPs, one image": "not measured" if entry.flops is None else f"{entry.flops:,}, two a MAC and all other operations",
         "images": "not stated"
         if entry.data.shape is None
         else "{} x {} x {} (channels, height, width)".format(*entry.data.shape),
