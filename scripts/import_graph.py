@@ -24,6 +24,7 @@ ROOMS = (
     ("study", "confirmation"),
     ("report", "outcome"),
     ("inference",),
+    ("export",),
     ("campaign", "exploration"),
     ("cli",),
     ("__main__",),

@@ -38,13 +38,17 @@ def source(ready: Ready, name: str) -> Source:
     config, (channels, height, width) = ready.network.config, ready.inputs.shape
     if config.wavelet != "haar":
         raise UserError(f"C source has the Haar wavelet only, not {config.wavelet}: use --format onnx or torch-export")
+    if not hasattr(ready.network, "pool"):
+        raise UserError("C source is for classifiers: use --format onnx or torch-export for other networks")
     arrays, sizes = {**stem(ready), **blocks(ready)}, Sizes(config, height, width)
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"{name} has weights that are no numbers (NaN or infinite): train it again")
     flash = 4 * sum(values.size for values in arrays.values())
     buffers = {stage: sum(parts.values()) for stage, parts in sizes.stages.items()}
     ram = 4 * (sizes.map + max(buffers.values()))
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("search.export", "."), undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("search.export", "."), undefined=jinja2.StrictUndefined
+    )
     environment.filters["numbers"] = numbers
     text = environment.get_template("network.c.jinja").render(
         title=plain(f"{name}: {config.name}, {config.parameters():,} parameters"),

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from search.errors import UserError
-from search.inference.stored import Stored
 from search.records.weights import Inputs
 from wavemix.lite import WaveMixLite
 
@@ -26,10 +24,3 @@ class Ready(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network((images - self.mean) / self.deviation)
-
-
-def ready(stored: Stored, seed: int | None = None) -> Ready:
-    """That of a seed, by default the first. Raises UserError where the file does not say what images it takes."""
-    if stored.inputs is None:
-        raise UserError(f"{stored.path} does not say what images its network takes, so nothing can be exported")
-    return Ready(stored.network(seed), stored.inputs)

@@ -1,0 +1,46 @@
+"""timm: a folder of weights and config.json, as timm's hub has it. It needs `wavemix.timm_models` to be loaded again.
+
+A model of timm takes normalised images, and its `pretrained_cfg` says how: timm's own transforms do it.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from search.errors import UserError
+from search.export.extras import needed
+from search.export.ready import Ready
+from search.export.silence import quiet
+
+SUFFIX = "-timm"
+
+
+def write(ready: Ready, name: str, path: Path) -> list[str]:
+    """Write model.safetensors and config.json to the new folder `path`."""
+    if not hasattr(ready.network, "pool"):
+        raise UserError("timm has classifiers alone: use --format onnx or torch-export for other networks")
+    needed("timm", "timm")
+    with quiet():
+        from timm.models import create_model, save_for_hf
+
+        from wavemix import timm_models
+
+    config = ready.network.config
+    described = timm_models.pretrained_cfg(ready.inputs.model_dump())
+    knobs = config.model_dump(exclude={*timm_models.CHANNELS})
+    with quiet():
+        model = create_model("wavemix_lite", pretrained_cfg=described | {"architecture": "wavemix_lite"}, **knobs)
+        model.load_state_dict(ready.network.state_dict())
+        save_for_hf(model, str(path), safe_serialization=True)
+    return [f'load: import timm, wavemix.timm_models; timm.create_model("local-dir:{name}{SUFFIX}", pretrained=True)']
+
+
+def scores(path: Path, images: Tensor) -> Tensor:
+    """What the loaded model makes of images (N, channels, height, width), normalised as its configuration says."""
+    with quiet(), torch.no_grad():
+        from timm.models import create_model
+
+        model = create_model(f"local-dir:{path}", pretrained=True).eval()
+        mean, deviation = (torch.tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+        return model((images - mean) / deviation)
