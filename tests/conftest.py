@@ -11,6 +11,7 @@ from pathlib import Path
 
 import postgres
 import pytest
+import torchvision_operators
 from bars import bars
 from hypothesis import settings
 from PIL import Image
@@ -80,6 +81,16 @@ def server() -> Iterator[postgres.Server]:
     yield running
     running.stop()
     shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def timm():
+    """timm with our models, on a CPU build of torch as well."""
+    torchvision_operators.define()
+    timm = pytest.importorskip("timm")
+    import wavemix.timm_models  # noqa: F401
+
+    return timm
 
 
 @pytest.fixture(scope="session")

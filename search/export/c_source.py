@@ -35,7 +35,7 @@ class Source:
 
 def source(ready: Ready, name: str) -> Source:
     """The network as C source, with `name` in its first line. Raises UserError for a wavelet other than Haar."""
-    config, (channels, height, width) = ready.network.config, ready.inputs.shape
+    config, (_, height, width) = ready.network.config, ready.inputs.shape
     if config.wavelet != "haar":
         raise UserError(f"C source has the Haar wavelet only, not {config.wavelet}: use --format onnx or torch-export")
     if not hasattr(ready.network, "pool"):
@@ -67,13 +67,13 @@ def comment(ready: Ready, flash: int, ram: int) -> str:
     classes = [plain(name) for name in ready.inputs.classes]
     named = ", ".join(f"{i} {name}" for i, name in enumerate(classes)) if len(classes) <= LONGEST else ""
     parts = [
-        f"image: {channels} x {height} x {width} numbers (channels, rows, columns) between 0 and 1; the network normalises "
-        "them itself.",
+        f"image: {channels} x {height} x {width} numbers (channels, rows, columns) between 0 and 1; the network "
+        "normalises them itself.",
         f"scores: {len(classes)} numbers, before the softmax. Returned is the number of the greatest, the class"
         + (f": {named}." if named else "."),
         f"Trained on {plain(ready.inputs.data)}.",
-        f"Memory: {flash:,} bytes of constants (flash; the code comes on top) and {ram:,} bytes of static buffers (RAM). "
-        "Nothing is allocated, no array is on the stack. All calls share the buffers: one call at a time.",
+        f"Memory: {flash:,} bytes of constants (flash; the code comes on top) and {ram:,} bytes of static buffers "
+        "(RAM). Nothing is allocated, no array is on the stack. All calls share the buffers: one call at a time.",
         "C99, with <math.h>: cc -std=c99 -O3 -c FILE, linked with -lm. Written by wavemix export.",
     ]
     return "\n\n".join(textwrap.fill(part, 110, initial_indent="   ", subsequent_indent="   ") for part in parts)
