@@ -31,7 +31,7 @@ CASES = {
     "shared depthwise": (dict(initial_conv="single", kernel=5, upsampling="depthwise", shared=1, level=2), (16, 24)),
     "deconv": (dict(upsampling="deconv", ff_channel=4, level=3, stride=(1, 2), activation="silu"), (32, 16)),
     "shared deconv": (dict(upsampling="deconv", shared=2, depth=3, initial_conv="single", kernel=7, pad=2), (8, 8)),
-    "patches": (dict(initial_conv="patchify", patch_size=2, level=4, activation="relu", in_channels=3), (36, 64)),
+    "patches": (dict(initial_conv="patchify", patch_size=2, level=4, activation="relu", in_channels=3), (32, 64)),
     "projected": (dict(upsampling="bilinear", ff_channel=4, level=4, bias="needed", num_classes=2), (16, 16)),
     "large strides": (dict(upsampling="bilinear", stride=(3, 2), pad=1, final_dim=4, level=2), (45, 21)),
     "a map of one row of bands": (dict(upsampling="depthwise", final_dim=4), (2, 6)),
@@ -137,8 +137,9 @@ def test_without_a_compiler_nothing_is_written(tmp_path, monkeypatch):
 
 @needs_cc
 def test_a_program_that_breaks_is_said(tmp_path):
-    (tmp_path / "n.c").write_text("enum { CLASSES = 2 };\nint wavemix_predict(const float *i, float *s);\n"
-                                  "int wavemix_predict(const float *i, float *s) { s[0] = i[0]; __builtin_trap(); }\n")  # fmt: skip
+    head = "int wavemix_predict(const float *image, float *scores)"
+    body = "{ scores[0] = image[0]; __builtin_trap(); }"
+    (tmp_path / "n.c").write_text(f"enum {{ CLASSES = 2 }};\n{head};\n{head} {body}\n")
     with pytest.raises(UserError, match="breaks"):
         c_file.scores(tmp_path / "n.c", torch.zeros(1, 1, 2, 2))
     (tmp_path / "n.c").write_text("nonsense")
