@@ -5,8 +5,8 @@
     network = timm.create_model("wavemix_lite_mnist_1186", pretrained=True)
     timm.create_model("wavemix_lite", num_classes=5, final_dim=16, depth=4)  # any configuration, untrained
 
-`wavemix_lite` takes the hyperparameters of `LiteConfig`. The other names are those of the stored networks, data and
-parameters, where the published results are beside this package; pretrained weights are those of the file's first seed.
+`wavemix_lite` takes the hyperparameters of `LiteConfig`. The other names are data and parameters of the networks in
+results/index.json, where the published results are beside this package; weights are those of the file's first seed.
 As with all models of timm images are normalised before they go in, by `pretrained_cfg["mean"]` and `["std"]`.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .config import LiteConfig
 from .lite import WaveMixLite
 
-STORED = Path(__file__).resolve().parents[1] / "results" / "weights"  # of a checkout; an installed package has none
+RESULTS = Path(__file__).resolve().parents[1] / "results"  # of a checkout; an installed package has none
 CHANNELS = ("in_channels", "num_classes")  # which timm calls in_chans and num_classes, and gives itself
 
 
@@ -114,18 +114,19 @@ def pretrained_cfg(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def published(folder: Path = STORED) -> dict[str, Published]:
-    """The stored networks by the names that they have in timm."""
-    found: dict[str, Published] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+def published(results: Path = RESULTS) -> dict[str, Published]:
+    """The networks of an index whose weights are there, by the names that they have in timm."""
+    index = results / "index.json"
+    found = {}
+    for entry in json.loads(index.read_text("utf-8")) if index.is_file() else ():
+        path = results / "weights" / entry["weights"]["file"] if entry["weights"] else results
+        if not path.is_file():
+            continue
         with safe_open(path, "pt") as file:
-            header = file.metadata()
-        config, inputs = LiteConfig.model_validate_json(header["config"]), json.loads(header["inputs"])
-        data = re.sub(r"\W+", "_", inputs["data"].lower()).strip("_")
-        found.setdefault(
-            f"wavemix_lite_{data}_{config.parameters()}",
-            Published(path, config, pretrained_cfg(inputs) | {"file": str(path)}),
-        )
+            inputs = json.loads(file.metadata()["inputs"])
+        name = f"wavemix_lite_{re.sub(r'[^a-z0-9]+', '_', entry['data']['name'].lower())}_{entry['parameters']}"
+        config = LiteConfig.model_validate(entry["configuration"])
+        found[name] = Published(path, config, pretrained_cfg(inputs) | {"file": str(path)})
     return found
 
 

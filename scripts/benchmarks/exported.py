@@ -71,7 +71,9 @@ def contenders(stored: Stored, folder: Path, seconds: float):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     given = {"images": images.numpy()}
-    timed["onnxruntime"] = lambda: seconds_each(lambda: session.run(None, given), enough(lambda: session.run(None, given), seconds))
+    timed["onnxruntime"] = lambda: seconds_each(
+        lambda: session.run(None, given), enough(lambda: session.run(None, given), seconds)
+    )
     return timed, source
 
 

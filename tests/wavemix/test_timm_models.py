@@ -1,17 +1,31 @@
 """Our networks as models of timm."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from search.records.weights import networks
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 NAME = "wavemix_lite_mnist_1186"
 
 
 def test_stored_networks_have_names(timm):
     listed = timm.list_models("wavemix_lite*", pretrained=True)
-    assert {NAME, "wavemix_lite_fashion_mnist_4194", "wavemix_lite_cifar_10_jpeg_copy_12082"} <= set(listed)
+    assert {NAME, "wavemix_lite_fashion_mnist_4194", "wavemix_lite_cifar10_jpeg_12082"} <= set(listed)
     assert "wavemix_lite" in timm.list_models() and "wavemix_lite" not in listed
+    index = json.loads((RESULTS / "index.json").read_text())
+    assert len(listed) == sum(entry["weights"] is not None for entry in index), "each row has a name of its own"
+
+
+def test_rows_without_weights_have_no_name(timm, tmp_path):
+    from wavemix.timm_models import published
+
+    assert published(tmp_path) == {}
+    (tmp_path / "index.json").write_text((RESULTS / "index.json").read_text())
+    assert published(tmp_path) == {}, "the files are not there"
 
 
 def test_a_pretrained_one_is_the_stored_network(timm):
