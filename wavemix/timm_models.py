@@ -42,6 +42,8 @@ class TimmWaveMixLite(WaveMixLite):
         self, in_chans: int = 3, num_classes: int = 10, global_pool: str = "avg", drop_rate: float = 0.0, **knobs
     ):
         super().__init__(LiteConfig(in_channels=in_chans, num_classes=max(num_classes, 2), **knobs))
+        if not hasattr(self, "pool"):
+            raise ValueError("timm's models are classifiers: leave out the other head")
         self.in_chans, self.drop_rate = in_chans, drop_rate
         self.num_features = self.head_hidden_size = self.config.final_dim
         self.reset_classifier(num_classes, global_pool)
