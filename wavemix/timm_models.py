@@ -20,7 +20,11 @@ from typing import Any
 
 import torch.nn.functional as F
 from safetensors import safe_open
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (  # pyright: ignore[reportMissingImports]  # an extra
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+)
 from torch import Tensor, nn
 
 from .config import LiteConfig
@@ -155,14 +159,18 @@ def _stored(name: str, network: Published, pretrained: bool = False, **options) 
 def _register() -> dict:
     """Register all of them, and return their pretrained configurations, which timm looks for in the module."""
     stored = published()
-    anything = {"num_classes": 10, "input_size": (3, 32, 32), "first_conv": "conv.0", "classifier": "pool.2"}
-    configurations = generate_default_cfgs(
-        {"wavemix_lite": anything} | {name: network.pretrained_cfg for name, network in stored.items()}
-    )
+    anything: dict[str, Any] = {
+        "num_classes": 10,
+        "input_size": (3, 32, 32),
+        "first_conv": "conv.0",
+        "classifier": "pool.2",
+    }
+    known: dict[str, Any] = {"wavemix_lite": anything}
+    configurations = generate_default_cfgs(known | {name: own.pretrained_cfg for name, own in stored.items()})
     globals()["default_cfgs"] = configurations
     register_model(wavemix_lite)
     for name, network in stored.items():
-        entry = functools.partial(_stored, name, network)
+        entry: Any = functools.partial(_stored, name, network)
         entry.__name__, entry.__module__ = name, __name__  # by which timm registers it
         register_model(entry)
     return configurations

@@ -116,8 +116,8 @@ def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def laid(convolution: nn.Module) -> Tensor:
     """A convolution's weights as [row][column][input][output] in float64; without inputs where it is depthwise."""
+    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
     weight = convolution.weight.detach().double()
-    assert isinstance(weight, Tensor)
     if isinstance(convolution, nn.Linear):
         return weight.T
     return weight.permute(2, 3, 0, 1) if isinstance(convolution, nn.ConvTranspose2d) else weight.permute(2, 3, 1, 0)
@@ -154,7 +154,9 @@ def blocks(ready: Ready) -> Arrays:
         for name, values in block_arrays(config, block):
             rows.setdefault(name, []).append(values)
     for norms in network.norms if config.shared else ():
+        assert isinstance(norms, nn.ModuleList)
         for level, norm in enumerate(norms, 1):
+            assert isinstance(norm, nn.BatchNorm2d)
             for name, values in zip(("scale", "shift"), affine(norm)):
                 rows.setdefault(f"{name}_{level}", []).append(values)
     return {name: torch.stack([v.flatten() for v in values]).float().numpy() for name, values in rows.items()}

@@ -4,6 +4,7 @@ A model of timm takes normalised images, and its `pretrained_cfg` says how: timm
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def write(ready: Ready, name: str, path: Path) -> list[str]:
         raise UserError("timm has classifiers alone: use --format onnx or torch-export for other networks")
     needed("timm", "timm")
     with quiet():
-        from timm.models import create_model, save_for_hf
+        from timm.models import create_model, save_for_hf  # pyright: ignore[reportMissingImports]
 
         from wavemix import timm_models
 
@@ -39,8 +40,9 @@ def write(ready: Ready, name: str, path: Path) -> list[str]:
 def scores(path: Path, images: Tensor) -> Tensor:
     """What the loaded model makes of images (N, channels, height, width), normalised as its configuration says."""
     with quiet(), torch.no_grad():
-        from timm.models import create_model
+        from timm.models import create_model  # pyright: ignore[reportMissingImports]
 
         model = create_model(f"local-dir:{path}", pretrained=True).eval()
-        mean, deviation = (torch.tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+        described: Any = model.pretrained_cfg
+        mean, deviation = (torch.tensor(described[key])[:, None, None] for key in ("mean", "std"))
         return model((images - mean) / deviation)
