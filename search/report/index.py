@@ -156,7 +156,9 @@ def card(entry: Entry) -> str:
         "MACs, one image": "not measured"
         if entry.macs is None
         else f"{entry.macs:,} of convolutions and matrix products",
-        "FLOPs, one image": "not measured" if entry.flops is None else f"{entry.flops:,}, two a MAC and all other operations",
+        "FLOPs, one image": "not measured"
+        if entry.flops is None
+        else f"{entry.flops:,}, two a MAC and all other operations",
         "images": "not stated"
         if entry.data.shape is None
         else "{} x {} x {} (channels, height, width)".format(*entry.data.shape),
