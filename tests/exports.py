@@ -6,6 +6,7 @@ from torch import nn
 from search.export.ready import Ready
 from search.records.weights import Inputs
 from wavemix import LiteConfig, WaveMixLite
+from wavemix.lite import Affine
 
 
 def ready(config: LiteConfig, height: int, width: int, data: str = "toys") -> Ready:
@@ -13,9 +14,10 @@ def ready(config: LiteConfig, height: int, width: int, data: str = "toys") -> Re
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = WaveMixLite(config)
+        for owner in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d | Affine) and m.weight is not None):
+            nn.init.uniform_(owner.weight, 0.5, 1.5)
+            nn.init.normal_(owner.bias)
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias)
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
     channels, classes = config.in_channels, tuple(f"class {k}" for k in range(config.num_classes))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from search.errors import UserError
 from search.export.ready import Ready
 from wavemix.config import LiteConfig
-from wavemix.lite import LiteBlock
+from wavemix.lite import Affine, LiteBlock
 
 LONGEST = 20  # classes that are named in the comment
 Arrays = dict[str, np.ndarray]
@@ -103,15 +103,15 @@ def fields(config: LiteConfig) -> list[str]:
     named = ["hidden", "hidden_bias"]
     named += ["middle", "middle_bias"] * config.projected + ["out", "out_bias"]
     named += ["up", "up_bias"] * (config.upsampling in ("deconv", "depthwise"))
-    return named + ["scale", "shift"] * bool(config.shared)
+    return named + ["scale", "shift"] * config.norms_apart
 
 
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """BatchNorm in evaluation as a factor and a summand a channel, float64."""
+def affine(norm: nn.BatchNorm2d, own: nn.BatchNorm2d | Affine) -> tuple[Tensor, Tensor]:
+    """BatchNorm in evaluation as a factor and a summand a channel, float64; `own` has its scale and its shift."""
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None and variance is not None  # a network's keep track of them
-    factor = norm.weight.double() / (variance.double() + norm.eps).sqrt()
-    return factor, norm.bias.double() - factor * mean.double()
+    factor = own.weight.double() / (variance.double() + norm.eps).sqrt()
+    return factor, own.bias.double() - factor * mean.double()
 
 
 def laid(convolution: nn.Module) -> Tensor:
@@ -137,7 +137,7 @@ def stem(ready: Ready) -> Arrays:
     if config.initial_conv == "patchify":
         norm = network.conv[-1]
         assert isinstance(norm, nn.BatchNorm2d)
-        found["stem_scale"], found["stem_shift"] = affine(norm)
+        found["stem_scale"], found["stem_shift"] = affine(norm, norm)
     head = network.pool[2]
     assert isinstance(head, nn.Linear)
     found |= {"head_weights": laid(head), "head_bias": head.bias}
@@ -146,18 +146,20 @@ def stem(ready: Ready) -> Arrays:
 
 @torch.no_grad()
 def blocks(ready: Ready) -> Arrays:
-    """The blocks' arrays: (blocks, numbers), factors and summands of shared ones (depth, numbers)."""
+    """The blocks' arrays: (blocks, numbers), factors and summands of BatchNorms beside them (depth, numbers)."""
     config, network = ready.network.config, ready.network
     rows: dict[str, list[Tensor]] = {}
     for block in network.layers:
         assert isinstance(block, LiteBlock)
         for name, values in block_arrays(config, block):
             rows.setdefault(name, []).append(values)
-    for norms in network.norms if config.shared else ():
+    for depth, norms in enumerate(network.norms if config.norms_apart else ()):
         assert isinstance(norms, nn.ModuleList)
-        for level, norm in enumerate(norms, 1):
-            assert isinstance(norm, nn.BatchNorm2d)
-            for name, values in zip(("scale", "shift"), affine(norm)):
+        owners = norms if config.affine == "depth" else network.affines[config.affine_at(depth)]
+        assert isinstance(owners, nn.ModuleList)
+        for level, (norm, own) in enumerate(zip(norms, owners, strict=True), 1):
+            assert isinstance(norm, nn.BatchNorm2d) and isinstance(own, nn.BatchNorm2d | Affine)
+            for name, values in zip(("scale", "shift"), affine(norm, own)):
                 rows.setdefault(f"{name}_{level}", []).append(values)
     return {name: torch.stack([v.flatten() for v in values]).float().numpy() for name, values in rows.items()}
 
@@ -175,7 +177,7 @@ def block_arrays(config: LiteConfig, block: LiteBlock) -> Iterator[tuple[str, Te
         for name, layer in zip(names, parts, strict=True):
             weights, bias = laid(layer), None if layer.bias is None else layer.bias.double()
             if norm is not None and layer is parts[-1]:
-                factor, summand = affine(norm)
+                factor, summand = affine(norm, norm)
                 weights, bias = weights * factor, summand if bias is None else bias * factor + summand
             yield f"{name}_{level}", weights
             if bias is not None:

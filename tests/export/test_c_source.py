@@ -31,6 +31,9 @@ CASES = {
     "shared depthwise": (dict(initial_conv="single", kernel=5, upsampling="depthwise", shared=1, level=2), (16, 24)),
     "deconv": (dict(upsampling="deconv", ff_channel=4, level=3, stride=(1, 2), activation="silu"), (32, 16)),
     "shared deconv": (dict(upsampling="deconv", shared=2, depth=3, initial_conv="single", kernel=7, pad=2), (8, 8)),
+    "one scale": (dict(upsampling="bilinear", shared=2, depth=5, affine="one", bias="needed"), (12, 12)),
+    "a scale a block": (dict(upsampling="deconv", shared=2, depth=3, affine="block", level=2), (16, 8)),
+    "one scale without sharing": (dict(upsampling="depthwise", depth=3, affine="one"), (16, 16)),
     "patches": (dict(initial_conv="patchify", patch_size=2, level=4, activation="relu", in_channels=3), (32, 64)),
     "projected": (dict(upsampling="bilinear", ff_channel=4, level=4, bias="needed", num_classes=2), (16, 16)),
     "large strides": (dict(upsampling="bilinear", stride=(3, 2), pad=1, final_dim=4, level=2), (45, 21)),
@@ -63,7 +66,7 @@ def test_every_option_gives_the_scores_of_pytorch(name, tmp_path):
 
 def test_the_cases_have_every_choice_of_the_searches():
     used = [configuration(options) for options, _ in CASES.values()]
-    for knob in ("upsampling", "initial_conv", "level", "bias", "activation", "kernel"):
+    for knob in ("upsampling", "initial_conv", "level", "bias", "activation", "kernel", "affine"):
         proposed = {*PUBLISHED.get(knob, ()), *EXTENDED.get(knob, ())}
         assert proposed <= {getattr(config, knob) for config in used}, knob
 
@@ -79,7 +82,8 @@ def test_the_cases_have_every_choice_of_the_searches():
         initial_conv=st.sampled_from(["strided", "patchify", "single", "separable"]),
         stride=st.tuples(st.integers(1, 3), st.integers(1, 3)), kernel=st.sampled_from([3, 5, 7]),
         patch_size=st.integers(1, 4), pad=st.integers(0, 3), shared=st.integers(0, 2),
-        bias=st.sampled_from(["all", "needed"]), activation=st.sampled_from(["gelu", "relu", "silu"]),
+        affine=st.sampled_from(["depth", "block", "one"]), bias=st.sampled_from(["all", "needed"]),
+        activation=st.sampled_from(["gelu", "relu", "silu"]),
     ),
     size=st.tuples(st.sampled_from([8, 16, 20, 28]), st.sampled_from([8, 16, 24, 28])),
 )  # fmt: skip
