@@ -11,7 +11,8 @@ from .candidates import Candidate, Product, choices_of
 from .gaussian_process import Features, Kernel
 
 SCORE = "score"  # the constraint that says how much of its score a trial lacks
-ALIKE = 0.1  # noise of a measurement that another study made under the same conditions, at most
+# noise of a measurement that another study made under the same conditions, at most; how many of them tell enough
+ALIKE, TOLD = 0.1, 3
 SMALL = 8.0  # logarithm of a small network's parameter count
 
 
@@ -29,8 +30,8 @@ class Problem:
     """What a sampler is to solve; the arguments are those of `FrontierSampler`.
 
     Attributes: those; `choices`, the values of each hyperparameter, and `distributions`, the same for Optuna;
-    `informed`, whether something has reached the threshold in an earlier study of the kind; and how the model sees
-    candidates: `features` and `kernel`.
+    `informed`, whether earlier studies under the same conditions tell enough to begin with; `usual`, the epochs of the
+    first choices; and how the model sees candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -71,7 +72,8 @@ class Problem:
         self.candidates, self.near, self.cost = candidates, near, cost
         self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
         self.earlier = list(earlier)
-        self.informed = any(o.value <= 0 and o.noise <= ALIKE for o in self.earlier)
+        self.informed = sum(o.noise <= ALIKE for o in self.earlier) >= TOLD
+        self.usual = self.length({name: values[0] for name, values in self.choices.items()})
         self.kernel = Kernel(len(self.features))
 
     def length(self, params: Mapping[str, Any]) -> int | None:

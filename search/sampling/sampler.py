@@ -158,8 +158,9 @@ class FrontierSampler(BaseSampler):
         work = np.array([c.work for c in pool])
         reach = ndtr(-mean / deviation)
         training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
-        # before anything has reached the threshold, first find something that does; what is known to is no find
-        saving = np.log(survey.below / cost) if survey.incumbent or self.problem.informed else 1.0
+        saving = np.log(survey.below / cost)
+        if not survey.incumbent:  # first find something that does; with an idea of what does, something smaller
+            saving = 1.0 + saving if self.problem.informed else 1.0
         return reach * saving / training
 
     def unseen(self, study: Study) -> list[Candidate]:

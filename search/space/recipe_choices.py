@@ -11,6 +11,7 @@ from search.errors import UserError
 from search.training.recipe import Recipe
 
 PREFIX = "recipe: "  # as in the pictures of importance; no name of an architecture's knob begins like this
+EPOCHS = PREFIX + "epochs"
 
 
 class Tuning:

@@ -8,7 +8,7 @@ from search.sampling.learning_curves import relative_error
 from search.sampling.posterior import expected
 from search.sampling.problem import Observation
 from search.space.configurations import Space
-from search.space.recipe_choices import Tuning
+from search.space.recipe_choices import EPOCHS, Tuning
 from search.training.recipe import Recipe
 
 MANY = 10  # measurements of one kind from which their common level is taken out
@@ -31,6 +31,8 @@ def warm_start(
         recipe = Recipe.model_validate(trial.recipe)
         chosen = tuning.knobs_of(recipe)
         ours, same = trial.dataset.label == label, tuning.recipe(chosen) == recipe
+        if not same:  # the level of such records says nothing about lengths
+            chosen = tuning.first | {name: value for name, value in chosen.items() if name != EPOCHS}
         value = relative_error(trial.accuracy_validation, threshold if ours else trial.target)
         noise = 0.4 if not ours else 0.1 if same else 0.3
         kind = () if ours and same else (trial.dataset.label, trial.study)

@@ -3,9 +3,13 @@
 import math
 
 import pytest
-from toys import Training, engine, trials
+from toys import RECIPE, Training, engine, trials
 
+from search.sampling.candidates import Candidate
+from search.sampling.posterior import LENGTH
+from search.space.recipe_choices import EPOCHS, Tuning
 from search.study.pace import Pace
+from search.study.warm_start import warm_start
 
 
 def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, monkeypatch):
@@ -45,6 +49,27 @@ def test_records_of_the_same_data_tell_the_speed_of_a_new_study(tmp_path, monkey
     assert pace.affordable([], 60.0, 3) == pytest.approx(0.5 * 60 * work / 30 / (1 + 1.1 * pace.growth(3)))
     other = known.model_copy(update={"dataset": known.dataset.model_copy(update={"label": "another"})})
     assert Pace(search.setting, [other]).rate([]) is None
+
+
+def test_longer_trainings_promise_more_before_anything_is_measured(tmp_path):
+    with engine(tmp_path, tune={"epochs": (8, 4, 16)}) as search:
+        space, survey = search.setting.space, search.sampler._survey(search.study)
+        choices = space.knobs_of(space.smallest)
+        found = [Candidate(choices | {EPOCHS: epochs}, space.smallest.parameters(), 1.0) for epochs in (4, 8, 16)]
+        short, usual, long = survey.predict(found)[0]
+    assert short - usual == pytest.approx(LENGTH * math.log(2)) == pytest.approx(usual - long)
+
+
+def test_records_of_other_recipes_say_nothing_about_lengths(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=1)
+    short = trials(tmp_path)[0]
+    short = short.model_copy(update={"recipe": {**short.recipe, "epochs": 4}})
+    other = short.model_copy(update={"recipe": {**short.recipe, "lr": 0.5}})
+    tuning = Tuning(RECIPE, {"epochs": (8, 4, 16)})
+    first, second = warm_start([other, short], search.setting.space, short.dataset.label, tuning, 0.9)
+    assert (first.params[EPOCHS], second.params[EPOCHS]) == (8, 4) and first.noise > second.noise
 
 
 def test_what_is_known_decides_the_first_trial(tmp_path, monkeypatch):
