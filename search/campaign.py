@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -24,9 +25,8 @@ from search.confirmation.confirm import confirm as tested
 from search.confirmation.plan import SeedPlan, fresh_seeds
 from search.confirmation.retrain import OnEpoch
 from search.data import datasets
-from search.data.catalogue import VALIDATION
 from search.data.source import Source
-from search.data.split import Split
+from search.data.split import Portion
 from search.errors import UserError
 from search.outcome import Outcome
 from search.records.goal import Goal
@@ -39,16 +39,16 @@ from search.study.events import Event
 from search.study.search import Search
 from search.study.setting import Setting
 from search.study.trial import Unfinished
-from search.training.default_recipe import default_recipe, lengths
+from search.tasks.task import task_of
+from search.training.default_recipe import lengths
 from search.training.recipe import Recipe, Training
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
 
 OTHERS = 500  # fresh seeds from which on `confirm` takes others than a search
-CEILING = 50_000  # parameters to stay below where nothing is published
 
 
-def load(source: Source | str, runtime: Runtime = Runtime()) -> Split:  # noqa: B008, frozen
+def load(source: Source | str, runtime: Runtime = Runtime()) -> Portion:  # noqa: B008, frozen
     """The training part of a data set, a folder or an archive, after a look at all that a test of it would refuse.
 
     Says what was read. Raises UserError where it can't be, or has no test part that goes with it.
@@ -59,13 +59,13 @@ def load(source: Source | str, runtime: Runtime = Runtime()) -> Split:  # noqa: 
     return data
 
 
-def ceiling_of(data: str, target: float) -> int:
-    """The number of parameters to stay below: the published one of this target, or 50,000."""
-    return CEILINGS.get((data, target)) or CEILING
+def ceiling_of(data: Portion, target: float) -> int:
+    """The number of parameters to stay below: the published one of this target, or the task's (50,000 classifying)."""
+    return CEILINGS.get((data.name, target)) or task_of(data).ceiling
 
 
 def search(
-    data: Split,
+    data: Portion,
     goal: Goal,
     *,
     results: Results | Path | str,
@@ -101,8 +101,8 @@ def search(
     Raises UserError for bad input, before anything is trained; KeyboardInterrupt after a signal: the same call goes on.
     """
     began, results = time.monotonic(), _results(results)
-    ceiling = goal.ceiling or ceiling_of(data.name, goal.aim)
-    base = recipe or default_recipe(data.name, data.images.shape[-1], None, ceiling)
+    ceiling, task = goal.ceiling or ceiling_of(data, goal.aim), task_of(data)
+    base = recipe or task.recipe(data, ceiling)
     choices = dict(tune or {}) if recipe else {"epochs": lengths(base.epochs)} | dict(tune or {})
     setting = Setting(
         data,
@@ -114,7 +114,9 @@ def search(
         seed=seed,
         members=members,
         ceiling=ceiling,
-        validation_count=data.validation or VALIDATION.get(data.name, max(1, len(data) // 10)),
+        validation_count=data.validation or task.validation_count(data),
+        threshold=goal.validation,
+        test=partial(datasets.kind_of_test, data, runtime.data_dir),
     )
     with ExitStack() as held:
         with signals.prompt():
@@ -195,7 +197,7 @@ def recorded(goal: Goal, results: Results) -> Path:
 
 
 def confirm(
-    data: Split,
+    data: Portion,
     goal: Goal,
     *,
     results: Results | Path | str,
@@ -227,7 +229,7 @@ def confirm(
 
 
 def train(
-    data: Split,
+    data: Portion,
     config: LiteConfig,
     recipe: Recipe,
     seeds: Sequence[int],

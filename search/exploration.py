@@ -6,6 +6,7 @@ from pathlib import Path
 
 from search.data import datasets
 from search.data.catalogue import VALIDATION
+from search.data.source import Source
 from search.data.split import split_validation
 from search.files import writable
 from search.records.environment import environment
@@ -39,7 +40,7 @@ class Exploration:
     ):
         self.study, self.target, self.path = study, target, Results(results).journal(study)
         self.device, self.few = device, images is not None
-        split = datasets.load(data, "train", data_dir)
+        split = datasets.load_classes(Source(data), "train", data_dir)
         others = VALIDATION[data] if images is None else len(split) - images
         self.training, self.validation = split_validation(split, others, 0)
         writable(results / "studies")

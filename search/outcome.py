@@ -5,7 +5,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from search.data.split import Split
+from search.data.split import Portion
 from search.errors import UserError, present
 from search.records.goal import Goal
 from search.records.models import Confirmation
@@ -28,7 +28,7 @@ class Outcome:
         setting, trials: of the study that was searched.
     """
 
-    data: Split
+    data: Portion
     goal: Goal
     results: Results
     tests: list[Confirmation] = field(default_factory=list)

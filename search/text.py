@@ -17,21 +17,6 @@ def line(text: object, most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
-def percent(share: float | None) -> str:
-    """A share as it is written everywhere: "99.24 %"; "-" where there is none."""
-    return "-" if share is None else f"{100 * share:.2f} %"
-
-
-def goal(target: float) -> str:
-    """A target accuracy: "99 %", "99.5 %"."""
-    return f"{100 * target:.6g} %"
-
-
-def points(share: float) -> str:
-    """A difference of two shares: "0.12 points"."""
-    return f"{100 * share:.2f} points"
-
-
 def span(seconds: float) -> str:
     """A time that is expected, as a person says it: "about 40 s", "about 6 min", "about 2.5 h"."""
     if seconds < 100:

@@ -19,8 +19,8 @@ from search.data import datasets
 from search.errors import UserError
 from search.records.jsonl import read
 from search.records.models import Confirmation, Trial
-from search.records.statistics import margin
 from search.report import tables
+from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 from wavemix import LiteConfig, load_checkpoint
 
@@ -39,7 +39,7 @@ def test_search_finds_and_records(folder, tmp_path):
         assert record.parameters == record.config.parameters() < 1500
     feasible = search.feasible()
     assert feasible, "60 % of four easy classes is within reach"
-    assert feasible[0].value >= 0.6 + margin(0.6, 64)
+    assert feasible[0].value >= 0.6 + ACCURACY.margin(0.6, 64)
     # every trial after the first feasible one had fewer parameters than the incumbent of its time
     incumbent = 1500
     for trial in search.study.get_trials():
@@ -56,7 +56,7 @@ def test_candidates_at_or_above_the_incumbent_are_refused_without_training(folde
     config = search.setting.space.configurations(0, 1500)[0]
     search.setting.ceiling = config.parameters()
     search.study.enqueue_trial(search.setting.space.knobs_of(config))
-    monkeypatch.setattr("search.study.trial.train", lambda *a, **k: pytest.fail("it was trained"))
+    monkeypatch.setattr("search.tasks.classification.train", lambda *a, **k: pytest.fail("it was trained"))
     search._one()
     (record,) = read(tmp_path / "bars.jsonl")
     assert record.state == "refused" and record.wall_seconds == 0 and record.accuracies == []
@@ -80,7 +80,7 @@ def test_nan_fails_the_trial_and_the_search_goes_on(folder, tmp_path):
 
 
 def test_interrupted_trial_goes_on_from_its_checkpoint(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("search.training.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("search.training.course.CHECKPOINT_SECONDS", 0.0)
 
     def stop(event):
         if event.kind == "epoch" and len(event.curve) == 2:

@@ -10,7 +10,7 @@ import search
 from search.data import datasets
 
 # they offer both parts
-READERS = {"datasets", "catalogue", "source", "class_folders", "entries"}
+READERS = {"datasets", "catalogue", "source", "class_folders", "entries", "picture_folders"}
 
 
 def mentions(source: str) -> bool:

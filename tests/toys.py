@@ -35,7 +35,7 @@ class Training:
 
     def __init__(self, monkeypatch, before=lambda config, epoch: None):
         self.before, self.configs, self.counts, self.devices = before, [], [], []
-        monkeypatch.setattr("search.study.trial.train", self)
+        monkeypatch.setattr("search.tasks.classification.train", self)
 
     @staticmethod
     def accuracy(config, fraction: float = 1.0) -> float:

@@ -48,7 +48,6 @@ from search.files import write_atomically
 from search.records.jsonl import read
 from search.records.models import Trial
 from search.records.results import Results
-from search.records.statistics import margin
 from search.report.plot_axes import count_axis
 from search.report.plot_style import Figure, style
 from search.report.plots import rendered
@@ -57,6 +56,7 @@ from search.space.candidates import Pool
 from search.space.configurations import PUBLISHED, Space, training_work
 from search.space.recipe_choices import Tuning
 from search.study.optuna_internals import rewrite
+from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
@@ -86,7 +86,7 @@ class Task:
         self.space = Space("extended", (1, 28, 28), 10, self.ceiling + 1)
         # what curves are recorded of
         self.space.knobs |= {"upsampling": PUBLISHED["upsampling"], "shared": (0, 1)}
-        self.threshold = self.target + margin(self.target, 5000)
+        self.threshold = self.target + ACCURACY.margin(self.target, 5000)
         drawn = self.space.configurations(12345, self.ceiling + 1, 20_000)
         self.table = [c for c in drawn if self.inside(c)]
         self.counts = np.array([c.parameters() for c in self.table])

@@ -26,7 +26,7 @@ from search.study.handle import StudyHandle
 from search.study.joining import join
 from search.study.search import Search
 from search.study.setting import Setting
-from search.training import train as training
+from search.training import course as training
 from search.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=12, batch_size=32, lr=0.03, optimizer="muon")

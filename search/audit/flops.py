@@ -209,6 +209,7 @@ FORMULAS: dict[str, Formula] = {
     "upsample_bilinear2d": outputs(4),
     "upsample_trilinear3d": outputs(8),
     "upsample_bicubic2d": outputs(16),
+    "_upsample_bicubic2d_aa": outputs(16),  # enlarging; it takes more taps where it shrinks
     **named("fft_r2c fft_c2r", _fourier(real=True)),
     "fft_c2c": _fourier(real=False),
 }

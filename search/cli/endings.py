@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from search import signals
 from search.cli.terminal import tell
 from search.errors import UserError
-from search.text import goal
 
 if TYPE_CHECKING:
     from search.data.source import Source
@@ -50,7 +49,7 @@ def conclude(outcome: "Outcome", source: "Source", runtime: "Runtime", as_json: 
 
 
 def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str, Any]:
-    """The result as JSON has it; accuracies are fractions."""
+    """The result as JSON has it; accuracies and mean IoUs are fractions, a PSNR is in dB."""
     best = outcome.best
     if best is None:
         return {"study": outcome.goal.study, "verdict": None}
@@ -62,7 +61,9 @@ def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str
         "parameters": best.parameters,
         "config": best.config.model_dump(mode="json", exclude_defaults=True),
         "recipe": best.recipe,
+        "score": best.score.name,
         "accuracy": best.mean,
+        "beside": best.beside,
         "interval": best.clipped,
         "seeds": best.seeds,
         "confidence": best.judgement.confidence if best.target is not None else None,
@@ -73,16 +74,18 @@ def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str
 
 
 def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: "Runtime") -> list[str]:
-    from search.records.verdicts import accuracy_of, confidence_of, verdict_of
+    from search.records.verdicts import accuracy_of, beside, confidence_of, verdict_of
 
     data = outcome.data
-    target = "" if best.target is None else f" at {goal(best.target)}, {best.family} family"
+    target = "" if best.target is None else f" at {best.score.goal(best.target)}, {best.family} family"
     facts = {"network": f"{best.config.name}, {best.parameters:,} parameters"}
     if best.state == "complete":
-        facts["accuracy"] = f"{accuracy_of(best)}, test images, last epoch"
+        facts[best.score.name] = f"{accuracy_of(best)}, test images, last epoch"
     if best.state == "complete" and best.target is not None:
         facts["confidence"] = confidence_of(best)
         facts |= _beside(outcome, best)
+    if best.beside:
+        facts["beside"] = ", ".join(f"{name} {shown}" for name, shown in beside(best).items())
     facts["retrain"] = _retrain(outcome, best, source, runtime)
     if best.state == "complete":
         path = outcome.weights

@@ -14,7 +14,7 @@ from search.records.models import Confirmation, Record, Reproduction, Trial, num
 from search.report.efficiency import deciding
 from search.study.handle import StudyHandle
 from search.study.setting import Setting
-from search.text import goal, percent, points
+from search.tasks.score import SCORES
 
 
 def facts(study: StudyHandle) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def standing(study: StudyHandle) -> Group:
     """The same for a person, and what each worker does: what `wavemix status` shows."""
     found = facts(study)
     best, stopped = found["smallest_feasible"], found["stopped"]
+    score = SCORES[study.reading.task]
     shown = {
         "data": found["data"],
         "target": f"{found['target']:g}",
@@ -57,7 +58,7 @@ def standing(study: StudyHandle) -> Group:
     }
     if best:
         shown["smallest feasible"] = (
-            f"{best['parameters']:,} parameters, {percent(best['accuracy'])}, trial {best['trial']}"
+            f"{best['parameters']:,} parameters, {score.shown(best['accuracy'])}, trial {best['trial']}"
         )
     return Group(Block(study.name, shown), _workers(found["workers"]))
 
@@ -88,7 +89,9 @@ def _workers(rows: Sequence[Mapping[str, Any]]) -> Listing:
 
 def summary(setting: Setting, trials: Iterable[FrozenTrial]) -> Listing:
     """The ten smallest trials of a study that reach the target and the ten misses that came nearest to it."""
-    table = Listing(title=f"{setting.data.label}, target {goal(setting.target)}, {setting.family} family")
+    table = Listing(
+        title=f"{setting.data.label}, target {setting.task.score.goal(setting.target)}, {setting.family} family"
+    )
     for column in ("trial", "configuration", "parameters", "validation", "verdict"):
         right = column in ("trial", "parameters", "validation")
         table.add_column(column, justify="right" if right else "left")
@@ -100,7 +103,9 @@ def summary(setting: Setting, trials: Iterable[FrozenTrial]) -> Listing:
         config, choices = setting.trained(trial.params)[0], setting.tuning.text(trial.params)
         outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
         name = named(config, choices)
-        table.add_row(str(trial.number), name, f"{config.parameters():,}", percent(trial.value), outcome)
+        table.add_row(
+            str(trial.number), name, f"{config.parameters():,}", setting.task.score.shown(trial.value), outcome
+        )
     return table
 
 
@@ -142,12 +147,15 @@ def studies(rows: Sequence[Mapping[str, Any]]) -> Listing:
 
 def comparison(record: Reproduction) -> list[str]:
     """Recorded and new accuracies side by side, seed by seed, and the verdict."""
-    lines = [f"{'seed':>9}   recorded        now"]
+    score, lines = record.score, [f"{'seed':>9}   recorded        now"]
     for seed, old, new in zip(record.seeds, record.recorded, record.accuracies):
-        lines.append(f"{seed:>9}  {percent(old):>9}  {percent(new):>9}")
+        lines.append(f"{seed:>9}  {score.shown(old):>9}  {score.shown(new):>9}")
     if record.mean is None:
         return [*lines, f"not reproduced: {record.reason}"]
     old = sum(record.recorded) / len(record.recorded)
-    lines.append(f"{'mean':>9}  {percent(old):>9}  {percent(record.mean):>9}")
-    again = "reached again" if record.reached else f"missed by {points(record.target - record.mean)}"
-    return [*lines, f"{'reproduced' if record.reached else 'not reproduced'}: target {goal(record.target)} {again}"]
+    lines.append(f"{'mean':>9}  {score.shown(old):>9}  {score.shown(record.mean):>9}")
+    again = "reached again" if record.reached else f"missed by {score.difference(record.target - record.mean)}"
+    return [
+        *lines,
+        f"{'reproduced' if record.reached else 'not reproduced'}: target {score.goal(record.target)} {again}",
+    ]

@@ -1,27 +1,27 @@
 """What the command line's options mean: times, seeds, models given as JSON, names of studies."""
 
 import json
+import math
 import os
 import re
 import tomllib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 from pydantic import BaseModel, ValidationError
 
 from search.cli import terminal
-from search.data.source import Reading, Source
+from search.data.source import PLAIN, Reading, Source, TaskName
 from search.errors import UserError
 from search.files import LONGEST, can_name, shortened
-from search.training.default_recipe import default_recipe
 from search.training.recipe import Recipe
 from wavemix.threads import limit
 
 if TYPE_CHECKING:
-    from search.data.split import Split
+    from search.data.split import Portion
     from wavemix.config import LiteConfig
 
 
@@ -98,6 +98,18 @@ TestSplit = Annotated[
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out of a folder what can't be read as an image.")
 ]
+TaskOption = Annotated[
+    str, typer.Option("--task", help="What for: classification, segmentation (a folder with masks), super-resolution.")
+]
+Scale = Annotated[
+    int | None, typer.Option("--scale", help="Of super-resolution: 2, 3 or 4 times as large in both directions.")
+]
+TestSet = Annotated[
+    str | None, typer.Option("--test-set", help="Of several test sets of super-resolution the one that decides.")
+]
+Target = Annotated[
+    str, typer.Option(help="Score to reach: an accuracy or mean IoU as a fraction, 0.99; a PSNR in dB, 36.66dB.")
+]
 
 
 def _loudness(level: int):
@@ -119,11 +131,25 @@ Verbose = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_loudness(-1), help="Print the result only.")]
 
 
-def source_of(data: str, resize: str | None, test_split: float | None, skip_unreadable: bool) -> Source:
+def source_of(
+    data: str,
+    resize: str | None,
+    test_split: float | None,
+    skip_unreadable: bool,
+    task: str = "classification",
+    scale: int | None = None,
+    test_set: str | None = None,
+) -> Source:
     """The data named on the command line and how to read them. Raises UserError for values that mean nothing."""
+    tasks = get_args(TaskName)
+    if task not in tasks:
+        raise UserError(f"--task is {', '.join(tasks[:-1])} or {tasks[-1]}, not {task!r}")
+    if scale not in (None, 2, 3, 4) or (task == "super-resolution") != (scale is not None):
+        raise UserError("--scale 2, 3 or 4 goes with --task super-resolution, and only with it")
     try:
         size = tuple(int(edge) for edge in resize.split(",")) if resize is not None else None
         read = {"resize": size, "test_split": test_split, "skip_unreadable": skip_unreadable}
+        read |= {"task": task, "scale": scale, "test_set": test_set}
         return Source(data, Reading.model_validate(read))
     except ValidationError as error:
         if error.errors()[0]["loc"][0] == "test_split":
@@ -222,9 +248,14 @@ def network_of(text: str, option: str) -> "LiteConfig":
     return validated(LiteConfig, text, option)
 
 
-def fitted(network: "LiteConfig", data: "Split", option: str) -> "LiteConfig":
+def fitted(network: "LiteConfig", data: "Portion", option: str) -> "LiteConfig":
     """A configuration given by `option` with the channels and classes of the data; UserError where it says others."""
-    own = {"in_channels": data.images.shape[1], "num_classes": len(data.classes)}
+    from search.tasks.task import task_of
+
+    task = task_of(data)
+    if network.task != task.name:
+        raise UserError(f'{option}: its head is of {network.task}: "head":{{"task":"{task.name}"}} is of this one')
+    own = task.own(data)
     for knob, value in own.items():
         said = getattr(network, knob)
         if knob in network.model_fields_set and said != value:
@@ -232,10 +263,12 @@ def fitted(network: "LiteConfig", data: "Split", option: str) -> "LiteConfig":
     return network.model_copy(update=own)
 
 
-def recipe_of(text: str | None, data: str, pixels: int, parameters: int, epochs: int | None = None) -> Recipe:
-    """The recipe given on the command line, or the default one for the data set and networks of up to `parameters`;
+def recipe_of(text: str | None, data: "Portion", parameters: int, epochs: int | None = None) -> Recipe:
+    """The recipe given on the command line, or the default one for the data and networks of up to `parameters`;
     `epochs` go before its own."""
-    recipe = validated(Recipe, text, "--recipe") if text else default_recipe(data, pixels, None, parameters)
+    from search.tasks.task import task_of
+
+    recipe = validated(Recipe, text, "--recipe") if text else task_of(data).recipe(data, parameters)
     return Recipe.model_validate(recipe.model_dump() | {"epochs": epochs}) if epochs else recipe
 
 
@@ -285,14 +318,30 @@ def shape_of(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def checked(target: float, family: str = "extended") -> None:
-    if not 0 < target < 1:
-        raise UserError(f"--target is a fraction between 0 and 1, not {target:g}: 0.99 means 99 %")
+def target_of(text: str, task: str = "classification", option: str = "--target") -> float:
+    """'0.99', or for super-resolution '36.66dB', as a score. Raises UserError for anything else."""
+    from search.tasks.score import SCORES
+
+    score = SCORES[task] if task in SCORES else SCORES["classification"]
+    decibels = score.unit == "dB"
+    try:
+        value = float(re.sub(r"\s*dB$", "", text.strip(), flags=re.IGNORECASE) if decibels else text)
+    except ValueError:
+        value = math.nan
+    if score.possible(value):
+        return value
+    if decibels:
+        raise UserError(f"{option} is a {score.name} in dB such as 36.66dB, not {text!r}")
+    shown = text if math.isnan(value) else f"{value:g}"
+    raise UserError(f"{option} is a fraction between 0 and 1, not {shown}: 0.99 means 99 %")
+
+
+def checked(family: str) -> None:
     if family not in ("published", "extended"):
         raise UserError(f"--family is 'published' or 'extended', not {family!r}")
 
 
-def study_name(data: str, target: float, family: str, name: str | None = None) -> str:
+def study_name(data: str, target: float, family: str, name: str | None = None, reading: Reading = PLAIN) -> str:
     """`name` where it is one that a file can have, or without it one made of data, target and family."""
     if name is not None:
         if not can_name(name):
@@ -305,4 +354,7 @@ def study_name(data: str, target: float, family: str, name: str | None = None) -
     plain = re.sub(r"[^\w.+-]", "-", unicodedata.normalize("NFC", stem[:60])).lstrip("-.+")
     if not plain:
         raise UserError(f"the study can't be named after {data!r}: name it by --name")
-    return shortened(f"{plain}-{target * 100:g}-{family}")
+    from search.tasks.score import SCORES
+
+    enlarged = [part for part in (reading.test_set, reading.scale and f"{reading.scale}x") if part]
+    return shortened("-".join([plain, *enlarged, SCORES[reading.task].tag(target), family]))

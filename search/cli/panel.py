@@ -10,7 +10,8 @@ from rich.text import Text
 
 from search.cli.terminal import tell
 from search.study.events import Event
-from search.text import goal, line, percent, span
+from search.tasks.score import ACCURACY, Score
+from search.text import line, span
 from wavemix.config import LiteConfig
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -38,7 +39,16 @@ def named(config: LiteConfig, choices: str) -> str:
 class Display:
     """Listens to a search's events. `seconds` is the time budget, `ceiling` the parameter count to beat."""
 
-    def __init__(self, console: Console, title: str, target: float, ceiling: int, seconds: float | None):
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        target: float,
+        ceiling: int,
+        seconds: float | None,
+        score: Score = ACCURACY,
+    ):
+        self.score = score
         self.console, self.title, self.target, self.ceiling, self.seconds = console, title, target, ceiling, seconds
         self.start = time.monotonic()
         self.tell = tell
@@ -113,12 +123,12 @@ class Display:
             left = self._timed(event)
             quarter = max(1, event.epochs // 4)
             if not self.live and (event.epoch % quarter == 0 or event.epoch == event.epochs):
-                self.say(f"  epoch {event.epoch}/{event.epochs}: {percent(event.curve[-1])} validation{left}")
+                self.say(f"  epoch {event.epoch}/{event.epochs}: {self.score.shown(event.curve[-1])} validation{left}")
         else:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
             smaller = self._best(event)
             self.now = None
-            accuracy = "" if event.accuracy is None else f" {percent(event.accuracy)}"
+            accuracy = "" if event.accuracy is None else f" {self.score.shown(event.accuracy)}"
             reached = "reaches the target" + ": new incumbent" * smaller
             verdict = reached if event.feasible else event.state
             self.say(
@@ -129,18 +139,17 @@ class Display:
     def __rich__(self) -> Panel:
         table = Table.grid(padding=(0, 2))
         left = "" if self.seconds is None else clock(self.seconds - (time.monotonic() - self.start)) + " left"
-        best = (
-            f"{self.best.network.parameters():,} parameters, {percent(self.best.accuracy)}  {self.best.network.name}"
-            if self.best
-            else f"none yet below {self.ceiling:,} parameters"
-        )
+        best = f"none yet below {self.ceiling:,} parameters"
+        if self.best:
+            network, reached = self.best.network, self.score.shown(self.best.accuracy)
+            best = f"{network.parameters():,} parameters, {reached}  {network.name}"
         table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
         if self.now:
             name = line(named(self.now.network, self.now.text))
             progress = f"trial {self.now.number}  {self.now.network.parameters():,} parameters  {name}"
             table.add_row("running", Text(progress))
             if self.now.curve:
-                curve = f"{sparkline(self.now.curve)} {percent(self.now.curve[-1])}"
+                curve = f"{sparkline(self.now.curve)} {self.score.shown(self.now.curve[-1])}"
                 rest = self._left()
                 told = "" if rest is None else f"  {span(rest)} left"
                 table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}{told}")
@@ -148,5 +157,5 @@ class Display:
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
         lines = Text("\n".join(self.last), style="dim")
-        title = Text(line(f"{self.title}: {goal(self.target)}"))
+        title = Text(line(f"{self.title}: {self.score.goal(self.target)}"))
         return Panel(Group(table, lines), title=title, expand=True)

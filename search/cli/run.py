@@ -23,9 +23,13 @@ from search.cli.options import (
     RecipeText,
     Resize,
     ResultsDir,
+    Scale,
     SkipUnreadable,
     Start,
     Storage,
+    Target,
+    TaskOption,
+    TestSet,
     TestSplit,
     Threads,
     Tune,
@@ -38,6 +42,7 @@ from search.cli.options import (
     seeds_of,
     source_of,
     study_name,
+    target_of,
     tune_of,
 )
 from search.cli.terminal import show, tell
@@ -57,7 +62,7 @@ def say_if_built(say: Callable[[str], None]) -> None:
 @app.command()
 def search(
     data: DataName,
-    target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
+    target: Target,
     budget: Annotated[
         str | None, typer.Option(help="Time for search and confirmation: 90s, 15m, 2h; default: 15m.")
     ] = None,
@@ -69,6 +74,9 @@ def search(
     max_parameters: Annotated[
         int | None,
         typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
+    ] = None,
+    validation_target: Annotated[
+        str | None, typer.Option(help="Score a trial has to reach on validation images; default: made of the target.")
     ] = None,
     recipe: RecipeText = None,
     epochs: Annotated[
@@ -82,6 +90,9 @@ def search(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make a study that was lost or damaged anew from its records.")
     ] = False,
+    task: TaskOption = "classification",
+    scale: Scale = None,
+    test_set: TestSet = None,
     resize: Resize = None,
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
@@ -98,7 +109,9 @@ def search(
 
     The same command resumes an interrupted search, also after `wavemix stop`; `wavemix worker` helps it.
     """
-    checked(target, family)
+    source = source_of(data, resize, test_split, skip_unreadable, task, scale, test_set)
+    aim = target_of(target, task)
+    checked(family)
     if trials and budget:
         raise UserError("--trials says how many trials and --budget how much time: give one of them")
     seconds, choices = None if trials else seconds_of(budget or "15m"), tune_of(tune)
@@ -110,15 +123,17 @@ def search(
     from search.records.goal import Goal
     from search.records.results import Results, published
     from search.runtime import Runtime
+    from search.tasks.score import SCORES
 
     began = time.monotonic()
     # what a program reads is on standard output alone
     say = partial(tell, err=as_json, level=-1 if as_json else 0)
-    source = source_of(data, resize, test_split, skip_unreadable)
     split = campaign.load(source, Runtime(data_dir=data_dir, say=say))
-    ceiling = max_parameters or campaign.ceiling_of(split.name, target)
-    goal = Goal(study_name(data, target, family, name), target, family, ceiling)
-    display = Display(Console(quiet=quiet or as_json), f"{split.label}, {family} family", target, ceiling, seconds)
+    ceiling = max_parameters or campaign.ceiling_of(split, aim)
+    lower = None if validation_target is None else target_of(validation_target, task, "--validation-target")
+    goal = Goal(study_name(data, aim, family, name, source.reading), aim, family, ceiling, lower)
+    title, score = f"{split.label}, {family} family", SCORES[source.reading.task]
+    display = Display(Console(quiet=quiet or as_json), title, aim, ceiling, seconds, score)
     display.tell = say
     runtime = Runtime(device, data_dir, display.say)
     say_if_built(display.say)
@@ -128,7 +143,7 @@ def search(
             goal,
             results=Results(results, None if fresh else published()),
             runtime=runtime,
-            recipe=recipe_of(recipe, split.name, split.images.shape[-1], ceiling, epochs) if recipe or epochs else None,
+            recipe=recipe_of(recipe, split, ceiling, epochs) if recipe or epochs else None,
             tune=choices,
             start=fitted(network_of(start, "--start"), split, "--start") if start else None,
             seconds=None if seconds is None else seconds - (time.monotonic() - began),
@@ -152,12 +167,15 @@ def search(
 @app.command()
 def confirm(
     data: DataName,
-    target: Annotated[float, typer.Option(help="Accuracy to reach, a fraction: 0.99.")],
+    target: Target,
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, max=999, help="Which fresh seeds: other numbers are other attempts.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
+    task: TaskOption = "classification",
+    scale: Scale = None,
+    test_set: TestSet = None,
     resize: Resize = None,
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
@@ -172,16 +190,18 @@ def confirm(
 
     An attempt ends when it is confirmed, from 5 seeds on, or can't be any more, from 3 seeds on.
     """
-    checked(target, family)
+    source = source_of(data, resize, test_split, skip_unreadable, task, scale, test_set)
+    aim = target_of(target, task)
+    checked(family)
     seconds = seconds_of(budget) if budget else None
     from search import campaign
     from search.records.goal import Goal
     from search.records.results import Results
     from search.runtime import Runtime
 
-    goal, runtime = Goal(study_name(data, target, family, name), target, family), Runtime(device, data_dir, progress)
+    goal = Goal(study_name(data, aim, family, name, source.reading), aim, family)
+    runtime = Runtime(device, data_dir, progress)
     campaign.recorded(goal, Results(results))
-    source = source_of(data, resize, test_split, skip_unreadable)
     split = campaign.load(source, runtime)
     with resumable():
         outcome = campaign.confirm(
@@ -199,9 +219,12 @@ def train(
     seeds: Annotated[int | None, typer.Option(min=1, max=64, help="How many seeds; default: 1.")] = None,
     seed_list: Annotated[str | None, typer.Option(help="Which seeds, instead of how many: 7,8,9.")] = None,
     target: Annotated[
-        float | None, typer.Option(help="Accuracy to judge by; without one the test is no attempt and has no row.")
+        str | None, typer.Option(help="Score to judge by; without one the test is no attempt and has no row.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the record file.")] = "train",
+    task: TaskOption = "classification",
+    scale: Scale = None,
+    test_set: TestSet = None,
     resize: Resize = None,
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
@@ -213,8 +236,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train one configuration on all training images and test it once, at the last epoch. Resumable."""
-    if target is not None:
-        checked(target)
+    source = source_of(data, resize, test_split, skip_unreadable, task, scale, test_set)
+    aim = None if target is None else target_of(target, task)
     study = study_name(data, 0.0, "extended", name)
     from search import campaign
     from search.confirmation.plan import fresh_seeds
@@ -226,10 +249,9 @@ def train(
     if seeds and seed_list:
         raise UserError("--seeds says how many and --seed-list which: give one of them")
     numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
-    source = source_of(data, resize, test_split, skip_unreadable)
     split = campaign.load(source, runtime)
     network = fitted(network, split, "--config")
-    plan = recipe_of(recipe, split.name, split.images.shape[-1], network.parameters(), epochs)
+    plan = recipe_of(recipe, split, network.parameters(), epochs)
     size = f"{network.parameters():,} parameters"
     progress(f"{network.name}: {size}, {counted(len(numbers))}, {counted(plan.epochs, 'epoch')}")
 
@@ -245,7 +267,7 @@ def train(
             numbers,
             results=Results(results),
             runtime=runtime,
-            target=target,
+            target=aim,
             name=study,
             on_epoch=on_epoch,
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from search.confirmation.plan import SeedPlan
 from search.confirmation.retrain import OnEpoch, retrain
-from search.data.split import Split
+from search.data.split import Portion
 from search.errors import present
 from search.records.environment import environment
 from search.records.goal import Goal
@@ -68,7 +68,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
 
 def confirm_smallest(
     finalists: Sequence[Finalist],
-    data: Split,
+    data: Portion,
     goal: Goal,
     plan: SeedPlan,
     results: Results,
@@ -122,13 +122,13 @@ def _stands_for(record: Confirmation, plan: SeedPlan) -> bool:
 def _ended(record: Confirmation, plan: SeedPlan) -> bool:
     """Whether more seeds of the plan would change nothing."""
     return record.verdict in ("confirmed", "failed") or plan.numbered(record.attempt or 1).enough(
-        record.accuracies, record.target, record.dataset.test_count
+        record.accuracies, record.target, record.dataset.test_count, record.score
     )
 
 
 def confirm(
     training: Training,
-    data: Split,
+    data: Portion,
     goal: Goal,
     plan: SeedPlan,
     results: Results,

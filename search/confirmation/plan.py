@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from search.records.statistics import enough, hopeless, looks
+from search.tasks.score import ACCURACY, Score
 
 FRESH = 1_000_000  # seeds of confirmations start here, those of searches (1000 for each --seed, 0 to 999) are below
 
@@ -39,12 +40,20 @@ class SeedPlan:
     def numbered(self, attempt: int) -> "SeedPlan":
         return replace(self, attempt=attempt)
 
-    def enough(self, accuracies: Sequence[float], target: float | None, images: int | None) -> bool:
+    def enough(
+        self, accuracies: Sequence[float], target: float | None, images: int | None, score: Score = ACCURACY
+    ) -> bool:
         """Whether more seeds would decide nothing; `images` were tested."""
         if target is None:
             return len(accuracies) >= self.stops[-1]
-        return enough(accuracies, target, self.stops, self.attempt or 1, images)
+        steps = images if score.counted else None
+        return enough(accuracies, target, self.stops, self.attempt or 1, steps, score.most)
 
-    def hopeless(self, accuracies: Sequence[float], target: float | None, images: int | None) -> bool:
+    def hopeless(
+        self, accuracies: Sequence[float], target: float | None, images: int | None, score: Score = ACCURACY
+    ) -> bool:
         """Whether the bound can no longer be reached."""
-        return target is not None and hopeless(accuracies, target, self.stops, self.attempt or 1, images)
+        if target is None:
+            return False
+        steps = images if score.counted else None
+        return hopeless(accuracies, target, self.stops, self.attempt or 1, steps, score.most)

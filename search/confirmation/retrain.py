@@ -16,18 +16,17 @@ from search import signals
 from search.audit.cost import cost
 from search.confirmation.plan import SeedPlan
 from search.data import datasets
-from search.data.split import Split
+from search.data.split import Portion
 from search.errors import UserError
 from search.records.environment import environment
 from search.records.making import dataset_of
 from search.records.models import Cost, counted
 from search.records.statistics import FIRST
 from search.runtime import Runtime
+from search.tasks.task import Measured, task_of
 from search.text import span
-from search.training.evaluate import evaluate
 from search.training.outcome import Epoch, Trained
 from search.training.recipe import Training
-from search.training.train import check_fit, train
 from wavemix.lite import WaveMixLite
 
 OnEpoch = Callable[[int, list[Epoch]], bool | None]
@@ -66,7 +65,7 @@ class Retrained:
 
 def retrain(
     training: Training,
-    data: Split,
+    data: Portion,
     target: float | None,
     plan: SeedPlan,
     runtime: Runtime,
@@ -85,7 +84,7 @@ def retrain(
     images or not the one of `test_digest`, before anything is trained, and where the training breaks (a full disk, no
     memory).
     """
-    check_fit(training.config, data)
+    task_of(data).check(training.config, training.recipe, data)
     with signals.prompt():
         test = datasets.load(data.source, "test", runtime.data_dir)
     if test_digest not in (None, test.digest):
@@ -103,8 +102,8 @@ class _Test:
     def __init__(
         self,
         training: Training,
-        data: Split,
-        test: Split,
+        data: Portion,
+        test: Portion,
         plan: SeedPlan,
         runtime: Runtime,
         checkpoint: Path,
@@ -116,7 +115,7 @@ class _Test:
         self.cost: Cost | None = None
         self.counted = 0
         self.trained: list[Trained] = []
-        self.accuracies: list[float] = []
+        self.task, self.measured = task_of(data), Measured()
         self.checkpoints: list[Path] = []
         self.seconds, self.stopped = 0.0, None
 
@@ -126,10 +125,11 @@ class _Test:
         network = WaveMixLite(config)
         self.counted = sum(p.numel() for p in network.parameters())
         with _breakage(f"the cost of {config.name} could not be measured"):
-            self.cost = cost(network, tuple(self.data.images.shape[1:]), device=self.runtime.device)
+            self.cost = cost(network, self.task.image(self.data), device=self.runtime.device)
 
     def run(self, target: float | None, on_epoch: OnEpoch) -> None:
-        plan, images, say = self.plan, len(self.test), self.runtime.say
+        plan, say, score = self.plan, self.runtime.say, self.task.score
+        images, accuracies = len(self.test), self.measured.scores
         for first, last in pairwise((0, *plan.stops)):
             if self._late(first, last):
                 left = counted(plan.stops[-1] - first, "other seed")
@@ -140,9 +140,9 @@ class _Test:
             if self.stopped is not None:
                 break
             states = [member.state for member in members]
-            self.accuracies += evaluate(self.training.config, states, self.data, self.test)
-            if plan.enough(self.accuracies, target, images):
-                if plan.hopeless(self.accuracies, target, images):
+            self.measured.add(self.task.measure(self.training.config, states, self.data, self.test))
+            if plan.enough(accuracies, target, images, score):
+                if plan.hopeless(accuracies, target, images, score):
                     left = counted(plan.stops[-1] - last, "other seed")
                     say(f"  after {last} seeds: the bound can no longer be reached, {left} would not confirm it")
                 break
@@ -169,7 +169,7 @@ class _Test:
         self.checkpoints.append(path)
         config, recipe = self.training.config, self.training.recipe
         with _breakage(f"{config.name} could not be trained"):
-            new = train(
+            new = self.task.train(
                 config, recipe, self.data, fresh, on_epoch=on_epoch, checkpoint=path, device=self.runtime.device
             )
         self.seconds += new[0].seconds
@@ -180,7 +180,8 @@ class _Test:
     def fields(self) -> dict[str, Any]:
         """What a record says of it."""
         return {
-            "accuracies": self.accuracies,
+            "accuracies": self.measured.scores,
+            "beside": self.measured.beside,
             "config": self.training.config,
             "recipe": self.training.recipe,
             "dataset": dataset_of(self.data, None, None, self.test),

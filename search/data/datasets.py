@@ -16,25 +16,26 @@ import torch
 
 from search.data import class_folders as folder
 from search.data import decoded_cache as decoded
-from search.data import fetch
+from search.data import fetch, picture_folders
 from search.data.archives import SUFFIXES, read_members
 from search.data.catalogue import CIFAR10_CLASSES, CLASSES, COPIES, OFFICIAL, names
 from search.data.decoded_cache import Arrays, cached, stamp_of
 from search.data.entries import contents_of
 from search.data.formats import read_cifar_binary, read_cifar_python, read_idx, unzip_idx
+from search.data.pictures import Pictures
 from search.data.source import PLAIN, File, Part, Source, Variant
-from search.data.split import Split
+from search.data.split import Portion, Split
 from search.errors import UserError
 
 MAX_OFFICIAL_MEMBER = 512 << 20  # EMNIST's largest file, gzipped
 
 
-def load(source: Source | str, part: Part, data_dir: Path | None = None) -> Split:
+def load(source: Source | str, part: Part, data_dir: Path | None = None) -> Portion:
     """Load one part of a data set; official files that are missing on this machine are fetched.
 
     Args:
         source: one of `names()`, or the path of a folder or archive of class folders (see `search.data.entries`) and
-            how it is read.
+            how it is read; for tasks on pixels the path of a folder (see `search.data.picture_folders`).
         part: "train" or "test".
         data_dir: where to look first for a registered data set (see `search.data.fetch.locate`).
     Returns:
@@ -46,6 +47,13 @@ def load(source: Source | str, part: Part, data_dir: Path | None = None) -> Spli
     if part not in get_args(Part):
         raise UserError(f"part {part!r} is neither 'train' nor 'test'")
     source = source if isinstance(source, Source) else Source(str(source))
+    if source.reading.task != "classification":
+        return _load_pictures(source, part)
+    return load_classes(source, part, data_dir)
+
+
+def load_classes(source: Source, part: Part, data_dir: Path | None = None) -> Split:
+    """`load` for classification."""
     name = source.name
     if name in names() and source.reading != PLAIN:
         raise UserError(f"{name} is read as it is: --resize, --test-split and --skip-unreadable are for folders")
@@ -81,18 +89,35 @@ def load(source: Source | str, part: Part, data_dir: Path | None = None) -> Spli
     )
 
 
-def compare(train: Split, test: Split) -> None:
+def _load_pictures(source: Source, part: Part) -> Pictures:
+    reading = source.reading
+    if (reading.task == "super-resolution") != (reading.scale is not None):
+        raise UserError("--scale 2, 3 or 4 is for --task super-resolution, which needs it")
+    if source.name in names():
+        raise UserError(f"{source.name} is for classification; --task {reading.task} takes a folder of pictures")
+    if reading.test_set is not None and reading.task != "super-resolution":
+        raise UserError("--test-set is for --task super-resolution")
+    path = Path(os.path.expanduser(source.name))
+    if not source.name or not path.exists():
+        raise UserError(f"{source.name}: there is no such folder")
+    label = _plain_name(path)
+    if reading.scale:
+        label = " ".join([reading.test_set or label, f"{reading.scale}x"])
+    return picture_folders.load(path, part, source, label)
+
+
+def compare(train: Portion, test: Portion) -> None:
     """Raise UserError for a test part that can't test networks trained on `train`: the same images, or another kind."""
     if test.digest == train.digest:
         raise UserError(f"the test images of {train.label} are its training images: put others into test/")
-    if test.images.shape[1:] != train.images.shape[1:]:
-        one, other = ("x".join(map(str, part.images.shape[1:])) for part in (test, train))
+    if isinstance(train, Split) and test.shape != train.shape:
+        one, other = ("x".join(map(str, part.shape)) for part in (test, train))
         raise UserError(
             f"the test images of {train.label} are {one} (channels, height, width), those to train on {other}"
         )
 
 
-def check_test(train: Split, data_dir: Path | None = None) -> list[str]:
+def check_test(train: Portion, data_dir: Path | None = None) -> list[str]:
     """Find out before anything is trained whether a confirmation can test: its part is decoded, compared and let go.
 
     Returns lines that say what there is, and how many test images are training images, too. Raises UserError where
@@ -100,21 +125,37 @@ def check_test(train: Split, data_dir: Path | None = None) -> list[str]:
     """
     test = load(train.source, "test", data_dir)
     compare(train, test)
-    channels, height, width = train.images.shape[1:]
-    size = f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"
-    count = f"{len(train):,} training and {len(test):,} test images of {len(train.classes)} classes"
-    lines = [f"{train.label}: {count}, {size}", *train.told]
-    if common := _common(train.images, test.images):
+    lines = [f"{train.label}: {_described(train, test)}", *train.told]
+    if common := _common(train, test):
         if common == len(test):
             raise UserError(f"all test images of {train.label} are training images, too: put others into test/")
         lines.append(f"warning: {common:,} of the {len(test):,} test images are training images, too")
     return lines
 
 
-def _common(train: torch.Tensor, test: torch.Tensor) -> int:
+def kind_of_test(train: Portion, data_dir: Path | None = None) -> Portion:
+    """The test images, for what depends on what kind of images they are, and on no network: a task may bring a target
+    from them to validation images of another kind."""
+    return load(train.source, "test", data_dir)
+
+
+def _described(train: Portion, test: Portion) -> str:
+    channels, height, width = train.shape
+    size = f"{width} x {height} pixels, {'grey' if channels == 1 else 'colour'}"
+    if not isinstance(test, Pictures):
+        return f"{len(train):,} training and {len(test):,} test images of {len(train.classes)} classes, {size}"
+    sets = dict.fromkeys(test.sets)
+    tests = f"{len(test):,} test images"
+    if len(sets) > 1:
+        tests += f" ({', '.join(f'{name} {test.sets.count(name)}' for name in sets)}; {test.sets[0]} decides)"
+    classes = f" of {len(train.classes)} classes" if train.classes else ""
+    return f"{len(train):,} training and {tests}{classes}, the largest to train on {size}"
+
+
+def _common(train: Portion, test: Portion) -> int:
     """How many test images are training images, too, pixel by pixel."""
-    known = {hashlib.blake2b(image, digest_size=16).digest() for image in train.numpy()}
-    return sum(hashlib.blake2b(image, digest_size=16).digest() in known for image in test.numpy())
+    known = {hashlib.blake2b(image, digest_size=16).digest() for image in train.prints()}
+    return sum(hashlib.blake2b(image, digest_size=16).digest() in known for image in test.prints())
 
 
 def _split(source: Source, label: str, part: Part, arrays: Arrays, variant: Variant) -> Split:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Variant = Literal["official", "jpeg", "folder"]
+TaskName = Literal["classification", "segmentation", "super-resolution"]
 Edge = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -21,6 +22,9 @@ class Reading(BaseModel):
         default=None, gt=0, lt=1, description="share of each class that becomes the test part"
     )
     skip_unreadable: bool = Field(default=False, description="leave out what can't be read, instead of refusing all")
+    task: TaskName = Field(default="classification", description="what networks are trained for on the images")
+    scale: Literal[2, 3, 4] | None = Field(default=None, description="of super-resolution: how many times larger")
+    test_set: str | None = Field(default=None, description="of several test sets the one that decides")
 
 
 PLAIN = Reading()
@@ -45,6 +49,9 @@ class Source:
             *(["--resize", ",".join(map(str, reading.resize))] if reading.resize else []),
             *(["--test-split", f"{reading.test_split:g}"] if reading.test_split else []),
             *["--skip-unreadable"] * reading.skip_unreadable,
+            *(["--task", reading.task] if reading.task != PLAIN.task else []),
+            *(["--scale", str(reading.scale)] if reading.scale else []),
+            *(["--test-set", reading.test_set] if reading.test_set else []),
         ]
 
 

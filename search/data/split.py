@@ -1,33 +1,73 @@
 """One part of a data set in memory: images, labels, and what is known of them."""
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
 import torch
 
 from search.data.source import Part, Source, Variant
 from search.errors import UserError
 
+IGNORED = 255  # the label of a pixel that has no class
+Colour = tuple[int, int, int]
 OF_NAME = Source("")  # what stands for the source of a split that is given none: its name alone
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """One part of a data set.
+class Portion(ABC):
+    """One part of a data set, whatever its examples are.
 
     Attributes:
         name: what `load` was called with.
         label: what tables print: "MNIST", "CIFAR-10 (JPEG copy)", a folder's own name.
         part: "train" or "test"; a validation set split off the training part stays "train".
-        images: uint8 tensor (N, C, H, W).
-        labels: int64 tensor (N,), indices into `classes`.
         classes: names in the order of the labels.
         variant: "official" (digests checked), "jpeg" (recompressed copy) or "folder".
         source: what `load` was called with, and how its files were read.
         validation: so many images, the last ones, are a validation part of the data's own.
         skipped: files that could not be read and were left out.
         told: lines about what was read and what was left out.
-        digest: SHA-256, hexadecimal, over the bytes of images and labels (computed).
+        digest: SHA-256, hexadecimal, over what the examples are (computed).
+    """
+
+    name: str
+    label: str
+    part: Part
+    classes: tuple[str, ...]
+    variant: Variant
+    source: Source
+    validation: int
+    skipped: int
+    told: tuple[str, ...]
+    digest: str
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image, of the largest where they differ."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    @abstractmethod
+    def prints(self) -> Iterable[bytes]:
+        """The pixels of each image, for finding those that are the same."""
+
+    @abstractmethod
+    def chosen(self, index: torch.Tensor) -> Self:
+        """The images of these numbers (N,), none of which is kept for validation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split(Portion):
+    """Images with a class each, all of one size.
+
+    Attributes: those of a portion, and
+        images: uint8 tensor (N, C, H, W).
+        labels: int64 tensor (N,), indices into `classes`.
     """
 
     name: str
@@ -60,8 +100,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def prints(self) -> Iterable[bytes]:
+        return (image.tobytes() for image in self.images.numpy())
 
-def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    def chosen(self, index: torch.Tensor) -> Self:
+        return replace(self, images=self.images[index], labels=self.labels[index], validation=0)
+
+
+Some = TypeVar("Some", bound=Portion)
+
+
+def split_validation(split: Some, count: int, seed: int) -> tuple[Some, Some]:
     """Split `count` images off for validation, by a plain seeded permutation (not stratified).
 
     Where the data have a validation part of their own it is that one, whatever `count` and `seed`. Both parts keep the
@@ -81,10 +130,7 @@ def split_validation(split: Split, count: int, seed: int) -> tuple[Split, Split]
     if split.validation:
         order = torch.arange(len(split)).flip(0)
     validation, train = order[:count].sort().values, order[count:].sort().values
-    return (
-        replace(split, images=split.images[train], labels=split.labels[train], validation=0),
-        replace(split, images=split.images[validation], labels=split.labels[validation], validation=0),
-    )
+    return split.chosen(train), split.chosen(validation)
 
 
 def digest_of(images: torch.Tensor, labels: torch.Tensor) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from search.data.source import PLAIN, Source
 from search.records.models import Confirmation, Trial
+from search.tasks.score import SCORES
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
@@ -48,4 +49,6 @@ def _training(
     for option, value in (("--config", config.model_dump(mode="json", exclude_defaults=True)), ("--recipe", recipe)):
         words += [option, json.dumps(value, separators=(",", ":"))]
     words += ["--seed-list", ",".join(map(str, seeds))]
-    return words + ([] if target is None else ["--target", str(target)])  # every digit of it
+    if target is None:
+        return words
+    return [*words, "--target", f"{target}dB" if SCORES[config.task].unit == "dB" else str(target)]  # every digit of it

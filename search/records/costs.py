@@ -11,7 +11,8 @@ MATRICES = frozenset({
     "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
 })  # fmt: skip
 
-Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+# a score: an accuracy or a mean IoU is a share, which `search.records.models` checks, a PSNR is in dB
+Accuracy = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
 Positive = Annotated[int, Field(ge=1, lt=2**63)]

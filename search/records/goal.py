@@ -7,19 +7,22 @@ from search.errors import UserError
 
 @dataclass(frozen=True)
 class Goal:
-    """The accuracy `target` for networks of the `family`, in the study `study`.
+    """The score `target` for networks of the `family`, in the study `study`.
 
-    `target` is a fraction; None: the tables have no row for it. `ceiling` is the number of parameters to stay below.
+    `target` is a fraction of an accuracy or mean IoU and a number of dB of a PSNR; None: the tables have no row for it.
+    `ceiling` is the number of parameters to stay below, `validation` the score that trials have to reach on validation
+    images, left out where the task says it.
     """
 
     study: str
     target: float | None
     family: str = "extended"
     ceiling: int | None = None
+    validation: float | None = None
 
     @property
     def aim(self) -> float:
         """The target, for what can't be done without one. Raises UserError where there is none."""
         if self.target is None:
-            raise UserError(f"the study {self.study} has no target: give an accuracy to reach")
+            raise UserError(f"the study {self.study} has no target: give a score to reach")
         return self.target

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from search.data.pictures import Pictures
 from search.data.source import PLAIN
-from search.data.split import Split
+from search.data.split import Portion
 from search.errors import present
 from search.records.models import Data, Trial
 from search.training.outcome import Trained
@@ -30,7 +31,9 @@ def is_buffer(key: str) -> bool:
     return "running_" in key or "num_batches" in key
 
 
-def dataset_of(train_split: Split, validation: Split | None, split_seed: int | None, test: Split | None = None) -> Data:
+def dataset_of(
+    train_split: Portion, validation: Portion | None, split_seed: int | None, test: Portion | None = None
+) -> Data:
     return Data(
         name=train_split.name,
         label=train_split.label,
@@ -40,7 +43,7 @@ def dataset_of(train_split: Split, validation: Split | None, split_seed: int | N
         validation_count=len(validation) if validation else 0,
         split_seed=split_seed,
         test_digest=test.digest if test else None,
-        test_count=len(test) if test else None,
+        test_count=(test.deciding if isinstance(test, Pictures) else len(test)) if test else None,
         reading=train_split.source.reading if train_split.source.reading != PLAIN else None,
         skipped=train_split.skipped,
     )

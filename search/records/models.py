@@ -5,7 +5,7 @@ They are checked when they are made and when they are read; `search.records.json
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    model_serializer,
     model_validator,
 )
 
@@ -27,7 +28,8 @@ from search.errors import present
 from search.records.costs import Accuracy, Cost, Count, Finite, Positive, Seconds, Seed
 from search.records.environment import Environment, Masked, Model, environment
 from search.records.figures import Figure, Verdict, judged_parameters, judged_work
-from search.records.statistics import Judgement, judge, summary, threshold
+from search.records.statistics import Judgement, judge, summary
+from search.tasks.score import MOST_DECIBELS, SCORES, Score
 from search.training.recipe import MOST_EPOCHS, identity
 from wavemix.config import LiteConfig
 
@@ -45,7 +47,7 @@ def _finite(value: Any) -> Any:
 
 
 Family = Literal["published", "extended"]
-Target = Annotated[float, Field(gt=0, lt=1)]
+Target = Annotated[float, Field(gt=0, lt=MOST_DECIBELS)]
 
 
 def _utc(time: datetime) -> datetime:
@@ -138,6 +140,21 @@ class _Run(RecordBase):
     wall_seconds: Seconds = 0.0
     device_seconds: Seconds = 0.0
 
+    @property
+    def score(self) -> Score:
+        """What `accuracies`, whatever they are called, are scores of, and `target` is a value of."""
+        return SCORES[self.config.task]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        most = self.score.most
+        values = [*self.accuracies, *(point.accuracy for curve in self.curves for point in curve)]
+        if any(value is not None and value > most for value in values):
+            raise ValueError(f"a {self.score.name} above {most:g}")
+        if self.target is not None and not self.score.possible(self.target):
+            raise ValueError(f"a target {self.score.name} of {most:g} or more")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.parameters != self.config.parameters():
@@ -164,16 +181,24 @@ class Trial(_Run):
     number: Count | None = None  # in its study
     accuracy_validation: Accuracy | None = None  # mean over seeds
     parent: Count | None = None  # the trial this one goes on from
+    threshold: Finite | None = None  # the validation score asked for; None: the target and the margin over it
+
+    @model_serializer(mode="wrap")
+    def _classification_as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "threshold" or value is not None}
+
+    @property
+    def needed(self) -> float:
+        """The validation score from which it is feasible."""
+        if self.threshold is not None:
+            return self.threshold
+        return self.score.threshold(self.target, self.dataset.validation_count)
 
     @property
     def feasible(self) -> bool:
-        """Whether it reached what its search asked for: the target and the margin over it."""
+        """Whether it reached what its search asked for."""
         mean = self.accuracy_validation
-        return (
-            self.state == "complete"
-            and mean is not None
-            and mean >= threshold(self.target, self.dataset.validation_count)
-        )
+        return self.state == "complete" and mean is not None and mean >= self.needed
 
     @model_validator(mode="after")
     def _mean(self) -> Self:
@@ -201,6 +226,12 @@ class _Tested(_Run):
     # that the mean reaches the target; older records call it confirmed
     reached: bool = Field(validation_alias=AliasChoices("reached", "confirmed"))
     cost: Cost | None = None
+    # other measures of the same networks on the test images, by name, one a seed
+    beside: dict[str, list[Finite]] = Field({})
+
+    @model_serializer(mode="wrap")
+    def _classification_as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "beside" or value}
 
     @classmethod
     def of(cls, accuracies: Sequence[float], **fields: Any) -> Self:
@@ -212,8 +243,8 @@ class _Tested(_Run):
 
     @property
     def clipped(self) -> tuple[float, float] | None:
-        """The interval without what no accuracy can be."""
-        return self.interval and (max(0.0, self.interval[0]), min(1.0, self.interval[1]))
+        """The interval without what no score can be."""
+        return self.interval and (max(0.0, self.interval[0]), min(self.score.most, self.interval[1]))
 
     @model_validator(mode="after")
     def _statistics(self) -> Self:
@@ -225,6 +256,8 @@ class _Tested(_Run):
         met = self.state == "complete" and mean is not None and target is not None and mean >= target
         if self.reached and not met:
             raise ValueError("reached, but the mean is below the target or a seed was not finished")
+        if any(len(values) != len(self.accuracies) for values in self.beside.values()):
+            raise ValueError("another measure has not one value a seed")
         if self.cost is not None and self.cost.parameters != self.parameters:
             raise ValueError("the cost is that of a network with another number of parameters")
         return self
@@ -258,7 +291,8 @@ class Confirmation(_Tested):
     @property
     def judgement(self) -> Judgement:
         """What its accuracies come to, as the attempt it has the number of (without one: the first)."""
-        return judge(self.accuracies, present(self.target), self.looks, self.attempt or 1, self.dataset.test_count)
+        images = self.dataset.test_count if self.score.counted else None
+        return judge(self.accuracies, present(self.target), self.looks, self.attempt or 1, images)
 
     @property
     def verdict(self) -> str:

@@ -102,40 +102,39 @@ def judge(
 
 
 def hopeless(
-    accuracies: Sequence[float], target: float, planned: Sequence[int], attempt: int = 1, images: int | None = None
+    accuracies: Sequence[float],
+    target: float,
+    planned: Sequence[int],
+    attempt: int = 1,
+    images: int | None = None,
+    best: float = 1.0,
 ) -> bool:
     """Whether the bound can no longer be reached: not by the last of the looks `planned`, and not even where the mean
-    of the seeds left comes out as high as those so far let one expect once in a hundred times (Student's t)."""
+    of the seeds left comes out as high as those so far let one expect once in a hundred times (Student's t), and as no
+    score exceeds `best`."""
     n, most = len(accuracies), planned[-1]
     if n < 2 or n >= most:
         return False
     deviation, mean = _deviation(accuracies, images), mean_of(accuracies)
-    rest = min(1.0, mean + float(stdtrit(n - 1, 1 - HOPE)) * deviation * (1 / n + 1 / (most - n)) ** 0.5)
+    rest = min(best, mean + float(stdtrit(n - 1, 1 - HOPE)) * deviation * (1 / n + 1 / (most - n)) ** 0.5)
     needed = target + float(stdtrit(most - 1, 1 - _level(planned, attempt))) * deviation / most**0.5
     return (n * mean + (most - n) * rest) / most < needed
 
 
 def enough(
-    accuracies: Sequence[float], target: float, planned: Sequence[int], attempt: int = 1, images: int | None = None
+    accuracies: Sequence[float],
+    target: float,
+    planned: Sequence[int],
+    attempt: int = 1,
+    images: int | None = None,
+    best: float = 1.0,
 ) -> bool:
     """Whether a test ends with these accuracies, those up to one of the looks `planned`."""
     return (
         len(accuracies) >= planned[-1]
         or judge(accuracies, target, planned, attempt, images).verdict == "confirmed"
-        or hopeless(accuracies, target, planned, attempt, images)
+        or hopeless(accuracies, target, planned, attempt, images, best)
     )
-
-
-def margin(target: float, validation_count: int) -> float:
-    """What a validation mean must exceed the target by: a quarter of the standard error of an accuracy measured on that
-    many images, less where that leaves nothing below 1. The smallest of several candidates that pass is picked, so
-    passing by luck is likelier than it looks; against that, a confirmation trains on the validation images too."""
-    return min(0.25 * math.sqrt(target * (1 - target) / validation_count), 0.5 * (1 - target))
-
-
-def threshold(target: float, validation_count: int) -> float:
-    """The validation mean from which a trial is feasible; where the number of images is not known (0), the target."""
-    return target + (margin(target, validation_count) if validation_count else 0.0)
 
 
 def summary(accuracies: Sequence[float]) -> dict[str, Any]:

@@ -3,19 +3,19 @@
 import math
 
 from search.records.models import Confirmation, counted
-from search.text import goal, percent, points
+from search.tasks.score import MEAN_IOU, PSNR
 
 
 def verdict(record: Confirmation) -> str:
     """A confirmation in one line."""
     if record.mean is None:
         return f"confirmation failed: {record.reason}"
-    size = f"{record.parameters:,} parameters, test accuracy {accuracy_of(record)}"
+    size = f"{record.parameters:,} parameters, test {record.score.name} {accuracy_of(record)}"
     if record.target is None:
         return f"{record.verdict}: {size}"
-    missed = "" if record.reached else f" missed by {points(record.target - record.mean)}"
+    missed = "" if record.reached else f" missed by {record.score.difference(record.target - record.mean)}"
     sure = f", confidence {confidence_of(record)}" if record.judgement.confidence is not None else ""
-    return f"{verdict_of(record)}: {size}, target {goal(record.target)}{missed}{sure}"
+    return f"{verdict_of(record)}: {size}, target {record.score.goal(record.target)}{missed}{sure}"
 
 
 def verdict_of(record: Confirmation) -> str:
@@ -25,13 +25,11 @@ def verdict_of(record: Confirmation) -> str:
 
 def accuracy_of(record: Confirmation) -> str:
     """The mean with its interval, the extremes and the number of seeds."""
-    interval = ""
+    interval, shown = "", record.score.shown
     if record.clipped is not None:
         low, high = record.clipped
-        interval = f" (95 % interval {percent(low)} to {percent(high)})"
-    return (
-        f"{percent(record.mean)}{interval}, min {percent(record.min)}, max {percent(record.max)}, {counted(record.n)}"
-    )
+        interval = f" (95 % interval {shown(low)} to {shown(high)})"
+    return f"{shown(record.mean)}{interval}, min {shown(record.min)}, max {shown(record.max)}, {counted(record.n)}"
 
 
 def confidence_of(record: Confirmation) -> str:
@@ -47,3 +45,13 @@ def confidence_of(record: Confirmation) -> str:
 def _floor(confidence: float) -> str:
     """In per cent, never rounded up to what was not shown."""
     return f"{math.floor(1000 * confidence) / 10:g}"
+
+
+def beside(record: Confirmation) -> dict[str, str]:
+    """The other measures by name, each the mean over seeds: a PSNR in dB, an SSIM as it is, others in per cent."""
+    found = {}
+    for name, values in record.beside.items():
+        mean = math.fsum(values) / max(1, len(values))
+        like = PSNR if name.startswith("PSNR") else MEAN_IOU
+        found[name] = f"{mean:.4f}" if name.startswith("SSIM") else like.shown(mean)
+    return found

@@ -19,12 +19,12 @@ from pydantic import Json, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from search.data.split import Split
+from search.data.split import Portion
 from search.errors import UserError
 from search.files import LOCKS, acquire, can_name, set_aside, shortened, temporary_name
 from search.records.environment import Model
 from search.records.models import Confirmation
-from search.training.images import normalisation
+from search.tasks.task import task_of
 from search.training.recipe import Recipe, Training, filled, identity
 from search.training.tensors import Damaged, read, write
 from wavemix.config import LiteConfig
@@ -35,30 +35,39 @@ State = Mapping[str, Tensor]
 
 class Inputs(Model):
     """What networks of a file take and give: images of `shape` (channels, height, width), values between 0 and 1 less
-    `mean` and divided by `deviation`, a number a channel; one output for each of `classes`, in their order."""
+    `mean` and divided by `deviation`, a number a channel; one output for each of `classes`, in their order.
+
+    Networks for segmentation take images of any height and width (`any_size`), those for super-resolution the luma of
+    such images and give an enlarged one.
+    """
 
     data: str  # what the data set is called
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     classes: tuple[str, ...]
+    any_size: bool = False
 
     @classmethod
-    def of(cls, data: Split) -> "Inputs":
+    def of(cls, data: Portion) -> "Inputs":
         """Those of networks trained on all of `data`."""
-        mean, deviation = normalisation(data.images)
+        task = task_of(data)
+        mean, deviation = task.normalisation(data)
         return cls(
             data=data.label,
-            shape=data.shape,
+            shape=task.image(data),
             mean=tuple(mean.tolist()),
             deviation=tuple(deviation.tolist()),
             classes=data.classes,
+            any_size=task.name != "classification",
         )
 
     def prepared(self, images: Tensor) -> Tensor:
         """uint8 images (N, *shape) as the networks take them. Raises UserError for others."""
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
-            raise UserError(f"these networks take uint8 images (N, {', '.join(map(str, self.shape))})")
+        given = tuple(images.shape[1:])
+        if images.dtype != torch.uint8 or given != self.shape and not (self.any_size and given[:1] == self.shape[:1]):
+            size = "H, W" if self.any_size else f"{self.shape[1]}, {self.shape[2]}"
+            raise UserError(f"these networks take uint8 images (N, {self.shape[0]}, {size})")
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (self.mean, self.deviation))
         return (images.float() / 255 - mean) / deviation
 

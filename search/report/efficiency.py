@@ -12,6 +12,7 @@ from search.errors import UserError, present
 from search.published.figures import Peer, peers
 from search.records.models import Confirmation, Record, base_label, label, numbered
 from search.report.typeset import NOT_RUN, WORK, frame_of, work
+from search.tasks.score import ACCURACY, Score
 from search.training.recipe import filled
 from search.upstream import PUBLISHED, Published
 from wavemix.config import LiteConfig
@@ -19,7 +20,7 @@ from wavemix.config import LiteConfig
 FAMILIES = ("published", "extended")
 
 
-def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
+def parameter_efficiency(records: Iterable[Record], task: str = "classification") -> pd.DataFrame:
     """Fewest parameters at each accuracy: for every threshold the published network as reproduced here, and of each
     family the smallest confirmed network and, in a row of its own, a smaller one that only reached the target.
 
@@ -28,25 +29,28 @@ def parameter_efficiency(records: Iterable[Record]) -> pd.DataFrame:
     adjusted (see `search.records.statistics`). Thresholds upstream does not publish follow the published ones. At the
     end, other authors' networks with their own figures.
     """
-    return frame_of([row for row, _ in _efficiency(records)], EFFICIENCY)
+    runs = [r for r in records if isinstance(r, Confirmation) and r.config.task == task]
+    return frame_of([row for row, _ in rows_of(runs, task)], EFFICIENCY)
 
 
-def winners(records: Iterable[Record]) -> dict[str, Confirmation]:
-    """The confirmation behind every row of `parameter_efficiency` that has one, by the row's name."""
-    return {row["Row"]: run for row, run in _efficiency(records) if run is not None}
+def winners(records: Iterable[Record], task: str = "classification") -> dict[str, Confirmation]:
+    """The confirmation behind every row of `parameter_efficiency` that has one, by the row's name; in the order of the
+    task's table, those of other tasks last."""
+    return {row["Row"]: run for row, run in rows_of(records, task) if run is not None}
 
 
 Row = tuple[dict[str, Any], Confirmation | None]
 
 
-def _efficiency(records: Iterable[Record]) -> list[Row]:
+def rows_of(records: Iterable[Record], task: str = "classification") -> list[Row]:
+    """The rows of a task's table, each with the confirmation behind it."""
     runs = [r for r in numbered(records) if isinstance(r, Confirmation) and r.target is not None]
     groups: dict[tuple[str, float], list[Confirmation]] = {}
     names = _names(runs)
     for run in runs:
         groups.setdefault((names[run.dataset.population], round(present(run.target), 9)), []).append(run)
     rows = []
-    for row in PUBLISHED:
+    for row in PUBLISHED if task == "classification" else ():
         variants = [
             key
             for key in sorted(groups)
@@ -56,7 +60,7 @@ def _efficiency(records: Iterable[Record]) -> list[Row]:
             rows += _threshold(key, groups.pop(key, []), row)
     for key in sorted(groups):
         rows += _threshold(key, groups[key], None)
-    return rows + [(_peer(peer), None) for peer in peers() if peer.target is not None]
+    return rows + [(_peer(peer), None) for peer in peers() if peer.target is not None and peer.task == task]
 
 
 def _peer(peer: Peer) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def _peer(peer: Peer) -> dict[str, Any]:
     row = next((row for row in PUBLISHED if (row.label, 100 * row.target) == (peer.data, target)), None)
     exact = row is not None and peer.parameters_are == "exact"
     return {
-        "Row": f"{_stem(peer.data, target / 100)}-peer-{_words(peer.network)}",
+        "Row": f"{_stem(peer.data, target / 100)}-peer-{words(peer.network)}",
         "Task": f"{target:g} % in {peer.data} (peers)",
         "Model": peer.network,
         "Family": "peer",
@@ -74,8 +78,13 @@ def _peer(peer: Peer) -> dict[str, Any]:
         "Ratio": peer.parameters / row.parameters if row and exact else None,
         "Accuracy": round(peer.figure / 100, 6),
         "Data set": peer.data,
-        "Origin": "; ".join(filter(None, (peer.bounds, peer.chosen, peer.source, f"source {peer.read}"))),
+        "Origin": origin(peer),
     }
+
+
+def origin(peer: Peer) -> str:
+    """What is known of where a peer's figures are from."""
+    return "; ".join(filter(None, (peer.bounds, peer.chosen, peer.source, f"source {peer.read}")))
 
 
 def _names(runs: Iterable[Confirmation]) -> dict[tuple, str]:
@@ -115,20 +124,22 @@ def _planned(run: Confirmation) -> int:
     return max(run.looks, default=run.n)
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """A name as the names of rows have it."""
     return re.sub(r"[\W_]+", "-", name.lower()).strip("-")
 
 
-def _stem(name: str, target: float) -> str:
+def _stem(name: str, target: float, score: Score = ACCURACY) -> str:
     """What the names of a threshold's rows begin with."""
-    return f"{_words(name)}-{100 * target:g}"
+    return f"{words(name)}-{score.tag(target)}"
 
 
 def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published | None) -> list[Row]:
     name, target = key
-    stem = _stem(name, target)
+    score = runs[0].score if runs else ACCURACY
+    stem = _stem(name, target, score)
     common: dict[str, Any] = {
-        "Task": f"{100 * target:g} % in {name}",
+        "Task": f"{score.goal(target)} in {name}",
         "Data set": label(runs[0].dataset) if runs else name,
     }
     rows: list[Row] = []
@@ -182,13 +193,13 @@ def smallest(tried: Sequence[Confirmation]) -> Confirmation:
 
 def maps(config: LiteConfig) -> str:
     """The size of the maps in the blocks, relative to the image's: 'full', 'half', 'quarter', ..."""
-    factor = config.patch_size if config.initial_conv == "patchify" else math.prod(config.stride)
+    factor = config.downscale
     return {1: "full", 2: "half", 4: "quarter"}.get(factor, f"1/{factor}")
 
 
 def _result(run: Confirmation, row: Published | None) -> dict[str, Any]:
     low, high = run.clipped or (None, None)
-    told = run.judgement
+    told, number = run.judgement, run.score.number
 
     def floor(sure: float | None) -> float | None:  # never rounded up to 1
         return None if sure is None else math.floor(1e4 * sure) / 1e4
@@ -199,11 +210,11 @@ def _result(run: Confirmation, row: Published | None) -> dict[str, Any]:
         "Ratio": run.parameters / row.parameters if row else None,
         "Maps": maps(run.config),
         "Epochs": filled(run.recipe)["epochs"],
-        "Accuracy": run.mean,
-        "95 % low": low,
-        "95 % high": high,
-        "Min": run.min,
-        "Max": run.max,
+        "Accuracy": number(run.mean),
+        "95 % low": number(low),
+        "95 % high": number(high),
+        "Min": number(run.min),
+        "Max": number(run.max),
         "Seeds": run.n,
         "Confidence": floor(told.confidence),
         "Adjusted confidence": floor(told.adjusted),

@@ -39,6 +39,8 @@ AUDIT = (
     "Activation bytes", "Note",
 )  # fmt: skip
 LATER = (  # title, name in `tables.TABLES`, columns (None: all): what follows the studies
+    ("Segmentation", "segmentation", None),
+    ("Super-resolution", "super-resolution", None),
     ("Audit of parameter counts", "audit", AUDIT),
     ("Reproductions", "reproductions", None),
     ("Measurements", "measurements", None),
@@ -187,7 +189,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The studies of one data set that ask for one accuracy."""
+    """The studies of one data set that ask for one score."""
 
     number: int
     dataset: str
@@ -196,7 +198,8 @@ class Threshold:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset}, " + ("no target" if self.target is None else f"{100 * self.target:g} %")
+        score = self.studies[0].runs[0].score
+        return f"{self.dataset}, " + ("no target" if self.target is None else score.goal(self.target))
 
 
 def _thresholds(runs: Sequence[Run]) -> Iterator[Threshold]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.records.models import Record, Trial
+from search.tasks.scale import shortfall
 from search.training.recipe import filled
 
 FEWEST = 12  # completed trials from which a fit says something about a knob
@@ -25,7 +26,11 @@ def importances(records: Iterable[Record]) -> dict[str, float]:
     if len(trials) < FEWEST:
         return {}
     half_an_image = [0.5 / max(1, r.dataset.validation_count) for r in trials]
-    error = np.log([max(1 - (r.accuracy_validation or 0.0), least) for r, least in zip(trials, half_an_image)])
+    score = trials[0].score
+    if score.counted:
+        error = np.log([max(1 - (r.accuracy_validation or 0.0), least) for r, least in zip(trials, half_an_image)])
+    else:
+        error = np.array([shortfall(score, r.accuracy_validation or 0.0, r.needed) for r in trials])
     size = np.log([r.parameters for r in trials])
     base = np.stack([np.ones(len(trials)), size], axis=1)
     before, freedom = _residual(base, error)

@@ -9,18 +9,20 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-
-def capped(accuracy: float) -> float:
-    """An accuracy that can be drawn: the logarithm of no error cannot."""
-    return min(max(accuracy, 0.0), 1 - 1e-5)
+from search.tasks.score import ACCURACY, Score
 
 
-def target_lines(axes: Axes, targets: Sequence[float]) -> None:
+def capped(value: float, score: Score = ACCURACY) -> float:
+    """A score that can be drawn: the logarithm of no error cannot."""
+    return value if score.unit == "dB" else min(max(value, 0.0), 1 - 1e-5)
+
+
+def target_lines(axes: Axes, targets: Sequence[float], score: Score = ACCURACY) -> None:
     """Draw every target as a line with its name."""
     for target in targets:
         axes.axhline(target, color="#000000", lw=0.9, ls=(0, (4, 3)), zorder=1)
         axes.annotate(
-            f"target {100 * target:g} %", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 2),
+            f"target {score.goal(target)}", (0, target), xycoords=("axes fraction", "data"), xytext=(3, 2),
             textcoords="offset points", va="bottom", fontsize=8,
         )  # fmt: skip
 
@@ -28,8 +30,13 @@ def target_lines(axes: Axes, targets: Sequence[float]) -> None:
 NICE = (0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
 
 
-def accuracy_axis(axes: Axes) -> None:
-    """Space accuracies by the logarithm of the error, as differences near 100 % are the ones that count."""
+def score_axis(axes: Axes, score: Score = ACCURACY) -> None:
+    """Space shares by the logarithm of the error, as differences near 100 % are the ones that count; decibels evenly,
+    as they are a logarithm."""
+    if score.unit == "dB":
+        low, high = axes.get_ylim()
+        inside = [value for value in MaxNLocator(6).tick_values(low, high) if low <= value <= high]
+        return _set_ticks(axes.yaxis, inside, [f"{value:g} dB" for value in inside])
     bottom, top = axes.dataLim.y0, axes.dataLim.y1
     heights = [np.asarray(line.get_ydata()) for line in axes.lines]
     lines = [values[0] for values in heights if len(values)]

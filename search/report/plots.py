@@ -30,8 +30,9 @@ from search.records.jsonl import read_all
 from search.records.models import Confirmation, Record, Trial, base_label, label, numbered
 from search.report.efficiency import deciding
 from search.report.importance import importances
-from search.report.plot_axes import accuracy_axis, capped, count_axis, target_lines
+from search.report.plot_axes import capped, count_axis, score_axis, target_lines
 from search.report.plot_style import style, styled
+from search.tasks.score import Score
 from search.text import line
 from search.upstream import PUBLISHED, Published
 
@@ -69,12 +70,13 @@ def frontier(records: Iterable[Record]) -> Figure | None:
     if not trials and not tested:
         return None
     rows = published(runs)
-    figure, axes = _figure("Parameters and accuracy", label(runs[0].dataset))
+    score = runs[0].score
+    figure, axes = _figure(f"Parameters and {score.name}", label(runs[0].dataset))
     handles = []
     for family, colour in COLOURS.items():
         mine = [r for r in trials if r.family == family]
         if mine:
-            counts, values = [r.parameters for r in mine], [capped(present(r.accuracy_validation)) for r in mine]
+            counts, values = [r.parameters for r in mine], [capped(present(r.accuracy_validation), score) for r in mine]
             axes.plot(
                 counts, values, MARKERS[family], color=colour, mfc="none", ms=4, mew=0.8, alpha=0.6,
                 rasterized=len(mine) > MANY,
@@ -85,16 +87,16 @@ def frontier(records: Iterable[Record]) -> Figure | None:
             handles.append(Line2D([], [], color=colour, lw=0.9, label="their best up to a count"))
         mine = [r for r in tested if r.family == family]
         for run in mine:
-            mean = capped(present(run.mean))
+            mean = capped(present(run.mean), score)
             low, high = run.interval or (mean, mean)
-            errors = [[mean - min(mean, capped(low))], [max(mean, capped(high)) - mean]]
+            errors = [[mean - min(mean, capped(low, score))], [max(mean, capped(high, score)) - mean]]
             axes.errorbar(
                 run.parameters, mean, errors, fmt=MARKERS[family], color=colour, ms=6.5, mew=1.4, capsize=3, lw=1.4,
                 **_filled(colour, FILLS[run.verdict]), zorder=4,
             )  # fmt: skip
         height = 7 if family == "published" else 19  # one family's counts above the other's
         for run in _headlines(mine):
-            _count(axes, run.parameters, capped(present(run.mean)), (0, height), "bottom", colour)
+            _count(axes, run.parameters, capped(present(run.mean), score), (0, height), "bottom", colour)
         for verdict in FILLS:
             if any(r.verdict == verdict for r in mine):
                 said = f"{family} family, test: {verdict}"
@@ -109,15 +111,16 @@ def frontier(records: Iterable[Record]) -> Figure | None:
         handles.append(_marker("D", PEERS, "other authors, as published", "none"))
     if any(r.interval for r in tested):
         handles.append(_marker("|", FAINT, "95 % interval of the mean", size=9))
-    _clip(axes, [capped(present(r.mean)) for r in tested] + [capped(present(r.accuracy_validation)) for r in trials])
-    target_lines(axes, sorted({r.target for r in runs if r.target} | {row.target for row in rows}))
+    validated = [capped(present(r.accuracy_validation), score) for r in trials]
+    _clip(axes, [capped(present(r.mean), score) for r in tested] + validated, score)
+    target_lines(axes, sorted({r.target for r in runs if r.target} | {row.target for row in rows}), score)
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.set_xlim(low * (low / high) ** 0.17, high)  # room for what the target lines are called
     axes.set_xlabel("parameters (log scale)")
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel(score.name)
     count_axis(axes, "x")
-    accuracy_axis(axes)
+    score_axis(axes, score)
     legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4,
         title=fill(others, 80) or None, title_fontsize=7,
@@ -164,10 +167,10 @@ def _count(axes: Axes, parameters: int, accuracy: float, offset: tuple[int, int]
     )  # fmt: skip
 
 
-def _clip(axes: Axes, accuracies: Sequence[float]) -> None:
+def _clip(axes: Axes, values: Sequence[float], score: Score) -> None:
     """Let the axis end a little below the worst point: intervals of few seeds may go far beyond it."""
     low, high = axes.get_ylim()
-    worst = 1 - min(1.0, 1.25 * (1 - min(accuracies)))
+    worst = min(values) - 0.3 if score.unit == "dB" else 1 - min(1.0, 1.25 * (1 - min(values)))
     axes.set_ylim(max(low, worst), high)
 
 
@@ -208,7 +211,8 @@ def anytime(records: Iterable[Record]) -> Figure | None:
     rows = [row for row in published(runs) if row.target == runs[0].target]
     longest = max(points[-1][0] for *_, points in shown)
     unit, seconds = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if longest >= 2 * s), ("seconds", 1))
-    figure, axes = _figure(f"Smallest network found so far for {100 * runs[0].target:g} %", label(runs[0].dataset))
+    wanted = runs[0].score.goal(present(runs[0].target))
+    figure, axes = _figure(f"Smallest network found so far for {wanted}", label(runs[0].dataset))
     handles = []
     for index, (best, name, family, points) in enumerate(shown):
         times, counts = zip(*points)
@@ -304,10 +308,11 @@ def curves(records: Iterable[Record]) -> Figure | None:
     last = max(line[-1][0] for _, line in drawn)
     axes.set_xlim(0, last * 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    target_lines(axes, sorted({r.target for r in trials}))
+    score = trials[0].score
+    target_lines(axes, sorted({r.target for r in trials}), score)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"validation accuracy ({family} family)")
-    accuracy_axis(axes)
+    axes.set_ylabel(f"validation {score.name} ({family} family)")
+    score_axis(axes, score)
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -319,7 +324,7 @@ def _curve(trial: Trial) -> NDArray:
         for point in curve:
             if point.accuracy is not None:
                 points.setdefault(point.epoch, []).append(point.accuracy)
-    return np.array([(epoch, capped(math.fsum(v) / len(v))) for epoch, v in sorted(points.items())])
+    return np.array([(epoch, capped(math.fsum(v) / len(v), trial.score)) for epoch, v in sorted(points.items())])
 
 
 # ------------------------------------------------------------------------------------------------------ drawing
@@ -394,7 +399,7 @@ def figures(records: Iterable[Record]) -> dict[str, Figure]:
         name = slug(label(run.dataset)) if run.dataset.variant == "folder" else run.dataset.name
         sets.setdefault(name, []).append(run)
         if run.target is not None:
-            goals.setdefault((name, f"{100 * run.target:g}"), []).append(run)
+            goals.setdefault((name, run.score.tag(run.target)), []).append(run)
     found: dict[str, Figure | None] = {}
     for name, mine in sets.items():
         found[f"frontier-{name}"] = frontier(mine)

@@ -50,11 +50,11 @@ def verdict(runs: Sequence[Run]) -> tuple[str, str]:
 
 
 def _tested_verdict(runs: Sequence[Run], best: Confirmation) -> tuple[str, str]:
-    low, high = map(_percent, best.clipped or (0, 0))
+    low, high = map(best.score.shown, best.clipped or (0, 0))
     interval = f", 95 % interval {low} to {high}" if best.clipped else ""
     target = "" if best.target is None else f", target {_target(best)}"
     said = (
-        f"{best.parameters:,} parameters, {_percent(present(best.mean))} on the test set "
+        f"{best.parameters:,} parameters, {best.score.shown(present(best.mean))} on the test set "
         f"(mean of {counted(best.n)}{interval}){target}."
     )
     attempts = len(confirmations_of(runs))
@@ -70,15 +70,17 @@ def _untested_verdict(trials: Sequence[Trial]) -> str:
     reached = [run for run in trials if run.feasible]
     if reached:
         small = min(reached, key=lambda run: run.parameters)
+        reaches = small.score.shown(present(small.accuracy_validation))
         return (
-            f"Not tested yet: {small.parameters:,} parameters reach {_percent(present(small.accuracy_validation))} on "
+            f"Not tested yet: {small.parameters:,} parameters reach {reaches} on "
             f"validation images, target {_target(small)}."
         )
     complete = [run for run in trials if run.state == "complete" and run.accuracy_validation is not None]
     if complete:
         near = max(complete, key=lambda run: present(run.accuracy_validation))
+        has = near.score.shown(present(near.accuracy_validation))
         return (
-            f"Not reached: the nearest trial has {_percent(present(near.accuracy_validation))} on validation images "
+            f"Not reached: the nearest trial has {has} on validation images "
             f"with {near.parameters:,} parameters, target {_target(near)}."
         )
     return "Nothing to judge: no trial was completed."
@@ -172,9 +174,5 @@ def recorded_commands(runs: Sequence[Run]) -> tuple[list[str], int]:
     return commands[:COMMANDS], max(0, len(commands) - COMMANDS)
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
 def _target(run: Run) -> str:
-    return f"{100 * present(run.target):g} %"
+    return run.score.goal(present(run.target))

@@ -20,6 +20,7 @@ from search.records.models import Audit, Benchmark, Confirmation, Record, Reprod
 from search.records.results import Results
 from search.report import audits, benchmark, index
 from search.report.efficiency import parameter_efficiency, winners
+from search.report.task_tables import segmentation, super_resolution
 from search.report.typeset import WORK, csv, frame_of, latex, markdown, work
 from search.space.configurations import PUBLISHED_FAMILY
 
@@ -34,13 +35,13 @@ def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
         {
             "Study": r.study,
             "Data set": label(r.dataset),
-            "Target": r.target,
+            "Target": r.score.number(r.target),
             "Family": r.family,
             "Trial": r.number,
             "Configuration": r.config.name,
             "Parameters": r.parameters,
             "State": r.state,
-            "Validation": r.accuracy_validation,
+            "Validation": r.score.number(r.accuracy_validation),
             "Seeds": len(r.seeds),
             "Epochs": max((len(curve) for curve in r.curves), default=0),
             "Seconds": round(r.device_seconds, 1),
@@ -177,9 +178,9 @@ def reproductions(records: Iterable[Record]) -> pd.DataFrame:
             "Study": r.study,
             "Configuration": r.config.name,
             "Parameters": r.parameters,
-            "Target": r.target,
-            "Recorded accuracy": math.fsum(r.recorded) / len(r.recorded) if r.recorded else None,
-            "Accuracy": r.mean,
+            "Target": r.score.number(r.target),
+            "Recorded accuracy": r.score.number(math.fsum(r.recorded) / len(r.recorded)) if r.recorded else None,
+            "Accuracy": r.score.number(r.mean),
             "Seeds": r.n,
             "Reached again": "yes" if r.reached else "no",
             "Device": r.environment.device,
@@ -219,6 +220,19 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         "saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module. Peers: "
         "networks of other authors, with their own figures and ways to choose them (see Origin); nothing of theirs was "
         "run here, and theirs are of the original CIFAR-10, where ours are of the JPEG copy.",
+    ),
+    "segmentation": (
+        segmentation,
+        "Parameters at a target mIoU, as in the table of parameter efficiency. mIoU: the mean over classes of "
+        "intersection over union of one confusion matrix over the test images, at the labels' full size, single scale, "
+        "last epoch; higher is better. Family peer: other authors' networks, with their own figures.",
+    ),
+    "super-resolution": (
+        super_resolution,
+        "Parameters at a target PSNR, as in the table of parameter efficiency. PSNR and SSIM: on Y of BT.601, 8 bits, "
+        "the scale's pixels shaved off every border, mean over the images of a test set, last epoch; higher is better. "
+        "Low resolution: bicubic with antialiasing, as in MATLAB, in 8 bits. FLOPs: of a training image. Family peer: "
+        "other authors' networks, with their own figures.",
     ),
     "benchmark": (benchmark.benchmark, benchmark.CAPTION),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from search import text as safe
 from search.records.models import Cost
+from search.tasks.score import Decibels, Share
 
 OPERATIONS = ("MACs", "FLOPs", "Training MACs", "Training FLOPs")  # columns
 WORK = ("MACs", "FLOPs", "lower_bound")  # columns: a network's work for one image, and whether there is more of it
@@ -96,6 +97,10 @@ def _text(column: str, value: Any) -> str:
         return "-"
     if isinstance(value, str):
         return value
+    if isinstance(value, Decibels):
+        return f"{value:.2f} dB"
+    if isinstance(value, Share):
+        return f"{100 * value:.2f} %"
     if column in FRACTIONS:
         return f"{100 * value:.2f} %"
     if column == "Published" and isinstance(value, float):

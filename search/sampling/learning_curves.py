@@ -6,6 +6,7 @@ hope for, whatever their numbers of epochs; a wide prior worth one trial stands 
 """
 
 import math
+from collections.abc import Callable
 
 PRIOR = 0.9  # log error that a training of a tiny network loses from start to end
 # deviation of the gain left at the end and for each e-fold of epochs to come: of recorded MNIST and Fashion-MNIST
@@ -19,15 +20,20 @@ def relative_error(accuracy: float, threshold: float) -> float:
 
 
 class Curves:
-    """Complete curves of trainings; `add` one as each trial ends."""
+    """Complete curves of trainings; `add` one as each trial ends.
 
-    def __init__(self):
+    `error` of a score and a threshold is the scale on which they are compared; differences on it are those of any
+    threshold, by default of `threshold`.
+    """
+
+    def __init__(self, error: Callable[[float, float], float] = relative_error, threshold: float = 0.0):
+        self.error, self.threshold = error, threshold
         self.count = 0
         self._sums: dict[int, list[list[float]]] = {}  # by length: of the gains and of their squares, by epoch
 
     def add(self, curve: list[float]) -> None:
         """Accuracies by epoch, of a whole training."""
-        errors = [relative_error(accuracy, 0.0) for accuracy in curve]
+        errors = [self.error(accuracy, self.threshold) for accuracy in curve]
         self.count += 1
         for sums, error in zip(self._sums.setdefault(len(curve), [[0.0, 0.0] for _ in curve]), errors):
             sums[0] += error - errors[-1]
@@ -48,7 +54,7 @@ class Curves:
     def end(self, epoch: int, epochs: int, accuracy: float, threshold: float) -> tuple[float, float]:
         """Expected relative log error after the last of `epochs`, and the deviation of that guess."""
         mean, deviation = self.gain(min(epoch, epochs), epochs)
-        return relative_error(accuracy, threshold) - mean, deviation
+        return self.error(accuracy, threshold) - mean, deviation
 
 
 def _between(sums: list[list[float]], place: float) -> list[float]:

@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from .candidates import Candidate, key_of
 from .gaussian_process import Process
-from .learning_curves import Curves, relative_error
+from .learning_curves import Curves
 from .problem import Observation, Problem
 
 SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
@@ -35,7 +35,7 @@ class History:
 
     def __init__(self, problem: Problem, minimised: bool = False):
         self.problem, self.minimised = problem, minimised
-        self.curves = Curves()
+        self.curves = Curves(problem.error, problem.threshold)
         self.finished: list[tuple[float, FrozenTrial]] = []
         self.passed: list[tuple[float, FrozenTrial]] = []
         self.running: list[FrozenTrial] = []
@@ -97,7 +97,8 @@ class Survey:
     def _observe(self, trial: FrozenTrial, cost: float) -> bool:
         threshold, value, shared = self.problem.threshold, None, 0.0
         if trial.state == TrialState.COMPLETE:
-            value, noise = relative_error(self.problem.score_of(trial, self.history.minimised), threshold), NOISE
+            value = self.problem.error(self.problem.score_of(trial, self.history.minimised), threshold)
+            noise = NOISE
         elif trial.intermediate_values and (epochs := self.problem.length(trial.params)):
             epoch, score = max(trial.intermediate_values.items())
             value, noise = self.history.curves.end(epoch, epochs, score, threshold)

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from .candidates import Candidate, Product, choices_of
 from .gaussian_process import Features, Kernel
+from .learning_curves import relative_error
 
 SCORE = "score"  # the constraint that says how much of its score a trial lacks
 # noise of a measurement that another study made under the same conditions, at most; how many of them tell enough
@@ -50,8 +51,10 @@ class Problem:
         seed: int = 0,
         earlier: Sequence[Observation] = (),
         centred: Collection[str] = (),
+        error: Callable[[float, float], float] | None = None,
     ):
-        if not 0 < threshold < 1:
+        self.error = error or relative_error
+        if not (0 < threshold < 1 or error and math.isfinite(threshold)):
             raise ValueError(f"threshold is {threshold}: it has to be a score between 0 and 1")
         if not 0 < ceiling < math.inf:
             raise ValueError(f"ceiling is {ceiling}: it has to be the cost that is to be beaten")

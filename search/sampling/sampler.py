@@ -83,6 +83,9 @@ class FrontierSampler(BaseSampler):
         seed: of what is drawn.
         earlier: measurements of other studies, as a warm start.
         centred: hyperparameters that no network is made of, such as learning rates (see `Features`).
+        error: of a score and the threshold: how far one is from the other on the scale that is modelled, 0 where they
+            are equal and falling as the score rises. Left out, log((1 - score) / (1 - threshold)); with it, scores may
+            have any unit.
 
     Raises ValueError for arguments that give no problem, and for trials without a score.
     """
@@ -101,10 +104,12 @@ class FrontierSampler(BaseSampler):
         seed: int = 0,
         earlier: Sequence[Observation] = (),
         centred: Collection[str] = (),
+        error: Callable[[float, float], float] | None = None,
     ):
         self.problem = Problem(
             search_space, candidates, threshold, ceiling,
             near=near, cost=cost, work=work, epochs=epochs, seed=seed, earlier=earlier, centred=centred,
+            error=error,
         )  # fmt: skip
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None

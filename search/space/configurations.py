@@ -2,7 +2,9 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -43,13 +45,25 @@ ENUMERATED = 60_000  # combinations up to which a space is listed whole; larger 
 class Space:
     """The configurations of one family for images (channels, height, width) below `ceiling` parameters.
 
-    Raises UserError where none fits, saying why.
+    `choices` are the knobs of a task whose values differ from a classifier's; `heads` are the heads to choose from, by
+    name, where a task has several. Raises UserError where none fits, saying why.
     """
 
-    def __init__(self, family: str, image: tuple[int, int, int], classes: int, ceiling: int):
-        self.family, self.image, self.classes, self.ceiling = family, image, classes, ceiling
+    def __init__(
+        self,
+        family: str,
+        image: tuple[int, int, int],
+        classes: int,
+        ceiling: int,
+        choices: Mapping[str, tuple] = MappingProxyType({}),
+        heads: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ):
+        self.family, self.image, self.classes, self.ceiling, self.heads = family, image, classes, ceiling, heads
         self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
         self.knobs |= PUBLISHED if family == "published" else EXTENDED
+        self.knobs |= choices
+        if heads:
+            self.knobs["head"] = tuple(heads)
         smallest = self._smallest()
         if smallest is None or smallest.parameters() >= ceiling:
             reason = (
@@ -90,7 +104,9 @@ class Space:
         if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
             return None
         knobs["stride"] = tuple(int(part) for part in knobs["stride"].split(","))
-        knobs |= {"in_channels": self.image[0], "num_classes": self.classes}
+        knobs |= {"in_channels": self.image[0]} | ({"num_classes": self.classes} if self.classes else {})
+        if self.heads:
+            knobs["head"] = self.heads[knobs["head"]]
         try:
             config = LiteConfig(**knobs)
             if below is not None and config.parameters() >= below:
@@ -103,6 +119,8 @@ class Space:
     def knobs_of(self, config: LiteConfig) -> dict | None:
         """The choices that `build` makes this configuration from, or None where it lies outside the space."""
         knobs = {name: getattr(config, name) for name in self.knobs}
+        if self.heads:
+            knobs["head"] = next((n for n, head in self.heads.items() if _same_head(config, head)), None)
         knobs["stride"] = "{},{}".format(*config.stride)
         knobs["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_outputs)
         if any(value not in self.knobs[name] for name, value in knobs.items()) or self.build(knobs) != config:
@@ -152,6 +170,10 @@ class Space:
         return 7 * dim * dim // 4 + dim * self.classes
 
 
+def _same_head(config: LiteConfig, head: Mapping[str, Any]) -> bool:
+    return config.head == type(config.head).model_validate(head) if config.task == head["task"] else False
+
+
 def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
     """Multiply-accumulates of one forward pass, closed form (convolutions and head; the transform is adds only)."""
     h, w = config.feature_size(height, width)
@@ -164,7 +186,9 @@ def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
         "single": config.kernel**2 * i * c * area,
         "patchify": height * width * 9 * (c // 4) * (i + c // 2) + config.patch_size**2 * (c // 2) * c * area,
     }
-    total = c * config.num_classes + stems[config.initial_conv]
+    # a head for pixels works on the whole map, once per weight
+    head = config.parameter_breakdown()["head"] * area if config.task != "classification" else c * config.num_classes
+    total = head + stems[config.initial_conv]
     block = c * (c // 4) * area
     for level in range(1, config.level + 1):
         inside, out = config.branch_channels(level)

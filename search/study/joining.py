@@ -47,6 +47,7 @@ def join(study: StudyHandle, data_dir: Path | None, results: Results, **options)
         members=identity["members"],
         ceiling=identity["ceiling"],
         validation_count=identity["validation"],
+        threshold=identity.get("threshold"),
     )
     return Search.open(setting, results, storage=study.url, source=study.source, **options)
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -43,6 +44,7 @@ from search.study.store import Store
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
 from search.study.warm_start import warm_start
+from search.tasks.scale import shortfall
 from search.upstream import start_of
 from wavemix.config import LiteConfig
 
@@ -223,7 +225,9 @@ class Search:
             if isinstance(r, Trial) and r.state == "complete"
         ]  # fmt: skip
         self.pace = Pace(setting, trials)
-        earlier = warm_start(trials, setting.space, setting.data.label, setting.tuning, setting.threshold)
+        earlier = warm_start(
+            trials, setting.space, setting.data.label, setting.tuning, setting.threshold, setting.task.score
+        )
         self.sampler = FrontierSampler(
             setting.knobs,
             self.pool.below,
@@ -234,6 +238,7 @@ class Search:
             seed=setting.seed,
             earlier=earlier,
             centred=setting.tuning.knobs,
+            error=partial(shortfall, setting.task.score),
         )
         study.sampler, study.pruner = self.sampler, FrontierPruner(self.sampler)
         return study

@@ -1,14 +1,14 @@
 """What all workers of a study have in common: its images, its goal, its seeds and what may be tried."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from search.data.split import Split, split_validation
+from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
-from search.records.statistics import threshold
 from search.space.configurations import Space, training_work
 from search.space.recipe_choices import Tuning
+from search.tasks.task import task_of
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
@@ -24,14 +24,16 @@ class Setting:
         tune: knob of the recipe -> choices, which are searched together with the architecture's (see `Tuning`).
         members: seeds that a trial trains at once.
         ceiling: number of parameters to stay below.
+        threshold: the validation score from which a trial is feasible; left out, what the task makes of the target,
+            perhaps after a look at the kind of the images that `test` loads.
 
     Attributes: those, and `train` and `validation`, the images; `seeds` of a trial; `space` and `tuning`, what may be
-    tried; `threshold`, the validation accuracy from which a trial is feasible.
+    tried; `threshold`; `task`, that the data are for.
     """
 
     def __init__(
         self,
-        data: Split,
+        data: Portion,
         target: float,
         recipe: Recipe,
         *,
@@ -42,17 +44,26 @@ class Setting:
         members: int = 2,
         ceiling: int,
         validation_count: int,
+        threshold: float | None = None,
+        test: Callable[[], Portion] | None = None,
     ):
-        if not 0 < target < 1:
-            raise UserError(f"the target accuracy is a fraction between 0 and 1, not {target}: 0.99 means 99 %")
+        self.task = task_of(data)
+        if not self.task.score.possible(target):
+            what = "a fraction between 0 and 1" if self.task.score.unit == "%" else "a number of dB"
+            example = "0.99 means 99 %" if self.task.score.unit == "%" else "36.66dB"
+            raise UserError(f"the target {self.task.score.name} is {what}, not {target}: {example}")
         checked_name(name)
         self.data, self.target, self.family, self.name = data, target, family, name
         self.seed, self.ceiling = seed, ceiling
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
-        self.space = Space(family, data.shape, len(data.classes), ceiling)
+        task = self.task
+        task.check_recipe(recipe, self.train)
+        self.space = Space(family, task.image(data), len(data.classes), ceiling, task.choices(data), task.heads(data))
         self.tuning = Tuning(recipe, tune)
-        self.threshold = threshold(target, validation_count)
+        if threshold is None:
+            threshold = self.task.threshold(target, self.validation, test)
+        self.threshold = threshold
 
     @property
     def knobs(self) -> dict[str, Sequence]:
@@ -87,6 +98,8 @@ class Setting:
             "recipe": self.tuning.base.model_dump(mode="json"),
             "ceiling": self.ceiling,
         }
+        if self.task.name != "classification":
+            identity |= {"task": self.task.name, "scale": self.data.source.reading.scale, "threshold": self.threshold}
         if self.tuning.choices:  # studies without are as they were before there was this
             identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
         return identity

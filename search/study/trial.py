@@ -13,7 +13,6 @@ from search.study.setting import Setting
 from search.study.store import Store, Taken
 from search.training.outcome import Epoch, Trained
 from search.training.recipe import Training
-from search.training.train import train
 
 
 class Unfinished(Exception):
@@ -77,7 +76,7 @@ class TrialRun:
         self.curve: list[float] = []
         with store.beating(self.id):
             try:
-                results = train(
+                results = setting.task.train(
                     present(config),
                     self.recipe,
                     setting.train,
@@ -172,6 +171,7 @@ class TrialRun:
             number=self.number,
             dataset=dataset_of(setting.train, setting.validation, None if setting.data.validation else setting.seed),
             target=setting.target,
+            threshold=None if setting.task.name == "classification" else setting.threshold,
             family=setting.family,
             seeds=setting.seeds,
             parameters_counted=sum(weights) if weights else None,

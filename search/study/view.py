@@ -15,8 +15,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import UserError
-from search.records.statistics import threshold
 from search.study.optuna_internals import CONSTRAINTS, METRIC_NAMES, FrozenStudy, frozen_study, id_of_study, id_of_trial
+from search.tasks.score import ACCURACY as SHARE
 
 OBJECTIVE, ACCURACY, NEEDED = "parameters", "validation accuracy", "validation accuracy to reach"
 # Attributes that nobody reads on a page; the records alone are most of what it would have to load.
@@ -31,7 +31,7 @@ def needed(attributes: Mapping[str, Any]) -> float | None:
     identity = attributes.get("identity")
     if not isinstance(identity, dict) or not identity.keys() >= {"target", "validation"}:
         return None
-    return threshold(identity["target"], identity["validation"])
+    return identity.get("threshold") or SHARE.threshold(identity["target"], identity["validation"])
 
 
 def constraint(trial: FrozenTrial, bound: float) -> float:

@@ -4,18 +4,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from search.records.models import Trial
-from search.sampling.learning_curves import relative_error
 from search.sampling.posterior import expected
 from search.sampling.problem import Observation
 from search.space.configurations import Space
 from search.space.recipe_choices import EPOCHS, Tuning
+from search.tasks.scale import shortfall
+from search.tasks.score import ACCURACY, Score
 from search.training.recipe import Recipe
 
 MANY = 10  # measurements of one kind from which their common level is taken out
 
 
 def warm_start(
-    trials: Sequence[Trial], space: Space, label: str, tuning: Tuning, threshold: float
+    trials: Sequence[Trial], space: Space, label: str, tuning: Tuning, threshold: float, score: Score = ACCURACY
 ) -> list[Observation]:
     """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones.
 
@@ -24,7 +25,8 @@ def warm_start(
     """
     groups: dict[tuple, list[Observation]] = defaultdict(list)
     for trial in trials:
-        config = trial.config.model_copy(update={"in_channels": space.image[0], "num_classes": space.classes})
+        own = {"in_channels": space.image[0]} | ({"num_classes": space.classes} if space.classes else {})
+        config = trial.config.model_copy(update=own)
         knobs = space.knobs_of(config)
         if knobs is None or trial.accuracy_validation is None:
             continue
@@ -33,7 +35,7 @@ def warm_start(
         ours, same = trial.dataset.label == label, tuning.recipe(chosen) == recipe
         if not same:  # the level of such records says nothing about lengths
             chosen = tuning.first | {name: value for name, value in chosen.items() if name != EPOCHS}
-        value = relative_error(trial.accuracy_validation, threshold if ours else trial.target)
+        value = shortfall(score, trial.accuracy_validation, threshold if ours else trial.threshold or trial.target)
         noise = 0.4 if not ours else 0.1 if same else 0.3
         kind = () if ours and same else (trial.dataset.label, trial.study)
         groups[kind].append(Observation(knobs | chosen, config.parameters(), value, noise))

@@ -11,19 +11,18 @@ from torch import Tensor
 
 from search.errors import UserError
 from search.files import set_aside
-from search.training.optimizer import Optimizer
+from search.training.optimizer import Optimizer, Weights
 from search.training.outcome import Epoch
 from search.training.recipe import filled
 from search.training.tensors import Damaged, read, write
 from wavemix.config import LiteConfig
-from wavemix.stack import Stack
 
 
 @dataclass
 class State:
     """What a training has come to: weights and their average, the optimizer, the curves, and the seconds it took."""
 
-    stack: Stack
+    stack: Weights
     optimizer: Optimizer
     average: Tensor
     curves: list[list[Epoch]]

@@ -7,12 +7,31 @@ so that a step can be part of a recorded CUDA graph. Tests compare the steps wit
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from search.training.recipe import Recipe
-from wavemix.stack import Stack
+
+
+class Weights(Protocol):
+    """The weights of K networks of one configuration: `flat` (K, P) holds all of each, `views` its parts by name."""
+
+    @property
+    def flat(self) -> Tensor: ...
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]: ...
+
+    @property
+    def seeds(self) -> Sequence[int]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]: ...
 
 
 class Optimizer:
@@ -27,7 +46,7 @@ class Optimizer:
     kernel is a matrix of output channels and all the rest, where PyTorch takes two-dimensional parameters alone.
     """
 
-    def __init__(self, stack: Stack, recipe: Recipe):
+    def __init__(self, stack: Weights, recipe: Recipe):
         self.stack, self.recipe = stack, recipe
         self.first, self.second = torch.zeros_like(stack.flat), torch.zeros_like(stack.flat)
         matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from wavemix.config import LiteConfig
 
@@ -58,12 +58,38 @@ class Recipe(BaseModel):
     mixup: float = Field(
         default=0.0, ge=0, le=0.5, description="largest share of another image and its label, uniform up to it"
     )
-    flip: bool = Field(default=False, description="mirror left to right, alternating between epochs")
+    flip: bool = Field(
+        default=False, description="mirror left to right, alternating between epochs; of patches by chance"
+    )
+    patch: int = Field(
+        default=0, ge=0, description="edge of the squares cut from images, input pixels; 0: whole images"
+    )
+    patches: int = Field(default=1, ge=1, description="patches of each image in an epoch")
+    turns: bool = Field(default=False, description="patches turned by 0, 90, 180 or 270 degrees")
+    colour: float = Field(
+        default=0.0, ge=0, lt=1, description="relative brightness, contrast, saturation, uniform to both sides"
+    )
+    loss: Literal["cross-entropy", "focal", "lovasz", "l1", "huber", "charbonnier"] | None = Field(
+        default=None,
+        description="None: cross-entropy, of super-resolution charbonnier; lovasz: its mean with cross-entropy",
+    )
+    class_weights: bool = Field(default=False, description="classes weighted by median frequency, of segmentation")
+
+    @model_serializer(mode="wrap")
+    def _classification_as_ever(self, write):
+        """What is for tasks on pixels alone is left out at its default: classifiers' recipes stay as they were."""
+        return {name: value for name, value in write(self).items() if name not in PIXELS or value != PIXELS[name]}
+
+
+PIXELS = {
+    name: Recipe.model_fields[name].default for name in ("patch", "patches", "turns", "colour", "loss", "class_weights")
+}
 
 
 def filled(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs of a recipe that was stored before there were all of them; those it lacks are at their defaults."""
-    return Recipe().model_dump(mode="json") | dict(knobs)
+    stored = {name: value for name, value in knobs.items() if name not in PIXELS or value != PIXELS[name]}
+    return Recipe().model_dump(mode="json") | stored
 
 
 @dataclass(frozen=True)

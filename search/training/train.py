@@ -5,11 +5,8 @@ alone, so that its result does not depend on its neighbours (up to the order of 
 and a training that was cut off goes on from its last checkpoint as if nothing had happened.
 """
 
-import functools
 import math
-import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -20,6 +17,7 @@ from search.data.split import Split
 from search.errors import UserError
 from search.training.augment import moves
 from search.training.checkpoint import State
+from search.training.course import followed, settled
 from search.training.evaluate import accuracy, recalibrate
 from search.training.images import Images, reduced
 from search.training.optimizer import Optimizer
@@ -30,30 +28,8 @@ from wavemix.config import LiteConfig
 from wavemix.kernels import LANES
 from wavemix.stack import Stack
 
-CHECKPOINT_SECONDS = 10.0  # at least so long between two checkpoints
 
-
-def _settled(function):
-    """Global settings are put back afterwards, and a GPU that is named is the current one meanwhile."""
-
-    @functools.wraps(function)
-    def wrapper(*args, device: str | torch.device = "cpu", **options):
-        precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-        device = torch.device(device)
-        try:
-            with (
-                torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
-                torch.random.fork_rng([device] if device.type == "cuda" else []),
-            ):
-                return function(*args, device=device, **options)
-        finally:
-            torch.set_float32_matmul_precision(precision)
-            torch.set_num_threads(threads)
-
-    return wrapper
-
-
-@_settled
+@settled
 def train(
     config: LiteConfig,
     recipe: Recipe,
@@ -75,38 +51,7 @@ def train(
     """
     check_fit(config, data)
     run = _Run(config, recipe, data, list(seeds), validation, torch.device(device))
-    if checkpoint and checkpoint.exists():
-        run.state.resume(checkpoint, run.identity())
-    start, before = time.perf_counter(), run.state.seconds
-    done = saved = len(run.state.curves[0])
-    stopped, written = None, start
-
-    def save(checkpoint: Path) -> None:
-        nonlocal saved, written
-        run.state.seconds = before + time.perf_counter() - start
-        run.state.save(checkpoint, run.identity())
-        saved, written = len(run.state.curves[0]), time.perf_counter()
-
-    for epoch in range(done, recipe.epochs):
-        losses = run.epoch(epoch)
-        latest = run.measured(losses, before + time.perf_counter() - start)
-        bad = [seed for seed, loss in zip(seeds, losses) if not math.isfinite(loss)]
-        if bad:
-            stopped = f"nan: the loss of seed {bad[0]} was not finite in epoch {epoch + 1}"
-            break
-        if checkpoint and (time.perf_counter() - written > CHECKPOINT_SECONDS or epoch + 1 == recipe.epochs):
-            save(checkpoint)
-        try:
-            ended = on_epoch and on_epoch(epoch + 1, latest)
-        except BaseException:  # it is cut off here, for whatever reason: nothing of it is trained twice
-            if checkpoint and saved < epoch + 1:
-                with suppress(OSError):
-                    save(checkpoint)
-            raise
-        if ended:
-            stopped = "pruned" if epoch + 1 < recipe.epochs else None
-            break
-    return run.results(stopped, before + time.perf_counter() - start)
+    return followed(run, recipe.epochs, on_epoch, checkpoint)
 
 
 class _Run:
@@ -127,7 +72,8 @@ class _Run:
         if self.batch == 0:
             raise UserError(f"{data.label} has {len(data.labels)} training images: at least {MULTIPLE} are needed")
         self.steps = len(data.labels) // self.batch
-        stack, self.images = Stack(config, seeds, device), Images(data, device)
+        self.stack, self.images = Stack(config, seeds, device), Images(data, device)
+        stack = self.stack
         self.held_out = Images(validation, device, like=self.images) if validation else None
         self.small = Images(reduced(data, config), device, like=self.images) if recipe.progressive else self.images
         if recipe.branch != 1:
@@ -193,8 +139,8 @@ class _Run:
         state = self.state
         accuracies: Sequence[float | None] = [None] * len(losses)
         if self.held_out:
-            statistics = recalibrate(state.stack, state.average, self.images)
-            accuracies = accuracy(state.stack, state.average, statistics, self.held_out)
+            statistics = recalibrate(self.stack, state.average, self.images)
+            accuracies = accuracy(self.stack, state.average, statistics, self.held_out)
         for curve, loss, reached in zip(state.curves, losses, accuracies):
             number = len(curve) + 1
             curve.append(Epoch(epoch=number, train_loss=loss, accuracy=reached, seconds=round(seconds, 3)))
@@ -203,12 +149,12 @@ class _Run:
     def results(self, stopped: str | None, seconds: float) -> list[Trained]:
         """The members, with averaged weights and the statistics that go with them."""
         state, results = self.state, []
-        statistics = recalibrate(state.stack, state.average, self.images)
+        statistics = recalibrate(self.stack, state.average, self.images)
         for member, (seed, curve) in enumerate(zip(self.seeds, state.curves)):
             trained = Trained(
                 seed=seed, curve=curve, accuracy=curve[-1].accuracy, stopped=stopped, seconds=round(seconds, 3)
             )
-            trained.state.update(state.stack.state(member, state.average, statistics))
+            trained.state.update(self.stack.state(member, state.average, statistics))
             results.append(trained)
         return results
 

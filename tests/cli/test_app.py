@@ -449,7 +449,7 @@ def test_devices_that_are_not_there_are_refused(wavemix, device, problem):
     [
         (["serch"], "No such command 'serch'"),
         (["search", "mnist"], "Missing option '--target'"),
-        (["search", "mnist", "--target", "much"], "Invalid value for '--target'"),
+        (["search", "mnist", "--target", "0.9", "--seed", "much"], "Invalid value for '--seed'"),
         (["tables", "--chek"], "--chek"),
     ],
 )

@@ -24,6 +24,7 @@ from search.records.models import Confirmation, numbered
 from search.records.results import Results
 from search.records.weights import Inputs, WeightsFile, inputs, networks
 from search.runtime import Runtime
+from search.tasks import classification
 from search.training.images import Images
 from search.training.outcome import Epoch, Trained
 from search.training.recipe import Recipe, Training
@@ -44,7 +45,7 @@ def lab(monkeypatch):
     here = Lab()
     here.trained, here.loaded, here.devices = [], [], []
 
-    def train(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device):
+    def train(config, recipe, data, seeds, *, validation=None, on_epoch=None, checkpoint=None, device):
         here.devices.append(device)
         here.trained.append((config.depth, list(seeds), len(data)))
         members = []
@@ -62,9 +63,11 @@ def lab(monkeypatch):
         here.loaded.append(part)
         return split(part)
 
-    monkeypatch.setattr(retraining, "train", train)
+    monkeypatch.setattr(classification, "train", train)
     monkeypatch.setattr(retraining.datasets, "load", load)
-    monkeypatch.setattr(retraining, "evaluate", lambda config, states, *_: here.accuracy[config.depth][: len(states)])
+    monkeypatch.setattr(
+        classification, "evaluate", lambda config, states, *_: here.accuracy[config.depth][: len(states)]
+    )
     return here
 
 
@@ -171,7 +174,7 @@ def test_seeds_are_added_to_those_that_were_trained_before(lab, tmp_path, monkey
         tested.extend(states)
         return [float(state["pool.2.bias"].sigmoid().mean()) for state in states]
 
-    monkeypatch.setattr(retraining, "evaluate", evaluate)
+    monkeypatch.setattr(classification, "evaluate", evaluate)
     lines = []
     first = more(tmp_path, [8])
     both = more(tmp_path, [7, 8, 9], say=lines.append)
@@ -319,7 +322,7 @@ def test_what_breaks_is_one_line(lab, tmp_path, monkeypatch, error, step):
     def breaks(*_, **__):
         raise error
 
-    monkeypatch.setattr(retraining, step, breaks)
+    monkeypatch.setattr(classification if step == "train" else retraining, step, breaks)
     with pytest.raises(UserError, match="could not be (trained|measured): .*(space|memory|MemoryError)"):
         more(tmp_path, [8])
     assert step == "train" or lab.trained == []
@@ -377,9 +380,9 @@ def test_half_a_line_of_a_killed_run_is_no_obstacle(lab, tmp_path):
 def test_interrupted_with_all_seeds_goes_on_with_all_of_them(lab, tmp_path, monkeypatch):
     """Although one of them is finished alone meanwhile; and the checkpoint of those left is not that of all."""
     lab.accuracy = {1: [0.95] * 3}
-    used, train = [], retraining.train
+    used, train = [], classification.train
     monkeypatch.setattr(
-        retraining, "train", lambda *a, checkpoint, **o: used.append((a[3], checkpoint)) or train(*a, **o)
+        classification, "train", lambda *a, checkpoint, **o: used.append((a[3], checkpoint)) or train(*a, **o)
     )
     more(tmp_path, [5, 8])
     (whole,) = (checkpoint for _, checkpoint in used)
@@ -502,7 +505,7 @@ def by_seed(lab, monkeypatch):
         used[config.depth] = start + len(states)
         return table[config.depth][start : start + len(states)]
 
-    monkeypatch.setattr(retraining, "evaluate", evaluate)
+    monkeypatch.setattr(classification, "evaluate", evaluate)
     return table
 
 
@@ -573,9 +576,9 @@ def test_attempts_of_other_studies_at_the_threshold_count(lab, by_seed, tmp_path
 def test_interrupted_between_batches_goes_on_with_what_was_trained(lab, by_seed, tmp_path, monkeypatch):
     """The checkpoint of a finished batch stays until there is a record; the real training reads it (test_train)."""
     by_seed[1] = [0.95, 0.951, 0.952, 0.953, 0.954]
-    checkpoints, train = [], retraining.train
+    checkpoints, train = [], classification.train
 
-    def stopping(config, recipe, data, seeds, *, on_epoch=None, checkpoint=None, device):
+    def stopping(config, recipe, data, seeds, *, validation=None, on_epoch=None, checkpoint=None, device):
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.touch()
         checkpoints.append(checkpoint)
@@ -583,7 +586,7 @@ def test_interrupted_between_batches_goes_on_with_what_was_trained(lab, by_seed,
             raise KeyboardInterrupt
         return train(config, recipe, data, seeds, on_epoch=on_epoch, device=device)
 
-    monkeypatch.setattr(retraining, "train", stopping)
+    monkeypatch.setattr(classification, "train", stopping)
     with pytest.raises(KeyboardInterrupt):
         confirm_all(tmp_path, (1,))
     assert not (tmp_path / "toy.jsonl").exists() and all(path.exists() for path in checkpoints)

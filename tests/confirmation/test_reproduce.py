@@ -94,14 +94,14 @@ def test_a_folder_that_was_moved_is_named(results, folder):
 
 
 def test_a_miss_is_exit_code_1(results, monkeypatch):
-    monkeypatch.setattr("search.confirmation.retrain.evaluate", lambda *_: [0.1, 0.2])
+    monkeypatch.setattr("search.tasks.classification.evaluate", lambda *_: [0.1, 0.2])
     done = CliRunner().invoke(cli.app, ["reproduce", "mine", "--results", str(results)])
     assert done.exit_code == 1 and "not reproduced: target 30 % missed by 15.00 points" in done.output
 
 
 def test_other_data_are_refused(results, folder, monkeypatch):
     row, original = row_of("mine", read_all(results))
-    monkeypatch.setattr("search.confirmation.retrain.train", lambda *_, **__: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr("search.tasks.classification.train", lambda *_, **__: pytest.fail("nothing is to be trained"))
     other = original.model_copy(update={"dataset": original.dataset.model_copy(update={"digest": "0" * 64})})
     with pytest.raises(UserError, match="not those of the record"):
         reproduce(row, other, Results(results), QUIET)

@@ -11,7 +11,7 @@ from pages import Page, undrawn
 from typer.main import get_command
 
 from search.cli.app import app
-from search.cli.options import network_of, recipe_of, seeds_of, source_of
+from search.cli.options import network_of, recipe_of, seeds_of, source_of, target_of
 from search.data import datasets
 from search.data.source import Reading, Source
 from search.records.commands import train_command
@@ -35,7 +35,8 @@ def parsed(command: str) -> dict:
 
 
 def source(options: dict) -> Source:
-    return source_of(options["data"], options["resize"], options["test_split"], options["skip_unreadable"])
+    named = ("data", "resize", "test_split", "skip_unreadable", "task", "scale", "test_set")
+    return source_of(*(options[name] for name in named))
 
 
 def test_command_gives_the_network_back():
@@ -47,7 +48,7 @@ def test_command_gives_the_network_back():
     assert source(options) == Source("mnist")
     assert network_of(options["config"], "--config") == run.config
     assert type(run).model_validate(run.model_dump()).recipe == json.loads(options["recipe"])
-    assert seeds_of(options["seed_list"]) == [0] and options["target"] == run.target
+    assert seeds_of(options["seed_list"]) == [0] and float(options["target"]) == run.target
 
 
 @pytest.mark.parametrize("name", QUIRKS)
@@ -59,7 +60,7 @@ def test_command_names_a_folder_and_how_it_was_read(name):
     options = parsed(command)
     assert source(options).reading == reading
     assert Path(options["data"]) == Path(name), "the same folder"
-    assert options["target"] == run.target and seeds_of(options["seed_list"]) == run.seeds
+    assert float(options["target"]) == run.target and seeds_of(options["seed_list"]) == run.seeds
     parsed(train_command(Source(name, reading), run.config, Recipe(), [1], run.target))
 
 
@@ -70,7 +71,7 @@ def test_commands_of_the_recorded_studies_can_be_run():
     assert len(commands) >= 10
     for command in commands:
         options = parsed(command)
-        assert source(options).name in datasets.names()
+        assert source(options).name in (*datasets.names(), "camvid", "sr")
         network = network_of(options["config"], "--config")
-        assert recipe_of(options["recipe"], options["data"], 32, network.parameters()).epochs > 0
-        assert seeds_of(options["seed_list"]) and 0 < options["target"] < 1
+        assert recipe_of(options["recipe"], None, network.parameters()).epochs > 0
+        assert seeds_of(options["seed_list"]) and target_of(options["target"], options["task"]) > 0

@@ -19,8 +19,8 @@ from search import text as safe
 from search.errors import UserError
 from search.records.jsonl import append
 from search.records.models import Point
-from search.records.statistics import margin
 from search.report import importance, plots
+from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_every_accuracy_lies_inside_the_picture(values):
 
 
 def test_anytime_counts_all_training_time_and_only_feasible_trials():
-    enough = 0.99 + margin(0.99, 5000) + 1e-6
+    enough = 0.99 + ACCURACY.margin(0.99, 5000) + 1e-6
     runs = [
         trial(0, 0.95, config=configuration(depth=1)),  # a minute, misses
         trial(1, enough, config=configuration(depth=5)),

@@ -40,8 +40,8 @@ from wavemix.config import LiteConfig
 QUICK = (
     "from search.__main__ import main\n"
     "from search.study import heartbeat, search\n"
-    "from search.training import train\n"
-    "heartbeat.INTERVAL, heartbeat.GRACE, search.POLL, train.CHECKPOINT_SECONDS = 0.2, 1.5, 0.1, 0.0\n"
+    "from search.training import course\n"
+    "heartbeat.INTERVAL, heartbeat.GRACE, search.POLL, course.CHECKPOINT_SECONDS = 0.2, 1.5, 0.1, 0.0\n"
     "main()"
 )
 

@@ -15,8 +15,8 @@ from search.cli.listings import summary
 from search.cli.panel import Display
 from search.errors import UserError
 from search.records.environment import environment
-from search.records.statistics import margin
 from search.space import configurations as space
+from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 
 
@@ -394,11 +394,11 @@ def test_known_data_start_near_the_published_network(tmp_path, monkeypatch):
 
 @given(st.floats(0.01, 0.9999), st.integers(1, 100_000))
 def test_threshold_stays_below_one(target, count):
-    assert target < target + margin(target, count) < 1
+    assert target < target + ACCURACY.margin(target, count) < 1
 
 
 def test_margin_is_a_quarter_of_the_standard_error():
-    assert margin(0.9, 900) == pytest.approx(0.0025)
+    assert ACCURACY.margin(0.9, 900) == pytest.approx(0.0025)
 
 
 def test_a_given_configuration_is_tried_first(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_dropout_follows_from_the_seeds_and_nothing_outside_changes():
 def test_resumes_as_if_nothing_had_happened(tmp_path, monkeypatch):
     whole = train(CONFIG, RECIPE, DATA, [0, 1], validation=HELD_OUT)
     path = tmp_path / "checkpoint"
-    monkeypatch.setattr("search.training.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("search.training.course.CHECKPOINT_SECONDS", 0.0)
 
     def interrupt(epoch, latest):
         if epoch == 3:
