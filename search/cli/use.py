@@ -134,12 +134,16 @@ def _tell(one: "Evaluation", alone: bool) -> None:
     """What a test came to: about ten lines where it is the only one, else two."""
     from search.cli.listing import Listing
     from search.records.models import counted
-    from search.text import percent
+    from search.tasks.score import ACCURACY
 
     words = {True: "as recorded", False: "NOT as recorded", None: "not on record"}
-    spread = f" (95 % interval {percent(one.interval[0])} to {percent(one.interval[1])})" if one.interval else ""
+    spread = (
+        f" (95 % interval {ACCURACY.shown(one.interval[0])} to {ACCURACY.shown(one.interval[1])})"
+        if one.interval
+        else ""
+    )
     tell(f"{one.name}: {words[one.agrees]}")
-    tell(f"  accuracy     {percent(one.mean)}{spread}, {counted(len(one.seeds))}, {one.data}")
+    tell(f"  accuracy     {ACCURACY.shown(one.mean)}{spread}, {counted(len(one.seeds))}, {one.data}")
     if not alone:
         return
     images = one.seeds[0].images
@@ -150,8 +154,8 @@ def _tell(one: "Evaluation", alone: bool) -> None:
         table.add_column(column, "right")
     for seed in one.seeds:
         off = "-" if seed.off is None else f"{seed.off:+d}" if seed.off else "0"
-        cells = (percent(seed.accuracy), percent(seed.recorded), off, percent(seed.top5))
-        table.add_row(str(seed.seed), *cells, percent(seed.calibration_error))
+        cells = (ACCURACY.shown(seed.accuracy), ACCURACY.shown(seed.recorded), off, ACCURACY.shown(seed.top5))
+        table.add_row(str(seed.seed), *cells, ACCURACY.shown(seed.calibration_error))
     show(table)
     show(_classes(one))
 
@@ -160,15 +164,15 @@ def _classes(one: "Evaluation"):
     """Classes, the share of each that is right over all seeds, and what its others are most often taken for."""
     from search.cli.listing import Listing
     from search.metrics.classification import per_class
-    from search.text import percent
+    from search.tasks.score import ACCURACY
 
     table = Listing("class", "accuracy", "most often taken for")
     table.add_column("accuracy", "right")
     for name, share, row, number in zip(one.classes, per_class(one.confusion), one.confusion, range(len(one.classes))):
         others = row.copy()
         others[number] = 0
-        wrong = f"{one.classes[others.argmax()]}, {percent(others.max() / row.sum())}" if others.any() else "-"
-        table.add_row(name, percent(share) if row.any() else "-", wrong)
+        wrong = f"{one.classes[others.argmax()]}, {ACCURACY.shown(others.max() / row.sum())}" if others.any() else "-"
+        table.add_row(name, ACCURACY.shown(share) if row.any() else "-", wrong)
     return table
 
 
@@ -186,7 +190,8 @@ def predict(
 ) -> None:
     """Classify images by a stored network: their class and its probability, and the next one."""
     from search.inference.prediction import predict as predicted
-    from search.text import line, percent
+    from search.tasks.score import ACCURACY
+    from search.text import line
 
     (stored,) = _named([what], _results(results), config)
     size = source_of("", resize, None, False).reading.resize
@@ -203,7 +208,7 @@ def predict(
     table.add_column("probability", "right")
     for prediction in found:
         (best, share), (other, chance) = list(prediction.probabilities.items())[:2]
-        table.add_row(line(prediction.image), best, percent(share), f"{other}, {percent(chance)}")
+        table.add_row(line(prediction.image), best, ACCURACY.shown(share), f"{other}, {ACCURACY.shown(chance)}")
     show(table)
 
 
@@ -228,9 +233,9 @@ def pull(
     """Download a network that was pushed, and check it by its SHA-256 (pip install '.[hub]')."""
     from search.inference import hub
     from search.records.results import Results
-    from search.text import percent
+    from search.tasks.score import ACCURACY
 
     path, entry = hub.pull(repository, Results(results))
-    tell(f"{entry.data.label}, {entry.parameters:,} parameters, test accuracy {percent(entry.accuracy)}")
+    tell(f"{entry.data.label}, {entry.parameters:,} parameters, test accuracy {ACCURACY.shown(entry.accuracy)}")
     tell(f"  weights     {path}")
     tell(f"  load        import wavemix; network = wavemix.load({json.dumps(str(path))})")

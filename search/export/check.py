@@ -50,7 +50,7 @@ def sample(stored: Stored, data_dir: Path | None = None) -> Sample:
     source = _source(stored, data_dir)
     if source is not None:
         try:
-            images = datasets.load(source, "test", data_dir).images
+            images = datasets.load_classes(source, "test", data_dir).images
         except UserError:  # damaged, or no longer there
             images = torch.empty(0)
         if tuple(images.shape[1:]) == shape:

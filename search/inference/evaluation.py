@@ -93,7 +93,7 @@ def evaluate(stored: Stored, runtime: Runtime, source: Source | None = None, see
 
     Raises UserError where there are no such data, or they do not fit the networks.
     """
-    test = datasets.load(source or _source(stored), "test", runtime.data_dir)
+    test = datasets.load_classes(source or _source(stored), "test", runtime.data_dir)
     check_fit(stored, test)
     record = stored.record
     known: dict[int, float] = {}

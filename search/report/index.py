@@ -18,7 +18,8 @@ from search.records.environment import Model
 from search.records.models import Confirmation, Record, label
 from search.records.weights import Header, file_of
 from search.report.efficiency import winners
-from search.text import goal, line, markdown, percent
+from search.tasks.score import ACCURACY
+from search.text import line, markdown
 from search.training.recipe import filled
 from wavemix.config import LiteConfig
 
@@ -74,8 +75,12 @@ class Entry(Model):
 
 
 def entries(records: Sequence[Record], weights: Path) -> list[Entry]:
-    """An entry for each row that has been tested, in the table's order; `weights` is the folder of their files."""
-    found = [(row, run) for row, run in winners(records).items() if run.mean is not None]
+    """An entry for each row that has been tested, in the table's order; `weights` is the folder of their files.
+
+    Classifiers alone: what reads the index evaluates and exports no others.
+    """
+    tested = [(row, run) for row, run in winners(records).items() if run.mean is not None]
+    found = [(row, run) for row, run in tested if run.config.task == "classification"]
     return [entry_of(row, run, file_of(run, weights)) for row, run in found]
 
 
@@ -144,14 +149,13 @@ def is_card(path: Path) -> bool:
 def card(entry: Entry) -> str:
     """A network's card in Markdown, with the front matter that Hugging Face reads."""
     name = markdown(entry.data.label)
-    low_high = (
-        f" (95 % interval {percent(entry.interval[0])} to {percent(entry.interval[1])})" if entry.interval else ""
-    )
+    ends = " to ".join(map(ACCURACY.shown, entry.interval or ()))
+    low_high = f" (95 % interval {ends})" if ends else ""
     count = f"{len(entry.seeds)} seed" + "s" * (len(entry.seeds) != 1)
     epochs, digests = markdown(filled(entry.recipe)["epochs"]), (entry.data.train_digest, entry.data.test_digest)
     facts = {
-        "verdict": f"{markdown(entry.verdict)} at {goal(entry.target)}, {markdown(entry.family)} family",
-        "test accuracy": f"{percent(entry.accuracy)}{low_high}, {count}, last epoch",
+        "verdict": f"{markdown(entry.verdict)} at {ACCURACY.goal(entry.target)}, {markdown(entry.family)} family",
+        "test accuracy": f"{ACCURACY.shown(entry.accuracy)}{low_high}, {count}, last epoch",
         "parameters": f"{entry.parameters:,}",
         "MACs, one image": "not measured"
         if entry.macs is None
@@ -178,7 +182,7 @@ def card(entry: Entry) -> str:
             "tags: [wavemix, image-classification, parameter-efficiency]",
             "---",
             MARK,
-            f"# WaveMix with {entry.parameters:,} parameters: {name}, {percent(entry.accuracy)}",
+            f"# WaveMix with {entry.parameters:,} parameters: {name}, {ACCURACY.shown(entry.accuracy)}",
             "",
             f"A classifier of {name}, `{entry.configuration.name}`, trained and tested by WaveMix Search.",
             "",
