@@ -109,7 +109,8 @@ class Saved:
 
 
 def _c(final_dim: int, depth: int, level: int, num_classes: int, **stem: Any) -> dict[str, Any]:
-    """Knobs of upstream's classifier, whose feed-forward is as wide as its embedding in every published case."""
+    """Hyperparameters of upstream's classifier, whose feed-forward is as wide as its embedding in every published
+    case."""
     stem = stem or {"initial_conv": "patchify", "patch_size": 4}
     knobs = {"final_dim": final_dim, "ff_channel": final_dim, "depth": depth, "level": level}
     return {**knobs, "num_classes": num_classes, "mult": 2, "dropout": 0.5, **stem}

@@ -10,21 +10,21 @@ from .head_config import AnyHead, ClassificationHead, DenseHead, SuperResolution
 
 class LiteConfig(BaseModel, frozen=True):
     """A WaveMix-Lite network (Jeevan et al., "WaveMix: A Resource-efficient Neural Network for Image Analysis",
-    arXiv 2205.14375, section 3). Knob names are those of the PyPI package `wavemix`.
+    arXiv 2205.14375, section 3). Hyperparameter names are those of the PyPI package `wavemix`.
 
-    The published family uses upstream's knobs, plus the parameter-free up-sampling its README mentions (`nearest`,
-    `bilinear`), plus unequal strides and zero padding of the image. The extended family adds the
+    The published family uses upstream's hyperparameters, plus the parameter-free up-sampling its README mentions
+    (`nearest`, `bilinear`), plus unequal strides and zero padding of the image. The extended family adds the
     `single` and `separable` stems, blocks shared across depth, BatchNorms that share a scale and a shift (each keeps
     its own statistics, which are no trainable parameters), biases dropped where another one absorbs them,
     other activations and wavelets, `depthwise` up-sampling, and a projection where F != C meets an interpolating one.
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
     work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
-    `head` is the task's part of it, by default a classifier's. It is one knob of one class, since stem and blocks are
-    the same for all tasks and whatever searches or trains networks then needs no cases; JSON is without it where it is
-    the default, and so classifiers are written as they were before there were other heads.
+    `head` is the task's part of it, by default a classifier's. It is one hyperparameter of one class, since stem and
+    blocks are the same for all tasks and whatever searches or trains networks then needs no cases; JSON is without it
+    where it is the default, and so classifiers are written as they were before there were other heads.
 
-    Raises pydantic's ValidationError (a ValueError) for a knob out of range.
+    Raises pydantic's ValidationError (a ValueError) for a hyperparameter out of range.
     """
 
     model_config = ConfigDict(extra="forbid")

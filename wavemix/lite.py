@@ -1,4 +1,4 @@
-"""WaveMix-Lite: a network of Waveblocks with every knob of `LiteConfig`."""
+"""WaveMix-Lite: a network of Waveblocks with every hyperparameter of `LiteConfig`."""
 
 import torch
 from torch import Tensor, nn

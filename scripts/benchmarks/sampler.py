@@ -100,7 +100,8 @@ class Task:
         )
 
     def place(self, knobs: dict) -> list[float]:
-        """Knobs as coordinates: numbers by rank between 0 and 1, half a unit between any two other choices."""
+        """Hyperparameters as coordinates: numbers by rank between 0 and 1, half a unit between any two other
+        choices."""
         row: list[float] = []
         for name, values in self.space.knobs.items():
             index = values.index(knobs[name])
@@ -111,7 +112,8 @@ class Task:
         return row
 
     def nearest(self, knobs: dict, below: int) -> LiteConfig:
-        """What these knobs build, or the nearest configuration of the table that is inside, new and below a count."""
+        """What these hyperparameters build, or the nearest configuration of the table that is inside, new and below a
+        count."""
         config = self.space.build(knobs)
         if self.inside(config) and config.parameters() < below and config not in self.known:
             return config

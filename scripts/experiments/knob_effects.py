@@ -1,14 +1,15 @@
-"""What each choice of a knob is worth at equal parameters, from recorded curves.
+"""What each choice of a hyperparameter is worth at equal parameters, from recorded curves.
 
     python -m scripts.experiments.knob_effects mnist [--results DIR]
 
 Both tables are of the study `curves-DATASET`; -10 % means errors a tenth smaller, and differences of the order of the
 standard error that is printed are noise.
 
-The first takes one knob at a time. A line is fitted to log(1 - accuracy) over log(parameters), and what is left is
-averaged over the networks with one choice. The second takes all knobs at once: log(1 - accuracy) is regressed on them
-(least squares), which says what a change of one does to errors while the others stay. What it does to the count is
-exact, a mean over the networks; together they say what a doubling of parameters buys that are spent in this way.
+The first takes one hyperparameter at a time. A line is fitted to log(1 - accuracy) over log(parameters), and what is
+left is averaged over the networks with one choice. The second takes all hyperparameters at once: log(1 - accuracy) is
+regressed on them (least squares), which says what a change of one does to errors while the others stay. What it does
+to the count is exact, a mean over the networks; together they say what a doubling of parameters buys that are spent in
+this way.
 """
 
 import argparse
@@ -42,7 +43,7 @@ KNOBS = (
 
 
 def effects(trials: list[Trial]) -> tuple[float, list[tuple[Trial, float]], dict[tuple[str, str], list[float]]]:
-    """The slope, each trial with its residual, and the residuals of every (knob, choice)."""
+    """The slope, each trial with its residual, and the residuals of every (hyperparameter, choice)."""
     size = np.log([trial.parameters for trial in trials])
     error = np.log([1 - trial.accuracy_validation for trial in trials])
     slope, level = np.polyfit(size, error, 1)

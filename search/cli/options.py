@@ -273,7 +273,7 @@ def recipe_of(text: str | None, data: "Portion", parameters: int, epochs: int | 
 
 
 def tune_of(texts: Sequence[str] | None) -> dict[str, list[str]]:
-    """'lr=0.02,0.03' as a knob of the recipe and its values, unread. Raises UserError for anything else."""
+    """'lr=0.02,0.03' as a hyperparameter of the recipe and its values, unread. Raises UserError for anything else."""
     found: dict[str, list[str]] = {}
     for text in texts or ():
         name, equals, values = text.partition("=")

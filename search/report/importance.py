@@ -1,4 +1,4 @@
-"""Which knobs matter: a measure made from completed trials."""
+"""Which hyperparameters matter: a measure made from completed trials."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,18 +9,18 @@ from search.records.models import Record, Trial
 from search.tasks.scale import shortfall
 from search.training.recipe import filled
 
-FEWEST = 12  # completed trials from which a fit says something about a knob
+FEWEST = 12  # completed trials from which a fit says something about a hyperparameter
 
 
 def importances(records: Iterable[Record]) -> dict[str, float]:
-    """How much of what the parameter count leaves open each knob explains, most first; {} for too few trials.
+    """How much of what the parameter count leaves open each hyperparameter explains, most first; {} for too few trials.
 
     Over the completed trials, the logarithm of the validation error is fitted by least squares with an intercept and
-    the logarithm of the parameter count; then, for one knob at a time, with an indicator for each of its values as
-    well. A knob's figure is the share of residual variance that it removes, 1 - (RSS1 / dof1) / (RSS0 / dof0), not
-    below 0: dividing by the degrees of freedom keeps knobs with many values from looking important by that alone.
-    Figures are of single knobs, so they do not add up to 1, and they speak about what was tried, not about causes.
-    Knobs of the recipe, named "recipe: ...", count wherever they differ.
+    the logarithm of the parameter count; then, for one hyperparameter at a time, with an indicator for each of its
+    values as well. A hyperparameter's figure is the share of residual variance that it removes, 1 - (RSS1 / dof1) /
+    (RSS0 / dof0), not below 0: dividing by the degrees of freedom keeps hyperparameters with many values from looking
+    important by that alone. Figures are of single hyperparameters, so they do not add up to 1, and they speak about
+    what was tried, not about causes. Hyperparameters of the recipe, named "recipe: ...", count wherever they differ.
     """
     trials = [r for r in records if isinstance(r, Trial) and r.state == "complete" and r.accuracy_validation]
     if len(trials) < FEWEST:
@@ -55,7 +55,7 @@ def _residual(columns: NDArray, values: NDArray) -> tuple[float, int]:
 
 
 def _knobs(trials: Sequence[Trial]) -> dict[str, list[str]]:
-    """Knob -> its value in every trial, as text; "(C)" is a feed-forward as wide as the embedding."""
+    """Hyperparameter -> its value in every trial, as text; "(C)" is a feed-forward as wide as the embedding."""
     configs = [r.config.model_dump(mode="json") for r in trials]
     knobs = {name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")}
     knobs["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]

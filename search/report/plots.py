@@ -1,4 +1,4 @@
-"""Pictures of the records: frontier, anytime curve, importance of the knobs, learning curves.
+"""Pictures of the records: frontier, anytime curve, importance of the hyperparameters, learning curves.
 
 Every function takes records and gives a matplotlib figure, or None where the records hold nothing to draw. Like the
 tables they depend on nothing else: the same records give the same bytes on the same version of matplotlib. Nothing
@@ -242,7 +242,7 @@ def anytime(records: Iterable[Record]) -> Figure | None:
 
 @styled
 def importance(records: Iterable[Record]) -> Figure | None:
-    """The twelve most important knobs of one data set's trials, as `importances` measures them."""
+    """The twelve most important hyperparameters of one data set's trials, as `importances` measures them."""
     runs = _runs(records)
     found = {name: value for name, value in importances(runs).items() if value >= 0.005}
     if not found:

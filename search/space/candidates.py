@@ -13,7 +13,7 @@ from wavemix.config import LiteConfig
 LISTED = 4000  # candidates for which every recipe is listed; of more configurations each comes with two
 TURNS = 20  # finished trials after which others are drawn
 FEW = 300  # with fewer left, others are drawn after the next trial
-PAIRS = 60  # neighbours in two knobs that are drawn for each configuration
+PAIRS = 60  # neighbours in two hyperparameters that are drawn for each configuration
 
 
 class Pool:
@@ -58,7 +58,8 @@ class Pool:
         return left
 
     def near(self, places: Sequence[dict[str, Any]], cost: float) -> list[Candidate]:
-        """Those with fewer parameters that differ from one of `places` in one knob, and some that differ in two.
+        """Those with fewer parameters that differ from one of `places` in one hyperparameter, and some that differ in
+        two.
 
         Two, because a deeper network has room below the cost only where it is narrower as well.
         """
@@ -84,7 +85,7 @@ class Pool:
         return self._candidate(config, {name: knobs[name] for name in self.tuning.knobs})
 
     def _candidate(self, config: LiteConfig, chosen: dict[str, Any]) -> Candidate:
-        """With the knobs that a record of `config` has: several choices can build the same configuration."""
+        """With the hyperparameters that a record of `config` has: several choices can build the same configuration."""
         knobs = present(self.space.knobs_of(config)) | chosen
         work = training_work(config, *self.space.image[1:]) * self.tuning.length(knobs) / self.tuning.base.epochs
         return Candidate(knobs, config.parameters(), work)

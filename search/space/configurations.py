@@ -1,4 +1,4 @@
-"""The spaces that are searched: knobs, their choices, and the configurations under a parameter ceiling."""
+"""The spaces that are searched: hyperparameters, their choices, and the configurations under a parameter ceiling."""
 
 import itertools
 import random
@@ -12,9 +12,9 @@ from search.errors import UserError
 from wavemix.config import LiteConfig
 
 PUBLISHED_FAMILY = (
-    "Published family: upstream's knobs (final_dim, depth, mult, ff_channel, level, stem, stride, patch_size, "
-    "dropout), plus the parameter-free up-sampling its README mentions (nearest, bilinear), plus unequal strides and "
-    "zero padding of the image."
+    "Published family: upstream's hyperparameters (final_dim, depth, mult, ff_channel, level, stem, stride, "
+    "patch_size, dropout), plus the parameter-free up-sampling its README mentions (nearest, bilinear), plus unequal "
+    "strides and zero padding of the image."
 )
 PUBLISHED = {
     "depth": tuple(range(1, 13)),
@@ -45,8 +45,8 @@ ENUMERATED = 60_000  # combinations up to which a space is listed whole; larger 
 class Space:
     """The configurations of one family for images (channels, height, width) below `ceiling` parameters.
 
-    `choices` are the knobs of a task whose values differ from a classifier's; `heads` are the heads to choose from, by
-    name, where a task has several. Raises UserError where none fits, saying why.
+    `choices` are the hyperparameters of a task whose values differ from a classifier's; `heads` are the heads to
+    choose from, by name, where a task has several. Raises UserError where none fits, saying why.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Space:
         return min((config for config in built if config), key=LiteConfig.parameters, default=None)
 
     def build(self, knobs: dict, below: int | None = None) -> LiteConfig | None:
-        """The configuration of one choice a knob, or None where the choices do not go together.
+        """The configuration of one choice a hyperparameter, or None where the choices do not go together.
 
         With `below`, also None where it has not fewer parameters than that.
         """

@@ -1,4 +1,4 @@
-"""What a search tunes of the recipe together with the architecture: some of its knobs, a few values each."""
+"""What a search tunes of the recipe together with the architecture: some of its hyperparameters, a few values each."""
 
 import math
 import random
@@ -10,21 +10,21 @@ from pydantic import ValidationError
 from search.errors import UserError
 from search.training.recipe import Recipe
 
-PREFIX = "recipe: "  # as in the pictures of importance; no name of an architecture's knob begins like this
+PREFIX = "recipe: "  # as in the pictures of importance; no name of an architecture's hyperparameter begins like this
 EPOCHS = PREFIX + "epochs"
 
 
 class Tuning:
-    """A base recipe and, for those of its knobs that are tuned, the values to choose from.
+    """A base recipe and, for those of its hyperparameters that are tuned, the values to choose from.
 
     Args:
-        base: the recipe that all other knobs are taken from.
-        choices: knob -> two or more values; text is read as the command line's. The base recipe's own value goes first
-            where it is among them.
+        base: the recipe that all other hyperparameters are taken from.
+        choices: hyperparameter -> two or more values; text is read as the command line's. The base recipe's own value
+            goes first where it is among them.
 
-    Attributes: knobs (as the study names them) -> values.
+    Attributes: knobs, the hyperparameters (as the study names them) -> values.
 
-    Raises UserError for what is no knob of a recipe, or no value of it.
+    Raises UserError for what is no hyperparameter of a recipe, or no value of it.
     """
 
     def __init__(self, base: Recipe, choices: Mapping[str, Sequence] | None = None):
@@ -57,11 +57,11 @@ class Tuning:
         return self._numbered(0)
 
     def recipe(self, knobs: Mapping[str, Any]) -> Recipe:
-        """The recipe of a trial with these knobs, the architecture's among them or not."""
+        """The recipe of a trial with these hyperparameters, the architecture's among them or not."""
         return self.base.model_copy(update={name: knobs[PREFIX + name] for name in self.choices})
 
     def length(self, knobs: Mapping[str, Any]) -> int:
-        """Epochs of a trial with these knobs."""
+        """Epochs of a trial with these hyperparameters."""
         return self.recipe(knobs).epochs
 
     def knobs_of(self, recipe: Recipe) -> dict[str, Any]:
@@ -78,11 +78,12 @@ class Tuning:
         return [self._numbered(number) for number in (0, *rng.sample(range(1, count), min(most, count) - 1))]
 
     def text(self, knobs: Mapping[str, Any]) -> str:
-        """These knobs' choices for a person to read, '' where nothing is tuned: 'lr 0.03, beta1 0.9'."""
+        """These hyperparameters' choices for a person to read, '' where nothing is tuned: 'lr 0.03, beta1 0.9'."""
         return ", ".join(f"{name} {knobs[PREFIX + name]}" for name in self.choices)
 
     def _numbered(self, number: int) -> dict[str, Any]:
-        """One of the combinations, which are numbered from 0 as in a number system with the knobs as its digits."""
+        """One of the combinations, which are numbered from 0 as in a number system with the hyperparameters as its
+        digits."""
         chosen = {}
         for name, values in self.knobs.items():
             number, place = divmod(number, len(values))

@@ -165,7 +165,8 @@ class Search:
             self.listen(Event("note", f"the study has begun: {start.name} is not put before what it has tried"))
 
     def _first(self, start: LiteConfig | None) -> dict | None:
-        """Knobs of the configuration tried first: the given one, or one of the published width. Raises UserError."""
+        """Hyperparameters of the configuration tried first: the given one, or one of the published width. Raises
+        UserError."""
         setting = self.setting
         if start is None:
             guess = start_of(setting.data.name, setting.target)

@@ -20,8 +20,9 @@ class Setting:
 
     Args:
         data: the training part of a data set; `validation_count` images of it are split off by `seed`.
-        recipe: what every trial is trained with, but for the knobs that `tune` has choices for.
-        tune: knob of the recipe -> choices, which are searched together with the architecture's (see `Tuning`).
+        recipe: what every trial is trained with, but for the hyperparameters that `tune` has choices for.
+        tune: hyperparameter of the recipe -> choices, which are searched together with the architecture's (see
+            `Tuning`).
         members: seeds that a trial trains at once.
         ceiling: number of parameters to stay below.
         threshold: the validation score from which a trial is feasible; left out, what the task makes of the target,

@@ -34,7 +34,7 @@ class Store:
     Args:
         records: those of this worker's results directory.
         worker: its name.
-        knobs: name -> choices, of every trial.
+        knobs: hyperparameter -> choices, of every trial.
         propose: parameters of a new trial, None where nothing is left to try.
         marks: what a running trial of this worker with these parameters says of itself, as user attributes.
     """

@@ -20,7 +20,7 @@ class Unfinished(Exception):
 
 
 class TrialRun:
-    """One worker's work on the trial `number` of a study; `params` are its knobs.
+    """One worker's work on the trial `number` of a study; `params` are its hyperparameters.
 
     Args:
         checkpoints: where its checkpoint lies; `device`: what it is trained on.

@@ -58,7 +58,7 @@ class Task(ABC):
 
     @abstractmethod
     def choices(self, data: Portion) -> dict[str, tuple]:
-        """Name -> values of the knobs of a search that are others than a classifier's."""
+        """Name -> values of the hyperparameters of a search that are others than a classifier's."""
 
     def heads(self, data: Portion) -> dict[str, dict[str, Any]]:
         """Name -> head (as JSON) to choose from; none where there is no choice."""

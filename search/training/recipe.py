@@ -15,7 +15,7 @@ MULTIPLE = 16  # of images a batch has: what the widest vectors hold
 
 
 class Recipe(BaseModel):
-    """A training recipe. Every knob takes part in the search and is written into every record.
+    """A training recipe. Every hyperparameter takes part in the search and is written into every record.
 
     The learning rate rises over `warmup` of all steps, then falls to zero, both along a straight line or both along
     half a cosine (one cycle: Smith & Topin, "Super-Convergence", 2018, section 3). What is evaluated is the exponential
@@ -87,7 +87,8 @@ PIXELS = {
 
 
 def filled(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a recipe that was stored before there were all of them; those it lacks are at their defaults."""
+    """The hyperparameters of a recipe that was stored before there were all of them; those it lacks are at their
+    defaults."""
     stored = {name: value for name, value in knobs.items() if name not in PIXELS or value != PIXELS[name]}
     return Recipe().model_dump(mode="json") | stored
 
