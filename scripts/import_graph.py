@@ -22,7 +22,7 @@ ROOMS = (
     ("tasks",),
     ("records", "upstream", "published"),
     ("space", "audit"),
-    ("study", "confirmation"),
+    ("study", "confirmation", "launching"),
     ("report", "outcome"),
     ("inference",),
     ("export",),

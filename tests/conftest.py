@@ -19,6 +19,7 @@ from PIL import Image
 import search.cli.audit
 import search.cli.data
 import search.cli.export
+import search.cli.launch
 import search.cli.run
 import search.cli.show
 import search.cli.use

@@ -52,6 +52,7 @@ DataDir = Annotated[
 DataName = Annotated[
     str, typer.Argument(help="A data set's name (see `wavemix data list`) or a folder of class folders.")
 ]
+Name = Annotated[str, typer.Option("--study", help="Name of the study.")]
 Family = Annotated[
     str,
     typer.Option(help="'extended', or 'published': upstream's options, parameter-free up-sampling, unequal strides."),

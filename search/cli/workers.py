@@ -1,23 +1,15 @@
 """The commands of a study that many processes or machines work on: worker, stop, status."""
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from search.cli.app import app
 from search.cli.endings import resumable
-from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, ResultsDir, Storage, Threads
+from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, Name, ResultsDir, Storage, Threads
 from search.cli.terminal import show, tell
 from search.errors import UserError
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
-
-    from search.study.handle import StudyHandle
-
-Name = Annotated[str, typer.Option("--study", help="Name of the study.")]
 
 
 @app.command()
@@ -41,9 +33,10 @@ def worker(
 
     from search.cli.panel import Display
     from search.records.results import Results, published
+    from search.study.handle import find
     from search.study.joining import join
 
-    found = found_study(study, storage, results, wait=True)
+    found = find(study, storage, results, wait=True)
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
     options = {"checkpoints": checkpoints, "device": device, "listen": display}
@@ -63,8 +56,9 @@ def stop(study: Name, storage: Storage = None, results: ResultsDir = RUNS) -> No
     Their trials are put back with their checkpoints. `wavemix search` with the study's options resumes it.
     """
     from search.cli.listings import facts
+    from search.study.handle import find
 
-    found = found_study(study, storage, results)
+    found = find(study, storage, results)
     running = [worker["worker"] for worker in facts(found)["workers"] if worker["running"]]
     found.stop()
     if running:
@@ -83,8 +77,9 @@ def status(
     """Show the studies on record; with --study the trials and workers of that one."""
     if study:
         from search.cli.listings import facts, standing
+        from search.study.handle import find
 
-        found = found_study(study, storage, results)
+        found = find(study, storage, results)
         return tell(json.dumps(facts(found))) if as_json else show(standing(found))
     if storage:
         raise UserError("--storage goes with the --study in it")
@@ -95,16 +90,3 @@ def status(
     if as_json:
         return tell(json.dumps(rows))
     show(studies(rows))
-
-
-def found_study(name: str, storage: "str | URL | None", results: Path, wait: bool = False) -> "StudyHandle":
-    """The study of this name in the storage, or in the file that it has under `results` where none is named."""
-    from search.records.results import Results
-    from search.study.handle import StudyHandle
-
-    if storage is None:
-        files = sorted(path.stem for path in (results / "studies").glob("*.db"))
-        if name not in files:
-            known = f"name one of {', '.join(files)}" if files else "search first, or give --storage or --results"
-            raise UserError(f"no study {name} in {results}: {known}")
-    return StudyHandle(storage or Results(results).database(name), name, wait)

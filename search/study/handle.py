@@ -1,12 +1,14 @@
 """A study that `wavemix search` has started, seen from outside: how it goes, and stopping it."""
 
 from contextlib import closing
+from pathlib import Path
 
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
 from search.data.source import Reading
 from search.errors import UserError
+from search.records.results import Results
 from search.study.heartbeat import now
 from search.study.outage import Lost, shown
 from search.study.seals import checked, digest
@@ -51,3 +53,13 @@ class StudyHandle:
 
     def trials(self) -> list[FrozenTrial]:
         return checked(self.storage.get_all_trials(self.id, deepcopy=False))
+
+
+def find(name: str, storage: str | URL | None, results: Path, wait: bool = False) -> StudyHandle:
+    """The study of this name in the storage, or in the file that it has under `results` where none is named."""
+    if storage is None:
+        files = sorted(path.stem for path in (results / "studies").glob("*.db"))
+        if name not in files:
+            known = f"name one of {', '.join(files)}" if files else "search first, or give --storage or --results"
+            raise UserError(f"no study {name} in {results}: {known}")
+    return StudyHandle(storage or Results(results).database(name), name, wait)
