@@ -42,7 +42,14 @@ def slurm(tmp_path, monkeypatch) -> Path:
 
 def prepared(tmp_path: Path, url: str, data=DATA, recipe: Recipe = RECIPE, **options) -> str:
     """A study as `wavemix search` starts it; its name."""
-    options = {"ceiling": 1500, "validation_count": 50, "members": 1, "name": named(tmp_path), "storage": url} | options
+    options = {
+        "ceiling": 1500,
+        "validation_count": 50,
+        "members": 1,
+        "family": "published",
+        "name": named(tmp_path),
+        "storage": url,
+    } | options
     jobs.search(data, 0.5, recipe, tmp_path / "a", **options).close()
     return options["name"]
 
@@ -71,6 +78,7 @@ def running(job: str) -> bool:
 
 def test_launched_workers_train_a_study_until_it_is_stopped(folder, tmp_path, server, wavemix, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("WAVEMIX_KERNELS", "off")  # to compile them takes longer than these trainings
     name = prepared(tmp_path, server.url, datasets.load(str(folder), "train"), Recipe(epochs=2), source=str(folder))
     place = ["--study", name, "--storage", server.url]
     out = wavemix("launch", "--workers", 2, *place, "--results", tmp_path / "b", "--executor", "local").out
@@ -78,9 +86,11 @@ def test_launched_workers_train_a_study_until_it_is_stopped(folder, tmp_path, se
     logs = Path(re.search(r"logs in (.*)", out)[1])
     private(logs, PASSWORD, quote(PASSWORD, safe=""))
     study = StudyHandle(server.url, name)
-    wait_for(lambda: len({t.user_attrs.get("worker") for t in study.trials() if "record" in t.user_attrs}) == 2)
-    wavemix("stop", *place)
-    wait_for(lambda: not running(first) and not running(last))
+    try:
+        wait_for(lambda: len({trial.user_attrs["worker"] for trial in study.trials()}) == 2)
+    finally:
+        wavemix("stop", *place)
+        wait_for(lambda: not running(first) and not running(last))
     texts = [path.read_text() for path in logs.glob("*_log.out")]
     assert len(texts) == 2 and all(" of study " in text and "Traceback" not in text for text in texts)
     assert not any(PASSWORD in text or quote(PASSWORD, safe="") in text for text in texts)
@@ -156,12 +166,13 @@ def test_interrupted_while_it_submits_it_cancels(tmp_path, monkeypatch):
         job._process.wait()
 
 
-def test_the_end_of_its_time_is_as_sigterm_to_a_worker(folder, tmp_path, server):
+def test_the_end_of_its_time_is_as_sigterm_to_a_worker(folder, tmp_path, server, monkeypatch):
+    monkeypatch.setenv("WAVEMIX_KERNELS", "off")
     name = prepared(tmp_path, server.url, datasets.load(str(folder), "train"), Recipe(epochs=40), source=str(folder))
     words = ["wavemix", "worker", "--study", name, "--storage", server.url, "--results", str(tmp_path / "b")]
     worker = Process(f"from search.launching import work; work({words!r})")
     for line in worker.stdout:
-        if "epoch 10/" in line:
+        if "trial 0: " in line:
             break
     worker.send_signal(signal.SIGUSR2)
     _, errors = worker.communicate()
