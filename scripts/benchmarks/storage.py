@@ -28,9 +28,9 @@ from search.records.making import dataset_of, trial_of
 from search.records.models import Trial
 from search.records.results import Results
 from search.study import rebuild
-from search.study import trial as trials
 from search.study.search import Search
 from search.study.setting import Setting
+from search.tasks import classification
 from search.training.outcome import Epoch, Trained
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="append a record here")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder, patch.object(trials, "train", train):
+    with tempfile.TemporaryDirectory() as folder, patch.object(classification, "train", train):
         url = options.storage or f"sqlite:///{folder}/study.db"
         found = measure(url, options.trials, options.repetitions, Path(folder))
     kind = url.split(":")[0].split("+")[0]
