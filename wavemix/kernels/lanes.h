@@ -247,16 +247,18 @@ static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, 
       }
 }
 
-// 1x1 (C -> M), activation, 1x1 (M -> F), over P positions; the hidden layer never leaves the cache.
+// 1x1 (C -> M), activation, 1x1 (M -> F), over P positions, channels `lead` apart (0: P); the hidden layer never leaves the
+// cache.
 constexpr long STRIP = 32;
 static void feedforward(int C, int M, int F, long P, int kind, const float *w1, const float *b1, const float *w2,
-                        const float *b2, const vec *u, vec *z, vec *hidden) {
+                        const float *b2, const vec *u, vec *z, vec *hidden, long lead = 0) {
+  if (!lead) lead = P;
   for (long p = 0; p < P; p += STRIP) {
     long n = P - p < STRIP ? P - p : STRIP;
-    mm(M, C, n, w1, C, u + p, P, hidden, STRIP, b1, false);
+    mm(M, C, n, w1, C, u + p, lead, hidden, STRIP, b1, false);
     for (int i = 0; i < M; i++)
       for (long q = 0; q < n; q++) hidden[i * STRIP + q] = activate(kind, hidden[i * STRIP + q], nullptr);
-    mm(F, M, n, w2, M, hidden, STRIP, z + p, P, b2, false);
+    mm(F, M, n, w2, M, hidden, STRIP, z + p, lead, b2, false);
   }
 }
 // t1, t2: w1 and w2 transposed; gradients of weights are added to g1, gb1, g2, gb2; space: 3 * M * STRIP.

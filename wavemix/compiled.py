@@ -1,0 +1,112 @@
+"""A trained classifier for use alone: one module whose blocks run through the compiled kernels, for one image or many.
+
+The kernels of training hold LANES images side by side, so LANES images cost no more than one. As many as make full groups
+go there, as a `Stack` of one member. What is left over, and so a single image, goes through kernels/images.cpp, whose
+vectors hold pixels of one image.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from . import kernels
+from .config import LiteConfig
+from .kernels import LANES, pointer
+from .lite import WaveMixLite
+from .stack import Stack, Statistics, to_lanes
+from .stack.compiled_blocks import single_level
+from .stack.operations import ACTIVATIONS, EPS, UPSAMPLINGS
+
+GROUPS = 4  # of images at once: the maps of more do not fit into a processor's cache
+
+
+def compiled(network: WaveMixLite) -> nn.Module:
+    """The same classifier as a `Compiled`; the network itself, with a warning of one line, where there are no kernels."""
+    if kernels.library() is None:
+        reason = "no C++ compiler was found, or WAVEMIX_KERNELS=off"
+        warnings.warn(f"the network runs as plain PyTorch, not compiled: {reason}", stacklevel=3)
+        return network
+    return Compiled(network)
+
+
+class Compiled(nn.Module):
+    """Normalised images (N, I, H, W) -> scores (N, K), those of `network` but for rounding; for evaluation alone.
+
+    The weights are copied when it is made: later changes of `network` have no effect. Scores have no gradient. Images
+    that are no float32 on the CPU, and what the kernels don't know, take `network` itself.
+
+    Raises ValueError for networks of other tasks than classification, RuntimeError without kernels.
+    """
+
+    def __init__(self, network: WaveMixLite):
+        super().__init__()
+        kernels.loaded()
+        self.network, self.config = network.eval(), network.config
+        with torch.random.fork_rng(devices=[]):
+            self.stack = Stack(network.config, [0])
+        state = {name: value.detach().float().cpu() for name, value in network.state_dict().items()}
+        self.flat = torch.cat([state[name].flatten() for name in self.stack.shapes])[None]
+        self.statistics: Statistics = {
+            name.removesuffix(".running_mean"): (mean[None], state[f"{name.removesuffix('mean')}var"][None])
+            for name, mean in state.items()
+            if name.endswith(".running_mean")
+        }
+        self.alone = single_level(self.config, training=False) and self.config.interpolation is not None
+        self.folded = _folded(self.config, self.stack, state) if self.alone else None
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        if images.device.type != "cpu" or images.dtype != torch.float32 or not len(images):
+            return self.network(images)
+        self.config.check_image_size(*images.shape[-2:])
+        full = len(images) // LANES * LANES
+        scores = [self._groups(part) for part in images[:full].split(GROUPS * LANES) if len(part)]
+        if full < len(images):
+            scores.append(self._singly(images[full:]))
+        return torch.cat(scores) if len(scores) != 1 else scores[0]
+
+    def _groups(self, images: Tensor) -> Tensor:
+        self.stack.threads = torch.get_num_threads()
+        return self.stack(to_lanes(images[None]), self.flat, self.statistics)[0][0]
+
+    def _singly(self, images: Tensor) -> Tensor:
+        if self.folded is None:
+            return self.network(images)
+        config, x = self.config, self.network.conv(images).contiguous()
+        count, channels, height, width = x.shape
+        pooled = x.new_empty(count, channels)
+        library = kernels.threaded()
+        assert library is not None  # since there was one when this was made
+        library.image_blocks(
+            *map(pointer, (x, pooled, self.folded)), count, channels, config.mult * channels, height, width, config.depth,
+            UPSAMPLINGS[config.interpolation], ACTIVATIONS[config.activation][0], int(config.upsampling == "depthwise"),
+        )  # fmt: skip
+        return self.network.pool[2](pooled)
+
+
+def _folded(config: LiteConfig, stack: Stack, state: dict[str, Tensor]) -> Tensor:
+    """The blocks' weights as `image_blocks` takes them, one after another.
+
+    BatchNorm's scale and shift become part of the layer before it, since up-sampling between them keeps both. The
+    reduction's bias becomes part of the next layer's: all of it is in the coarse band, twice.
+    """
+    coarse, found = config.final_dim // 4, []
+    # inputs band by band; upstream has the three fine bands channel by channel
+    order = torch.cat([torch.arange(coarse), coarse + torch.arange(3 * coarse).view(coarse, 3).T.flatten()])
+    for names, norm in zip(stack.parts, stack.norms):
+        parts = [state[name].double().flatten(1 if state[name].dim() > 1 else 0) if name in state else None for name in names]
+        reduction, reduction_bias, first, first_bias, second, second_bias, taps, taps_bias, gamma, beta = parts
+        scale = gamma / (state[f"{norm}.running_var"].double() + EPS).sqrt()
+        shift = beta - state[f"{norm}.running_mean"].double() * scale
+        none = torch.zeros_like(shift)
+        if reduction_bias is not None:
+            first_bias = first_bias + 2 * first[:, :coarse] @ reduction_bias
+        second_bias = none if second_bias is None else second_bias
+        if taps is None:
+            last = [second * scale[:, None], second_bias * scale + shift]
+        else:
+            taps_bias = none if taps_bias is None else taps_bias
+            last = [second, second_bias, taps * scale[:, None], taps_bias * scale + shift]
+        found += [reduction, first[:, order], first_bias, *last]
+    return torch.cat([part.flatten() for part in found]).float()
