@@ -1,8 +1,8 @@
 """A trained classifier for use alone: one module whose blocks run through the compiled kernels, for one image or many.
 
-The kernels of training hold LANES images side by side, so LANES images cost no more than one. As many as make full groups
-go there, as a `Stack` of one member. What is left over, and so a single image, goes through kernels/images.cpp, whose
-vectors hold pixels of one image.
+Where up-sampling interpolates, all blocks of an image are one call of kernels/images.cpp, whose vectors hold pixels of one
+image. Of other networks the kernels of training do as many images as make full groups, as a `Stack` of one member; the
+module itself does the rest.
 """
 
 import warnings
@@ -18,14 +18,14 @@ from .stack import Stack, Statistics, to_lanes
 from .stack.compiled_blocks import single_level
 from .stack.operations import ACTIVATIONS, EPS, UPSAMPLINGS
 
-GROUPS = 4  # of images at once: the maps of more do not fit into a processor's cache
+BATCH = 4 * LANES  # images at once: the maps of more do not fit into a processor's cache
 
 
-def compiled(network: WaveMixLite) -> nn.Module:
-    """The same classifier as a `Compiled`; the network itself, with a warning of one line, where there are no kernels."""
+def with_kernels(network: WaveMixLite) -> nn.Module:
+    """A trained classifier as `Compiled`; where there are no kernels itself, with a warning of one line."""
     if kernels.library() is None:
-        reason = "no C++ compiler was found, or WAVEMIX_KERNELS=off"
-        warnings.warn(f"the network runs as plain PyTorch, not compiled: {reason}", stacklevel=3)
+        reason = "there is no C++ compiler that works here, or WAVEMIX_KERNELS=off"
+        warnings.warn(f"not compiled, the network runs as plain PyTorch: {reason}", stacklevel=4)  # of `wavemix.load`
         return network
     return Compiled(network)
 
@@ -42,6 +42,8 @@ class Compiled(nn.Module):
     def __init__(self, network: WaveMixLite):
         super().__init__()
         kernels.loaded()
+        if network.config.task != "classification":
+            raise ValueError(f"compiled networks are classifiers, not for {network.config.task}")
         self.network, self.config = network.eval(), network.config
         with torch.random.fork_rng(devices=[]):
             self.stack = Stack(network.config, [0])
@@ -52,37 +54,36 @@ class Compiled(nn.Module):
             for name, mean in state.items()
             if name.endswith(".running_mean")
         }
-        self.alone = single_level(self.config, training=False) and self.config.interpolation is not None
-        self.folded = _folded(self.config, self.stack, state) if self.alone else None
+        interpolated = single_level(self.config, training=False) and self.config.interpolation is not None
+        self.folded = _folded(self.config, self.stack, state) if interpolated else None
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         if images.device.type != "cpu" or images.dtype != torch.float32 or not len(images):
             return self.network(images)
         self.config.check_image_size(*images.shape[-2:])
+        if self.folded is not None:
+            return torch.cat([self._one_by_one(part, self.folded) for part in images.split(BATCH)])
         full = len(images) // LANES * LANES
-        scores = [self._groups(part) for part in images[:full].split(GROUPS * LANES) if len(part)]
-        if full < len(images):
-            scores.append(self._singly(images[full:]))
-        return torch.cat(scores) if len(scores) != 1 else scores[0]
+        scores = [self._groups(part) for part in images[:full].split(BATCH) if full]
+        return torch.cat([*scores, self.network(images[full:])] if full < len(images) else scores)
 
-    def _groups(self, images: Tensor) -> Tensor:
-        self.stack.threads = torch.get_num_threads()
-        return self.stack(to_lanes(images[None]), self.flat, self.statistics)[0][0]
-
-    def _singly(self, images: Tensor) -> Tensor:
-        if self.folded is None:
-            return self.network(images)
+    def _one_by_one(self, images: Tensor, folded: Tensor) -> Tensor:
         config, x = self.config, self.network.conv(images).contiguous()
         count, channels, height, width = x.shape
         pooled = x.new_empty(count, channels)
         library = kernels.threaded()
         assert library is not None  # since there was one when this was made
         library.image_blocks(
-            *map(pointer, (x, pooled, self.folded)), count, channels, config.mult * channels, height, width, config.depth,
-            UPSAMPLINGS[config.interpolation], ACTIVATIONS[config.activation][0], int(config.upsampling == "depthwise"),
+            *map(pointer, (x, pooled, folded)), count, channels, config.mult * channels, height, width, config.depth,
+            UPSAMPLINGS[str(config.interpolation)], ACTIVATIONS[config.activation][0],
+            int(config.upsampling == "depthwise"),
         )  # fmt: skip
         return self.network.pool[2](pooled)
+
+    def _groups(self, images: Tensor) -> Tensor:
+        self.stack.threads = torch.get_num_threads()
+        return self.stack(to_lanes(images[None]), self.flat, self.statistics)[0][0]
 
 
 def _folded(config: LiteConfig, stack: Stack, state: dict[str, Tensor]) -> Tensor:

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from search.inference.classifier import Classifier
 
 
-def load(what: str | Path, seed: int | None = None, results: str | Path = "runs") -> "Classifier":
+def load(
+    what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False
+) -> "Classifier":
     """A trained network that normalises its images itself, in evaluation mode.
 
         network = wavemix.load("mnist-99-extended")
@@ -20,9 +22,11 @@ def load(what: str | Path, seed: int | None = None, results: str | Path = "runs"
         what: a row of the parameter-efficiency table, a study, or a file of weights that wavemix has written.
         seed: whose network; default: the first seed's.
         results: directory of your own records and weights; those of the checkout that this runs from are known, too.
+        compiled: run its blocks through the compiled kernels (`wavemix.compiled`), several times as fast on a CPU; a
+            warning says so where they are missing. Scores then have no gradient and the weights can't be changed.
 
     Raises `search.errors.UserError`, in one line, where there is no such network, or its weights are not here.
     """
     # not at the top: the networks need nothing of the search
     package = importlib.import_module("wavemix.search.inference.classifier")
-    return package.load(what, seed, results)
+    return package.load(what, seed, results, compiled)

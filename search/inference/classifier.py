@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from search import signals
 from search.inference.stored import Stored, find
 from search.records.results import Results, published
+from wavemix.compiled import with_kernels
 from wavemix.dwt import uncompiled
+from wavemix.lite import WaveMixLite
 
 BATCH = 50  # images at once: the maps of more do not fit into a processor's cache
 
@@ -76,6 +78,13 @@ def scores(classifier: Classifier, images: Tensor) -> NDArray[np.float32]:
     return torch.cat(found).numpy()
 
 
-def load(what: str | Path, seed: int | None = None, results: str | Path = "runs") -> Classifier:
+def load(
+    what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False
+) -> Classifier:
     """See `wavemix.load`."""
-    return Classifier.of(find(what, Results(results, published())), seed)
+    stored = find(what, Results(results, published()))
+    classifier = Classifier.of(stored, seed)
+    if compiled:
+        assert isinstance(classifier.network, WaveMixLite)  # as all of `Stored` are
+        classifier.network = with_kernels(classifier.network)
+    return classifier
