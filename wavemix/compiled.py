@@ -96,7 +96,9 @@ def _folded(config: LiteConfig, stack: Stack, state: dict[str, Tensor]) -> Tenso
     # inputs band by band; upstream has the three fine bands channel by channel
     order = torch.cat([torch.arange(coarse), coarse + torch.arange(3 * coarse).view(coarse, 3).T.flatten()])
     for names, norm in zip(stack.parts, stack.norms):
-        parts = [state[name].double().flatten(1 if state[name].dim() > 1 else 0) if name in state else None for name in names]
+        parts = [
+            state[name].double().flatten(1 if state[name].dim() > 1 else 0) if name in state else None for name in names
+        ]
         reduction, reduction_bias, first, first_bias, second, second_bias, taps, taps_bias, gamma, beta = parts
         scale = gamma / (state[f"{norm}.running_var"].double() + EPS).sqrt()
         shift = beta - state[f"{norm}.running_mean"].double() * scale

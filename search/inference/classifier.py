@@ -78,9 +78,7 @@ def scores(classifier: Classifier, images: Tensor) -> NDArray[np.float32]:
     return torch.cat(found).numpy()
 
 
-def load(
-    what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False
-) -> Classifier:
+def load(what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False) -> Classifier:
     """See `wavemix.load`."""
     stored = find(what, Results(results, published()))
     classifier = Classifier.of(stored, seed)

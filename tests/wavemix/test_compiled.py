@@ -62,7 +62,10 @@ def test_batches_of_any_size(upsampling):
 
 
 def test_threads_change_nothing():
-    compiled, images = Compiled(trained(LiteConfig(final_dim=8, depth=3, upsampling="bilinear"))), torch.rand(9, 3, 8, 8)
+    compiled, images = (
+        Compiled(trained(LiteConfig(final_dim=8, depth=3, upsampling="bilinear"))),
+        torch.rand(9, 3, 8, 8),
+    )
     threads, found = torch.get_num_threads(), []
     for count in (1, 3):
         torch.set_num_threads(count)

@@ -150,6 +150,7 @@ int forks = pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
 int workers() { return thread_count; }
 
 void run(const Work &work) {
+  if (!work.members || !work.groups) return;  // nothing would ever be the last to be done
   long count = std::min<long>(thread_count, (long)work.members * work.groups);
   std::unique_lock<std::mutex> alone(pool->busy, std::defer_lock);
   if (count > 1 && alone.try_lock()) return pool->run(work, count);
