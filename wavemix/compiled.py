@@ -1,8 +1,8 @@
 """A trained classifier for use alone: one module whose blocks run through the compiled kernels, for one image or many.
 
-Where up-sampling interpolates, all blocks of an image are one call of kernels/images.cpp, whose vectors hold pixels of one
-image. Of other networks the kernels of training do as many images as make full groups, as a `Stack` of one member; the
-module itself does the rest.
+Where up-sampling interpolates, all blocks of an image are one call of kernels/images.cpp, whose vectors hold pixels of
+one image. Of other networks the kernels of training do as many images as make full groups, as a `Stack` of one member;
+the module itself does the rest.
 """
 
 import warnings

@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from scripts.benchmarks.harness import (
     BENCHMARKS,
     ROOT,
+    Samples,
     alternate,
     ended,
     medians,
@@ -25,8 +27,9 @@ from scripts.benchmarks.harness import (
     record,
     spread,
 )
+from search.errors import UserError
 from search.inference.classifier import Classifier
-from search.inference.stored import rows
+from search.inference.stored import Stored, rows
 from search.records.results import Results
 from wavemix.compiled import with_kernels
 from wavemix.lite import WaveMixLite
@@ -44,6 +47,35 @@ def timed(step: Callable[[], object], seconds: float, clock: list[float]) -> flo
     return (time.process_time() - start) / count
 
 
+def measure(stored: Stored, count: int, options: argparse.Namespace) -> list[str]:
+    """Record one figure of a network; a line of the table that is printed."""
+    plain, compiled = Classifier.of(stored), Classifier.of(stored)
+    assert isinstance(compiled.network, WaveMixLite) and plain.shape is not None
+    compiled.network = with_kernels(compiled.network)
+    images, latency = torch.rand(count, *plain.shape), count == 1
+    steps = {"ours": lambda: compiled(images), "plain module": lambda: plain(images)}
+    clock: Samples = {name: [] for name in steps}
+    with torch.inference_mode():
+        for step in steps.values():
+            step()
+        contenders = {name: partial(timed, step, options.seconds, clock[name]) for name, step in steps.items()}
+        samples = alternate(contenders, options.repetitions)
+    shown = {name: 1000 * s if latency else count / s for name, s in medians(samples).items()}
+    what, unit = ("latency of one image", "ms") if latency else ("inference throughput", "images/s")
+    record(
+        options.output, name=f"{what}, compiled, {stored.name}", unit=unit, ours=shown["ours"],
+        peers={"plain module": shown["plain module"]}, better="lower" if latency else "higher",
+        repetitions=options.repetitions, details={
+            "row": stored.name, "parameters": stored.config.parameters(), "batch": count,
+            "config": stored.config.model_dump(mode="json"), "clock": "processor time",
+            "spread_seconds": spread(samples), "wall_seconds": medians(clock), "wall_spread_seconds": spread(clock),
+        },
+    )  # fmt: skip
+    ratio = shown["plain module"] / shown["ours"]
+    line = [f"{stored.name}, {what}, {unit}", *(f"{value:,.3f}" for value in shown.values())]
+    return [*line, f"{ratio if latency else 1 / ratio:.1f}x"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", help="rows of the table; default: all")
@@ -52,36 +84,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="about so long each repetition")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = []
-    for stored in rows(Results(ROOT / "results")):
-        if options.rows and stored.name not in options.rows:
-            continue
-        plain, compiled = Classifier.of(stored), Classifier.of(stored)
-        assert isinstance(compiled.network, WaveMixLite) and plain.shape is not None
-        compiled.network = with_kernels(compiled.network)
-        for what, count, unit in (("latency of one image", 1, "ms"), ("inference throughput", BATCH, "images/s")):
-            images, clock = torch.rand(count, *plain.shape), {"ours": [], "plain module": []}
-            with torch.inference_mode():
-                steps = {"ours": lambda: compiled(images), "plain module": lambda: plain(images)}
-                for step in steps.values():
-                    step()
-                samples = alternate(
-                    {name: lambda name=name: timed(steps[name], options.seconds, clock[name]) for name in steps},
-                    options.repetitions,
-                )
-            shown = {n: 1000 * s if count == 1 else count / s for n, s in medians(samples).items()}
-            record(
-                options.output, name=f"{what}, compiled, {stored.name}", unit=unit, ours=shown["ours"],
-                peers={"plain module": shown["plain module"]}, better="lower" if count == 1 else "higher",
-                repetitions=options.repetitions, details={
-                    "row": stored.name, "parameters": stored.config.parameters(), "config": stored.config.model_dump(mode="json"),
-                    "batch": count, "clock": "processor time", "spread_seconds": spread(samples),
-                    "wall_seconds": medians(clock), "wall_spread_seconds": spread(clock),
-                },
-            )  # fmt: skip
-            ratio = shown["plain module"] / shown["ours"] if count == 1 else shown["ours"] / shown["plain module"]
-            lines.append([f"{stored.name}, {what}, {unit}", *(f"{v:,.3f}" for v in shown.values()), f"{ratio:.1f}x"])
-            print("  ".join(lines[-1]), flush=True)
+    known = rows(Results(ROOT / "results"))
+    if unknown := set(options.rows or ()) - {stored.name for stored in known}:
+        raise UserError(f"there is no row {', '.join(sorted(unknown))}, only {', '.join(s.name for s in known)}")
+    chosen = [stored for stored in known if not options.rows or stored.name in options.rows]
+    lines = [measure(stored, count, options) for stored in chosen for count in (1, BATCH)]
     print_table("compiled beside plain, one thread, processor time", ["", "compiled", "plain", "faster"], lines)
 
 

@@ -24,7 +24,7 @@ def test_every_published_network_gives_the_same_scores(path):
         expected = plain(images)
         for found in (compiled(images), torch.cat([compiled(image[None]) for image in images[:3]])):
             assert (found - expected[: len(found)]).abs().max() <= 1e-5 * expected.abs().max()
-    assert expected.argmax(1).unique().numel() > 1, "scores that say something"
+    assert (expected - expected[0]).abs().max() > 0.1 * expected.abs().max(), "scores that say something"
 
 
 def test_a_seed_may_be_named_and_without_a_compiler_it_stays_plain(results, monkeypatch):
