@@ -107,7 +107,7 @@ def test_without_kernels_the_module_itself_is_used_and_one_line_says_so(monkeypa
 
 @pytest.mark.parametrize("activation", ["gelu", "silu"])
 def test_activations_are_never_subnormal(activation):
-    """A processor takes a hundred times as long for such numbers, and trained networks have many that were."""
+    """A processor takes many times as long for such numbers, and trained networks have many that were."""
     x = torch.linspace(-100, 100, 4096 * LANES).view(1, 1, 1, 64, 64, LANES)
     one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1)
     y = feedforward(x, one, zero, one, zero, activation)

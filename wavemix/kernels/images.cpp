@@ -1,6 +1,6 @@
-// All residual blocks of a network whose up-sampling is interpolation, for single images: a vector holds LANES pixels of
-// one image, where those of the other kernels (lanes.h) hold one pixel of LANES images. There is nothing to train here:
-// BatchNorm is part of the weights (wavemix/compiled.py folds it in).
+// All residual blocks of a network whose up-sampling is interpolation, for single images: a vector holds LANES pixels
+// of one image, where those of the other kernels (lanes.h) hold one pixel of LANES images. There is nothing to train
+// here: BatchNorm is part of the weights (wavemix/compiled.py folds it in).
 //
 // As in chain.cpp the map before block d is x + up(s), s being the small map that the blocks before have added up.
 // Reduction, Haar transform and up-sampling are linear. So Haar's bands of x are made once, for all blocks to reduce, and
@@ -119,7 +119,8 @@ void image_blocks(const float *x, float *pooled, const float *weights, int N, in
                   int kind, int convolved) {
   int R = C / 4;
   const Pixels small(H / 2, W / 2);
-  long q = (long)small.h * small.w, map = C * small.lead, each = (long)R * C + 2l * M * C + M + C + (convolved ? 10 * C : 0);
+  long q = (long)small.h * small.w, map = C * small.lead;
+  long each = (long)R * C + 2l * M * C + M + C + (convolved ? 10 * C : 0);
   Scratch bands(4 * map), inside(map), hidden(M * STRIP), total_map(map);
   Scratch reduced(R * small.lead + 2 * small.around), added(map + 2 * small.around);  // neighbours are read in these
   parallel(N, [&](int n, int worker) {

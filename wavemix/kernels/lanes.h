@@ -44,7 +44,7 @@ static inline vec vexp(vec x) {
 
 // Activation and its derivative. GELU is the exact one, x Phi(x), with erf by Abramowitz & Stegun 7.1.26
 // (absolute error below 1.5e-7). Its tail is zero from |x| = 12 on, where it is below 1e-32: farther out it would be
-// subnormal, which takes a processor a hundred times as long.
+// subnormal, which takes a processor many times as long.
 enum Activation { GELU, RELU, SILU };
 static inline vec activate(int kind, vec x, vec *slope) {
   if (kind == RELU) {
@@ -248,8 +248,8 @@ static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, 
       }
 }
 
-// 1x1 (C -> M), activation, 1x1 (M -> F), over P positions, channels `lead` apart (0: P); the hidden layer never leaves the
-// cache.
+// 1x1 (C -> M), activation, 1x1 (M -> F), over P positions, channels `lead` apart (0: P); the hidden layer never
+// leaves the cache.
 constexpr long STRIP = 32;
 static void feedforward(int C, int M, int F, long P, int kind, const float *w1, const float *b1, const float *w2,
                         const float *b2, const vec *u, vec *z, vec *hidden, long lead = 0) {
