@@ -12,8 +12,7 @@ from .gaussian_process import Features, Kernel
 from .learning_curves import relative_error
 
 SCORE = "score"  # the constraint that says how much of its score a trial lacks
-# noise of a measurement that another study made under the same conditions, at most; how many of them tell enough
-ALIKE, TOLD = 0.1, 3
+ALIKE = 0.1  # noise of a measurement that another study made under the same conditions, at most
 SMALL = 8.0  # logarithm of a small network's parameter count
 
 
@@ -31,8 +30,8 @@ class Problem:
     """What a sampler is to solve; the arguments are those of `FrontierSampler`.
 
     Attributes: those; `choices`, the values of each hyperparameter, and `distributions`, the same for Optuna;
-    `informed`, whether earlier studies under the same conditions tell enough to begin with; `usual`, the epochs of the
-    first choices; and how the model sees candidates: `features` and `kernel`.
+    `known`, the cheapest that has reached the threshold in an earlier study under the same conditions, or None;
+    `usual`, the epochs of the first choices; and how the model sees candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -75,7 +74,8 @@ class Problem:
         self.candidates, self.near, self.cost = candidates, near, cost
         self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
         self.earlier = list(earlier)
-        self.informed = sum(o.noise <= ALIKE for o in self.earlier) >= TOLD
+        reached = [o for o in self.earlier if o.noise <= ALIKE and o.value <= 0 and o.cost < ceiling]
+        self.known = min(reached, key=lambda o: o.cost, default=None)
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})
         self.kernel = Kernel(len(self.features))
 

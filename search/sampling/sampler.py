@@ -164,8 +164,8 @@ class FrontierSampler(BaseSampler):
         reach = ndtr(-mean / deviation)
         training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
         saving = np.log(survey.below / cost)
-        if not survey.incumbent:  # first find something that does; with an idea of what does, something smaller
-            saving = 1.0 + saving if self.problem.informed else 1.0
+        if not survey.incumbent:  # first find something that does; where something is known to, something smaller
+            saving = 1.0 + saving if self.problem.known else 1.0
         return reach * saving / training
 
     def unseen(self, study: Study) -> list[Candidate]:

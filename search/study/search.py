@@ -155,10 +155,9 @@ class Search:
                     "(--rebuild takes their trials into it)",
                 )
             )
-        # what is known decides the first trial: the sampler proposes it then
-        knobs = None if start is None and self.sampler.problem.informed else self._first(start)
+        knobs = self._first(start)
         if not trials and knobs:
-            self.study.enqueue_trial(knobs | self.setting.tuning.first)
+            self.study.enqueue_trial(self.setting.tuning.first | knobs)
         elif start and not any(
             present(knobs).items() <= (t.params or t.system_attrs.get("fixed_params", {})).items() for t in trials
         ):
@@ -168,6 +167,8 @@ class Search:
         """Hyperparameters of the configuration tried first: the given one, or one of the published width. Raises
         UserError."""
         setting = self.setting
+        if start is None and (known := self.sampler.problem.known):
+            return known.params
         if start is None:
             guess = start_of(setting.data.name, setting.target)
             return setting.space.near_published(*guess) if guess else None
