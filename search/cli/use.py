@@ -105,7 +105,8 @@ def _rows(results: "Results", data: str | None) -> "list[Stored]":
     """The networks of all rows of the table, or those of a data set."""
     from search.inference.stored import rows
 
-    found = [stored for stored in rows(results) if stored.record and data in (None, stored.record.dataset.name)]
+    tested = [stored for stored in rows(results) if stored.record and stored.config.task == "classification"]
+    found = [stored for stored in tested if stored.record and data in (None, stored.record.dataset.name)]
     if not found:
         raise UserError(f"no row of the table {f'is of {data}' if data else 'has been tested'}")
     return found
@@ -218,7 +219,7 @@ def push(
     repository: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME; made where there is none.")],
     results: ResultsDir = RUNS,
 ) -> None:
-    """Upload a row's weights, card and index entry to Hugging Face (pip install '.[hub]')."""
+    """Upload a row's weights, card and index entry to Hugging Face; needs the extra `hub`."""
     (stored,) = _named([row], _results(results), None)
     from search.inference import hub
 
@@ -230,7 +231,7 @@ def pull(
     repository: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME that `wavemix push` has filled.")],
     results: ResultsDir = RUNS,
 ) -> None:
-    """Download a network that was pushed, and check it by its SHA-256 (pip install '.[hub]')."""
+    """Download a network that was pushed, and check it by its SHA-256; needs the extra `hub`."""
     from search.inference import hub
     from search.records.results import Results
     from search.tasks.score import ACCURACY

@@ -51,6 +51,7 @@ class Classifier(nn.Module):
     def of(cls, stored: Stored, seed: int | None = None) -> "Classifier":
         """A stored network of a seed, by default the first. Weights of others take their images as they are, from 0 to
         1. Raises UserError where the file is damaged, or has no such seed."""
+        stored.check_classifier()
         network, config, given = stored.network(seed), stored.config, stored.inputs
         if given is None:
             channels = config.in_channels

@@ -93,6 +93,7 @@ def evaluate(stored: Stored, runtime: Runtime, source: Source | None = None, see
 
     Raises UserError where there are no such data, or they do not fit the networks.
     """
+    stored.check_classifier()
     test = datasets.load_classes(source or _source(stored), "test", runtime.data_dir)
     check_fit(stored, test)
     record = stored.record

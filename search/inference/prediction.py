@@ -47,6 +47,7 @@ def predict(
     Raises UserError where there are no images, or without `skip`, before any is classified, in one line for all that
     can't be used.
     """
+    stored.check_classifier()
     if stored.inputs is not None and resize not in (None, stored.inputs.shape[1:]):
         raise UserError(f"--resize {_size(resize)}: {stored.name} takes {_size(stored.inputs.shape[1:])}")
     paths = [path for place in images for path in _files(place)]
