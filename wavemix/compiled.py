@@ -86,6 +86,13 @@ class Compiled(nn.Module):
         return self.stack(to_lanes(images[None]), self.flat, self.statistics)[0][0]
 
 
+# a block's parameters in the order of `Stack.parts`; those of the taps are a depthwise convolution's
+PARTS = (
+    "reduction", "reduction bias", "first", "first bias", "second", "second bias", "taps", "taps bias",
+    "scale", "shift",
+)  # fmt: skip
+
+
 def _folded(config: LiteConfig, stack: Stack, state: dict[str, Tensor]) -> Tensor:
     """The blocks' weights as `image_blocks` takes them, one after another.
 
@@ -96,20 +103,18 @@ def _folded(config: LiteConfig, stack: Stack, state: dict[str, Tensor]) -> Tenso
     # inputs band by band; upstream has the three fine bands channel by channel
     order = torch.cat([torch.arange(coarse), coarse + torch.arange(3 * coarse).view(coarse, 3).T.flatten()])
     for names, norm in zip(stack.parts, stack.norms):
-        parts = [
-            state[name].double().flatten(1 if state[name].dim() > 1 else 0) if name in state else None for name in names
-        ]
-        reduction, reduction_bias, first, first_bias, second, second_bias, taps, taps_bias, gamma, beta = parts
-        scale = gamma / (state[f"{norm}.running_var"].double() + EPS).sqrt()
-        shift = beta - state[f"{norm}.running_mean"].double() * scale
-        none = torch.zeros_like(shift)
-        if reduction_bias is not None:
-            first_bias = first_bias + 2 * first[:, :coarse] @ reduction_bias
-        second_bias = none if second_bias is None else second_bias
-        if taps is None:
-            last = [second * scale[:, None], second_bias * scale + shift]
-        else:
-            taps_bias = none if taps_bias is None else taps_bias
+        part = {kind: state[name].double() for kind, name in zip(PARTS, names, strict=True) if name in state}
+        reduction, first, second = (part[kind].flatten(1) for kind in ("reduction", "first", "second"))
+        scale = part["scale"] / (state[f"{norm}.running_var"].double() + EPS).sqrt()
+        shift = part["shift"] - state[f"{norm}.running_mean"].double() * scale
+        none, first_bias = torch.zeros_like(shift), part["first bias"]
+        if "reduction bias" in part:
+            first_bias = first_bias + 2 * first[:, :coarse] @ part["reduction bias"]
+        second_bias = part.get("second bias", none)
+        if "taps" in part:
+            taps, taps_bias = part["taps"].flatten(1), part.get("taps bias", none)
             last = [second, second_bias, taps * scale[:, None], taps_bias * scale + shift]
+        else:
+            last = [second * scale[:, None], second_bias * scale + shift]
         found += [reduction, first[:, order], first_bias, *last]
     return torch.cat([part.flatten() for part in found]).float()
