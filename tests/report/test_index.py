@@ -25,7 +25,8 @@ def published() -> dict[str, Entry]:
 
 
 def test_every_row_has_an_entry_with_its_weights(published):
-    rows = {row: run for row, run in winners(Results(RESULTS).read()).items() if run.mean is not None}
+    tested = {row: run for row, run in winners(Results(RESULTS).read()).items() if run.mean is not None}
+    rows = {row: run for row, run in tested.items() if run.config.task == "classification"}
     assert published.keys() == rows.keys()
     for row, entry in published.items():
         run = rows[row]
