@@ -67,7 +67,8 @@ def _compiled(x: Tensor) -> bool:
     """Whether the kernels transform x: on a CPU, in a type they know, not `uncompiled`, and watched by nothing that
     needs operators (tracing, compiling, functional transforms, tensors that only look like ones)."""
     plain = x.device.type == "cpu" and x.dtype in KERNELS and type(x) in (Tensor, torch.nn.Parameter)
-    return plain and not _plain.get() and not watched() and kernels.library() is not None
+    # `watched` first: torch.compile can't follow a context variable
+    return plain and not watched() and not _plain.get() and kernels.library() is not None
 
 
 class _Haar(torch.autograd.Function):

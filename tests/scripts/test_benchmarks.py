@@ -301,7 +301,7 @@ def test_recipes(tmp_path, monkeypatch):
 
     monkeypatch.setitem(module.TASKS, "mnist", (CONFIG, 0.5))
     monkeypatch.setitem(courses.VALIDATION, "mnist", 128)
-    monkeypatch.setattr(courses.datasets, "load", lambda name, part, folder: bars(640))
+    monkeypatch.setattr(courses.datasets, "load_classes", lambda name, part, folder: bars(640))
     course = module.Recipes("mnist", None, tmp_path)
     trial, reached = course.shortest([1, 8, 16])
     assert reached and trial.accuracy_validation >= 0.5 and trial.seeds == [0, 1, 2]
