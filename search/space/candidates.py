@@ -6,7 +6,7 @@ from typing import Any
 
 from search.errors import present
 from search.sampling.problem import Candidate
-from search.space.configurations import Space, training_work
+from search.space.configurations import Space
 from search.space.recipe_choices import Tuning
 from wavemix.config import LiteConfig
 
@@ -87,5 +87,5 @@ class Pool:
     def _candidate(self, config: LiteConfig, chosen: dict[str, Any]) -> Candidate:
         """With the hyperparameters that a record of `config` has: several choices can build the same configuration."""
         knobs = present(self.space.knobs_of(config)) | chosen
-        work = training_work(config, *self.space.image[1:]) * self.tuning.length(knobs) / self.tuning.base.epochs
+        work = self.space.work(config, self.tuning.share(self.tuning.length(knobs)))
         return Candidate(knobs, config.parameters(), work)

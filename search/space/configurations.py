@@ -116,6 +116,10 @@ class Space:
             return None
         return config
 
+    def work(self, config: LiteConfig, share: float = 1.0) -> float:
+        """Relative cost of a training that has `share` times the usual number of epochs."""
+        return training_work(config, *self.image[1:]) * share
+
     def knobs_of(self, config: LiteConfig) -> dict | None:
         """The choices that `build` makes this configuration from, or None where it lies outside the space."""
         knobs = {name: getattr(config, name) for name in self.knobs}

@@ -64,6 +64,10 @@ class Tuning:
         """Epochs of a trial with these hyperparameters."""
         return self.recipe(knobs).epochs
 
+    def share(self, epochs: int) -> float:
+        """How many times the base recipe's epochs these are."""
+        return epochs / self.base.epochs
+
     def knobs_of(self, recipe: Recipe) -> dict[str, Any]:
         """The choices of a recipe; where a value is not among them, the first one, or the nearest number of epochs."""
         own = {name: getattr(recipe, name) for name in self.choices}

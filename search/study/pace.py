@@ -7,7 +7,6 @@ from statistics import median
 from optuna.trial import FrozenTrial, TrialState
 
 from search.records.models import Trial
-from search.space.configurations import training_work
 from search.study.setting import Setting
 
 CONFIRMING = 1.1  # seconds of a confirmation for one of trials with as many images: it also tests
@@ -23,26 +22,25 @@ class Pace:
 
     def __init__(self, setting: Setting, known: Sequence[Trial] = ()):
         self.setting = setting
-        height, width = setting.space.image[1:]
+        self._rates: dict[int, float] = {}  # by number of the trial: thousands take seconds to build anew
         rates = []
         for trial in known:
             epochs = trial.recipe.get("epochs")
             if trial.dataset.label != setting.data.label or not trial.wall_seconds or not isinstance(epochs, int):
                 continue
-            work = training_work(trial.config, height, width) * epochs / setting.tuning.base.epochs
+            work = setting.space.work(trial.config, setting.tuning.share(epochs))
             rates.append(trial.wall_seconds * len(setting.seeds) / len(trial.seeds) / work)
         self.guess = median(rates) if rates else None
 
     def rate(self, ended: Sequence[FrozenTrial]) -> float | None:
         """Seconds that a unit of a candidate's work takes; None where nothing is known."""
-        rates = []
+        setting = self.setting
         for trial in ended:
             seconds, done = trial.user_attrs.get("seconds"), len(trial.intermediate_values)
-            if seconds and done:
-                rates.append(
-                    seconds / done * self.setting.tuning.length(trial.params) / self.setting.work(trial.params)
-                )
-        return median(rates) if rates else self.guess
+            if trial.number not in self._rates and seconds and done:
+                whole = seconds / done * setting.tuning.length(trial.params)
+                self._rates[trial.number] = whole / setting.work(trial.params)
+        return median(self._rates.values()) if self._rates else self.guess
 
     def typical(self, ended: Sequence[FrozenTrial]) -> float:
         """Median seconds of the trials that have ended, 0 where none has."""

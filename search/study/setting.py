@@ -6,7 +6,7 @@ from typing import Any
 from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
-from search.space.configurations import Space, training_work
+from search.space.configurations import Space
 from search.space.recipe_choices import Tuning
 from search.tasks.task import task_of
 from search.training.recipe import Recipe
@@ -84,7 +84,7 @@ class Setting:
     def work(self, params: Mapping) -> float:
         """Relative cost of a trial's training, as its candidate has it."""
         config, recipe = self.trained(params)
-        return training_work(config, *self.space.image[1:]) * recipe.epochs / self.tuning.base.epochs
+        return self.space.work(config, self.tuning.share(recipe.epochs))
 
     def identity(self) -> dict[str, Any]:
         """What may not change between the runs of one study."""
