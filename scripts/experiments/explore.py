@@ -62,7 +62,7 @@ def main() -> None:
     lowest = min(target for name, target in CEILINGS if name == options.data)
     target = lowest if options.target is None else options.target
     checked(target)
-    study = study_name(options.data, target, "", options.name or f"explored-{options.data}")
+    study = study_name(options.data, target, "extended", options.name or f"explored-{options.data}")
     device = device_of(options.device)
     results = options.results or RECORDS / ("apart/few-images" if options.images else "explorations")
     course = Exploration(study, options.data, target, options.data_dir, results, device, options.images)
