@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.harness import RECORDS, ended, positive
-from search.cli.options import checked, device_of, fitted, network_of, study_name, validated
+from search.cli.options import device_of, fitted, network_of, study_name, target_of, validated
 from search.data.catalogue import VALIDATION
 from search.errors import UserError
 from search.exploration import Exploration
@@ -61,7 +61,7 @@ def main() -> None:
     configs = [network_of(text, "CONFIGURATION") for text in options.configurations]
     lowest = min(target for name, target in CEILINGS if name == options.data)
     target = lowest if options.target is None else options.target
-    checked(target)
+    target_of(str(target))  # refused where no network can have it
     study = study_name(options.data, target, "extended", options.name or f"explored-{options.data}")
     device = device_of(options.device)
     results = options.results or RECORDS / ("apart/few-images" if options.images else "explorations")
