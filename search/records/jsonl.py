@@ -25,7 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 from search import text as safe
 from search.errors import UserError
 from search.files import acquire, sync
-from search.records.models import SCHEMA_VERSION, Record
+from search.records.base import SCHEMA_VERSION
+from search.records.models import Record
 
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
 APART = ("studies", "apart")  # folders

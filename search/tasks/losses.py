@@ -1,5 +1,7 @@
 """Losses of dense tasks: of segmentation over the pixels that have a class, of super-resolution over all pixels."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,7 +60,7 @@ def _jaccard_steps(here: Tensor) -> Tensor:
     return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
 
 
-def median_frequency(masks: list[Tensor] | tuple[Tensor, ...], classes: int) -> Tensor:
+def median_frequency(masks: Iterable[Tensor], classes: int) -> Tensor:
     """Weights (classes,): the median of the classes' frequencies by each one's own, 0 of a class without a pixel.
 
     A class's frequency is its pixels' share of those images that have it (Eigen & Fergus, "Predicting Depth, Surface

@@ -1,0 +1,375 @@
+"""The data of the benchmark table, as they lie on a disk: which files make which part, opened by well-kept libraries.
+
+Nothing is decoded before it is asked for, but for what fits memory many times over (MNIST and its kin, CIFAR, SVHN,
+STL-10, CamVid). A test part is what the field tests on; where a data set has none, a tenth of it is split off by a seed
+that is the same for everybody. Torchvision is imported when a layout is opened: it takes seconds.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from search.data.datasets import load_classes
+from search.data.masks import CITYSCAPES, CITYSCAPES_IDS
+from search.data.picture_folders import load as load_pictures
+from search.data.pictures import Pictures
+from search.data.source import Part, Reading, Source
+from search.data.split import Split, split_validation
+from search.errors import UserError
+
+TEST_SHARE, TEST_SEED = 0.1, 20_220_528  # of data without a test part
+
+
+class Examples(Protocol):
+    """Images with what they are labelled as: a class's number, or a mask (H, W), uint8, of classes and 255 for none.
+
+    An image is one of Pillow's, or a uint8 tensor (C, H, W).
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> tuple[Any, Any]: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Training, test and (where the data have such a part) validation examples, and the names of the classes.
+
+    `split`: how the test part was made, where the data have none.
+    """
+
+    train: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    validation: Examples | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies where: `folder` below the directory of data, `put` says what has to be in it, `read` opens it."""
+
+    task: Literal["classification", "segmentation"]
+    folder: str
+    put: str
+    read: Callable[[Path], Parts]
+
+    def open(self, data_dir: Path | None) -> Parts:
+        """Raises UserError, one line that says what to put where, if something is missing or damaged."""
+        root = (data_dir or Path()) / self.folder
+        try:
+            return self.read(root)
+        except UserError as error:
+            raise UserError(f"{error}; needed in {root}: {self.put}") from error
+        except (RuntimeError, OSError, ValueError, LookupError) as error:
+            where = "--data-dir or WAVEMIX_DATA names another directory; " if not root.is_dir() else ""
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"put {self.put} into {root} ({where}{reason})") from error
+
+
+class Stored:
+    """Examples in memory."""
+
+    def __init__(self, images: Sequence[torch.Tensor] | torch.Tensor, targets: Sequence[torch.Tensor] | torch.Tensor):
+        self.images, self.targets = images, targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        target = self.targets[number]
+        return self.images[number], int(target) if target.ndim == 0 else target
+
+
+class Changed:
+    """Examples whose images or targets are stored otherwise than they are meant."""
+
+    def __init__(self, examples: Examples, image: Callable = lambda x: x, target: Callable = lambda x: x):
+        self.examples, self.image, self.target = examples, image, target
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        image, target = self.examples[number]
+        return self.image(image), self.target(target)
+
+
+def chosen(examples: Any, numbers: Sequence[int]) -> Any:
+    """Those of these numbers."""
+    return torch.utils.data.Subset(examples, list(numbers))
+
+
+def divided(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """All but a share of the examples, and the share, by a seeded permutation; each keeps the order of `examples`."""
+    count = max(1, round(share * len(examples)))
+    if not 0 < count < len(examples):
+        raise UserError(f"of {len(examples)} images none can be split off")
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
+    kept, off = order[count:].sort().values.tolist(), order[:count].sort().values.tolist()
+    return chosen(examples, kept), chosen(examples, off)
+
+
+def _without_test(examples: Examples, classes: Sequence[str]) -> Parts:
+    train, test = divided(examples, TEST_SHARE, TEST_SEED)
+    return Parts(train, test, tuple(classes), split=f"{TEST_SHARE:g} of all images, by the seed {TEST_SEED}")
+
+
+# ------------------------------------------------------------------------------------------- the project's own readers
+
+
+def _own(name: str) -> Callable[[Path], Parts]:
+    """A data set that `wavemix data fetch` knows, with its digests."""
+
+    def read(root: Path) -> Parts:
+        train, test = (load_classes(Source(name), part, root) for part in ("train", "test"))
+        return Parts(_stored(train), _stored(test), train.classes)
+
+    return read
+
+
+def _stored(split: Split) -> Stored:
+    return Stored(split.images, split.labels)
+
+
+def _camvid(root: Path) -> Parts:
+    source = Source(str(root), Reading(task="segmentation"))
+
+    def part(name: Part) -> Pictures:
+        return load_pictures(root, name, source, "CamVid")
+
+    train, test = part("train"), part("test")
+    if not train.validation:
+        raise UserError("there is no val/ beside valannot/")
+    rest, validation = split_validation(train, train.validation, 0)
+    kept = [Stored(pictures.images, pictures.masks) for pictures in (rest, test, validation)]
+    return Parts(kept[0], kept[1], train.classes, kept[2])
+
+
+# ------------------------------------------------------------------------------------------------------ torchvision's
+
+
+def _torchvision(name: str, train: dict[str, Any], test: dict[str, Any]) -> Callable[[Path], Parts]:
+    """A data set of torchvision's that is read in two parts."""
+
+    def read(root: Path) -> Parts:
+        from torchvision import datasets
+
+        parts = [getattr(datasets, name)(str(root), **given) for given in (train, test)]
+        return Parts(parts[0], parts[1], tuple(getattr(parts[0], "classes", map(str, range(10)))))
+
+    return read
+
+
+def _emnist(split: str) -> Callable[[Path], Parts]:
+    """Its images are stored transposed; the letters' labels begin with 1 (Cohen et al. 2017)."""
+
+    def read(root: Path) -> Parts:
+        from PIL import Image
+        from torchvision import datasets
+
+        first = 1 if split == "letters" else 0
+        parts = [
+            Changed(
+                datasets.EMNIST(str(root), split, train=train),
+                _Turned(Image.Transpose.TRANSPOSE),
+                _Counted(first),
+            )
+            for train in (True, False)
+        ]
+        return Parts(parts[0], parts[1], tuple(datasets.EMNIST.classes_split_dict[split])[first:])
+
+    return read
+
+
+@dataclass(frozen=True)
+class _Turned:
+    how: Any
+
+    def __call__(self, image: Any) -> Any:
+        return image.transpose(self.how)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    first: int
+
+    def __call__(self, label: int) -> int:
+        return int(label) - self.first
+
+
+def _class_folders(train: str, test: str) -> Callable[[Path], Parts]:
+    def read(root: Path) -> Parts:
+        from torchvision.datasets import ImageFolder
+
+        parts = [ImageFolder(str(root / part)) for part in (train, test)]
+        if parts[0].classes != parts[1].classes:
+            raise UserError(f"{train}/ and {test}/ have other classes")
+        return Parts(parts[0], parts[1], tuple(parts[0].classes))
+
+    return read
+
+
+def _caltech256(root: Path) -> Parts:
+    from torchvision.datasets import Caltech256
+
+    examples = Caltech256(str(root))
+    return _without_test(examples, examples.categories)
+
+
+def _inaturalist(root: Path) -> Parts:
+    from torchvision.datasets import INaturalist
+
+    train, test = (INaturalist(str(root), version=version) for version in ("2021_train_mini", "2021_valid"))
+    if train.all_categories != test.all_categories:
+        raise UserError("2021_train_mini/ and 2021_valid/ have other classes")
+    return Parts(train, test, tuple(train.all_categories))
+
+
+def _cityscapes(root: Path) -> Parts:
+    """Its validation part is tested: the test part's masks are not public."""
+    from torchvision.datasets import Cityscapes
+
+    parts = [Cityscapes(str(root), split, mode="fine", target_type="semantic") for split in ("train", "val")]
+    if not all(map(len, parts)):
+        raise UserError("no images in train/ or val/")
+    train, test = (Changed(part, target=_train_ids) for part in parts)
+    return Parts(train, test, CITYSCAPES.names)
+
+
+def _train_ids(mask: Any) -> torch.Tensor:
+    return torch.from_numpy(CITYSCAPES_IDS.table()[np.array(mask)].astype(np.uint8))
+
+
+# ------------------------------------------------------------------------------------------------------------- others
+
+
+class Galaxy10:
+    """Galaxy10 DECaLS (astroNN's Galaxy10_DECals.h5): `images` (N, 256, 256, 3), uint8, and `ans` (N,), read one by
+    one from the file, which each process opens for itself."""
+
+    CLASSES = (
+        "Disturbed", "Merging", "Round Smooth", "In-between Round Smooth", "Cigar Shaped Smooth", "Barred Spiral",
+        "Unbarred Tight Spiral", "Unbarred Loose Spiral", "Edge-on without Bulge", "Edge-on with Bulge",
+    )  # fmt: skip
+
+    def __init__(self, path: Path):
+        import h5py
+
+        self.path, self._opened = str(path), (0, None)
+        with h5py.File(path, "r") as file:
+            self.labels = [int(label) for label in file["ans"][:]]  # pyright: ignore
+            if file["images"].shape[0] != len(self.labels):  # pyright: ignore
+                raise ValueError(f"{path} has other numbers of images and labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        import h5py
+
+        process, file = self._opened
+        if process != os.getpid() or file is None:
+            file = h5py.File(self.path, "r")
+            self._opened = os.getpid(), file
+        return torch.from_numpy(file["images"][number]).permute(2, 0, 1), self.labels[number]  # pyright: ignore
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": (0, None)}
+
+
+def _galaxy10(root: Path) -> Parts:
+    return _without_test(Galaxy10(root / "Galaxy10_DECals.h5"), Galaxy10.CLASSES)
+
+
+class Files:
+    """Image files with a class each."""
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int]):
+        self.paths, self.labels = [str(path) for path in paths], list(labels)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        from torchvision.datasets.folder import pil_loader
+
+        return pil_loader(self.paths[number]), self.labels[number]
+
+
+def _tiny_imagenet(root: Path) -> Parts:
+    """Its validation part is tested: the test part's labels are not public."""
+    from torchvision.datasets import ImageFolder
+
+    train = ImageFolder(str(root / "train"))
+    lines = [line.split("\t") for line in (root / "val" / "val_annotations.txt").read_text("utf-8").splitlines()]
+    numbers = {name: number for number, name in enumerate(train.classes)}
+    paths, labels = [root / "val" / "images" / line[0] for line in lines], [numbers[line[1]] for line in lines]
+    return Parts(train, Files(paths, labels), tuple(train.classes))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "mnist": Layout("classification", "", "MNIST's four files (`wavemix data fetch mnist`)", _own("mnist")),
+    "fashion-mnist": Layout(
+        "classification", "", "Fashion-MNIST's four files (`wavemix data fetch fashion-mnist`)", _own("fashion-mnist")
+    ),
+    "cifar10-jpeg": Layout(
+        "classification", "", "cifar10-jpeg.tar.xz, or cifar10-jpeg/ with train/CLASS/ and test/CLASS/",
+        _own("cifar10-jpeg"),
+    ),
+    "cifar10": Layout(
+        "classification", "cifar10", "cifar-10-python.tar.gz, unpacked to cifar-10-batches-py/,",
+        _torchvision("CIFAR10", {"train": True}, {"train": False}),
+    ),
+    "cifar100": Layout(
+        "classification", "cifar100", "cifar-100-python.tar.gz, unpacked to cifar-100-python/,",
+        _torchvision("CIFAR100", {"train": True}, {"train": False}),
+    ),
+    **{
+        f"emnist-{split}": Layout(
+            "classification", "emnist",
+            f"EMNIST's gzip.zip, unpacked to EMNIST/raw/emnist-{split}-*-ubyte without .gz,", _emnist(split),
+        )
+        for split in ("balanced", "byclass", "bymerge", "digits", "letters")
+    },
+    "svhn": Layout(
+        "classification", "svhn", "train_32x32.mat and test_32x32.mat",
+        _torchvision("SVHN", {"split": "train"}, {"split": "test"}),
+    ),
+    "stl10": Layout(
+        "classification", "stl10", "stl10_binary.tar.gz, unpacked to stl10_binary/,",
+        _torchvision("STL10", {"split": "train"}, {"split": "test"}),
+    ),
+    "caltech256": Layout(
+        "classification", "caltech256", "256_ObjectCategories.tar, unpacked to caltech256/256_ObjectCategories/,",
+        _caltech256,
+    ),
+    "tiny-imagenet": Layout(
+        "classification", "tiny-imagenet-200", "tiny-imagenet-200.zip's train/ and val/ (val/val_annotations.txt)",
+        _tiny_imagenet,
+    ),
+    "imagenet": Layout(
+        "classification", "imagenet", "train/CLASS/*.JPEG and val/CLASS/*.JPEG, CLASS such as n01440764,",
+        _class_folders("train", "val"),
+    ),
+    "places365": Layout(
+        "classification", "places365",
+        "categories_places365.txt, places365_train_standard.txt, places365_val.txt, data_256_standard/ and val_256/",
+        _torchvision("Places365", {"split": "train-standard", "small": True}, {"split": "val", "small": True}),
+    ),
+    "inat2021-mini": Layout(
+        "classification", "inat2021", "2021_train_mini/ and 2021_valid/, as unpacked,", _inaturalist
+    ),
+    "galaxy10": Layout("classification", "galaxy10", "Galaxy10_DECals.h5", _galaxy10),
+    "camvid": Layout(
+        "segmentation", "camvid", "SegNet's train/, val/, test/ beside trainannot/, valannot/, testannot/", _camvid
+    ),
+    "cityscapes": Layout(
+        "segmentation", "cityscapes", "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked,", _cityscapes
+    ),
+}  # fmt: skip
