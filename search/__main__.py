@@ -17,7 +17,7 @@ def main() -> None:
     try:
         with signals.deferred():
             # each of them adds its commands, in the order of `wavemix --help`
-            from search.cli import run, workers, launch, use, export, audit, show, data, app  # noqa: F401, I001
+            from search.cli import run, workers, launch, use, export, audit, show, data, benchmark, app  # noqa: F401, I001
         app.main()
     except KeyboardInterrupt:
         with suppress(UserError):  # its reader may have been interrupted as well

@@ -17,6 +17,7 @@ from hypothesis import settings
 from PIL import Image
 
 import search.cli.audit
+import search.cli.benchmark
 import search.cli.data
 import search.cli.export
 import search.cli.launch

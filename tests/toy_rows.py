@@ -1,6 +1,6 @@
 """A tiny row of the benchmark table, and a program that runs it as one of several processes.
 
-    python -c "from toy_rows import main; main()" '{"folder": …, "setup": {…}, "recipe": {…}}'
+python -c "from toy_rows import main; main()" '{"folder": …, "setup": {…}, "recipe": {…}}'
 """
 
 import json
@@ -15,11 +15,11 @@ import torchvision_operators
 from bars import bars
 from processes import Process
 
-from search.benchmark.layouts import Parts, Stored
+from search.benchmark.examples import Parts, Stored
 from search.benchmark.recipe import Recipe
 from search.benchmark.rows import Network, Row
+from search.records.models import RowRun
 from search.records.results import Results
-from search.records.row_runs import RowRun
 from wavemix.config import LiteConfig
 
 torchvision_operators.define()
@@ -53,7 +53,9 @@ def parts(count: int = 64) -> Parts:
     return Parts(Stored(train.images, train.labels), Stored(test.images, test.labels), train.classes)
 
 
-def run(folder: Path, setup: dict[str, Any] | None = None, pause: float = 0.0, images: int = 64, **changes: Any) -> RowRun:
+def run(
+    folder: Path, setup: dict[str, Any] | None = None, pause: float = 0.0, images: int = 64, **changes: Any
+) -> RowRun:
     """Run the row in this process, be it one of several."""
     from search.benchmark.processes import Processes
     from search.benchmark.runs import Order
@@ -94,7 +96,10 @@ def together(folder: Path, count: int, **asked: Any) -> list[Process]:
     if count == 1:
         common = {"OMP_NUM_THREADS": "1"}
     text = json.dumps({"folder": str(folder), **asked})
-    ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), "LOCAL_WORLD_SIZE": str(count)} if count > 1 else {} for n in range(count)]
+    ranks = [
+        {"RANK": str(n), "LOCAL_RANK": str(n), "LOCAL_WORLD_SIZE": str(count)} if count > 1 else {}
+        for n in range(count)
+    ]
     return [Process(PROGRAM, text, **common, **rank) for rank in ranks]
 
 

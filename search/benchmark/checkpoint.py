@@ -46,7 +46,7 @@ class Checkpoint:
             with snapshot.in_place():
                 found |= {f"{kind}/{name}": tensor.clone() for name, tensor in whole_state(network).items()}
         if optimizer is not None:
-            state: Any = get_optimizer_state_dict(network, optimizer, options=WHOLE)["state"]
+            state: Any = get_optimizer_state_dict(network, optimizer, options=WHOLE).get("state", {})
             found |= {
                 f"optimizer/{name}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
                 for name, values in state.items()

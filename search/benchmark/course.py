@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from search import signals
-from search.benchmark.layouts import Examples
+from search.benchmark.examples import Examples
 from search.benchmark.processes import Processes
 from search.benchmark.recipe import Recipe
 from search.benchmark.setup import Setup

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from search.benchmark.norms import shared
 from search.benchmark.recompute import recomputed
-from search.benchmark.setup import PRECISIONS, Setup
-from search.benchmark.views import Share
+from search.benchmark.setup import PRECISIONS, Setup, Share
 from search.errors import UserError
 from search.export.extras import needed
 
@@ -49,6 +48,8 @@ class Processes:
         self.divided = setup.divided or self.accelerator.distributed_type == DistributedType.FSDP
         if self.divided and not dist.is_initialized():
             raise UserError("weights are divided among processes: start several with torchrun or accelerate launch")
+        if setup.trackers:
+            self.accelerator.init_trackers("wavemix")
 
     def prepared(self, network: nn.Module) -> tuple[nn.Module, nn.Module]:
         """The network on this process's device, with statistics over all processes; and what is called to train it."""
@@ -107,13 +108,13 @@ class Processes:
         if self.share.world > 1:
             dist.barrier()
 
-    def log(self, values: dict[str, float], step: int) -> None:
-        """To the trackers."""
+    def log(self, name: str, values: dict[str, float], step: int) -> None:
+        """Values of a training, to the trackers."""
         if self.setup.trackers:
-            self.accelerator.log(values, step)
+            self.accelerator.log({f"{name}/{key}": value for key, value in values.items()}, step)
 
     def end(self) -> None:
-        """Close the trackers and part from the other processes."""
+        """Close the trackers and part from the other processes, all of which have come here."""
         if self.setup.trackers:
             self.accelerator.end_training()
         if dist.is_initialized():

@@ -11,17 +11,19 @@ from torch import nn
 
 from search.benchmark.checkpoint import whole_state
 from search.benchmark.course import Course, scores
-from search.benchmark.layouts import Examples, Parts, chosen, divided
+from search.benchmark.examples import Examples, Parts, chosen, divided
+from search.benchmark.moments import Watch
 from search.benchmark.processes import Processes
 from search.benchmark.recipe import Recipe
 from search.benchmark.rows import Row
 from search.benchmark.tasks import Classification, Segmentation, Task
-from search.benchmark.training import Training, Watch
+from search.benchmark.training import Training
 from search.benchmark.views import IMAGENET, View, measured
 from search.errors import UserError
 from search.records.environment import environment
+from search.records.models import RowRun
 from search.records.results import Results
-from search.records.row_runs import PublishedFigure, RowData, RowEpoch, RowRun
+from search.records.row_runs import PublishedFigure, RowData, RowEpoch
 from search.training import tensors
 from wavemix.checkpoint import load_checkpoint, nested, read_checkpoint
 

@@ -37,3 +37,12 @@ class Setup:
     save_every: float = 60.0
     trackers: tuple[str, ...] = ()
     logs: Path = Path("runs/logs")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this is, and in how many parts it takes its images of a step."""
+
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1

@@ -9,9 +9,7 @@ each process's own.
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import nn
 from search import signals
 from search.benchmark.checkpoint import Checkpoint, load_optimizer, load_state
 from search.benchmark.course import Course, scores
+from search.benchmark.moments import Epoch, Moment, Watch
 from search.benchmark.optimizers import optimizer_of
 from search.benchmark.processes import Processes
 from search.benchmark.recipe import Phase
@@ -31,18 +30,6 @@ from search.errors import UserError
 from search.training.train import schedule
 
 AGREE = 16  # steps after which several processes look whether one of them has been told to end, or it is time to save
-
-
-class Epoch(BaseModel):
-    """One epoch of a curve: mean loss of the training images, score of the validation images, learning rate at its
-    end, seconds."""
-
-    phase: int
-    epoch: int  # of the phase, from 1
-    loss: float
-    score: float | None
-    lr: float
-    seconds: float
 
 
 class Progress(BaseModel):
@@ -62,22 +49,6 @@ class Progress(BaseModel):
     scaler: dict[str, float] | None = None
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What is seen of a training after a step (`ended` None) or an epoch."""
-
-    phase: int
-    phases: int
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    ended: Epoch | None = None
-
-
-Watch = Callable[[Moment], None]
-
-
 class Training:
     """A training while it runs; `run` ends with the network's weights being those that the recipe hands on."""
 
@@ -85,7 +56,7 @@ class Training:
         self, network: nn.Module, course: Course, processes: Processes, path: Path, identity: dict, watch: Watch
     ):
         """`path` is the checkpoint's, `identity` what tells it from those of other trainings. Raises UserError."""
-        processes.share.check(course.recipe, len(course.train))
+        _check(course, processes)
         self.course, self.processes, self.watch = course, processes, watch
         self.network, self.model = processes.prepared(network)
         self.checkpoint = Checkpoint(path, identity, processes)
@@ -95,7 +66,7 @@ class Training:
         self.steps = len(course.train) // course.recipe.batch
         self.loss = torch.zeros((), device=processes.device)  # this process's part, since the last checkpoint
         self.optimizer: Any = None
-        self.saved = self.started = time.monotonic()
+        self.saved = time.monotonic()
 
     def run(self) -> Progress:
         """Go on from the checkpoint, where there is one, to the end.
@@ -170,7 +141,8 @@ class Training:
         progress.step, progress.loss, progress.seconds = 0, 0.0, 0.0
         self.loss.zero_()
         self.watch(Moment(number, len(course.recipe.phases), progress.epoch, phase.epochs, 0, self.steps, ended))
-        self.processes.log({"loss": loss, "lr": lr, **({} if score is None else {"score": score})}, progress.updates)
+        logged = {"loss": loss, "lr": lr} | ({} if score is None else {"score": score})
+        self.processes.log(self.checkpoint.path.parent.name, logged, progress.updates)
         self._look(always=True)
 
     def _judge(self, phase: Phase) -> float | None:
@@ -266,6 +238,18 @@ class Training:
             load_optimizer(self.network, self.optimizer.optimizer, kinds["optimizer"])
         if progress.scaler is not None and self.processes.accelerator.scaler is not None:
             self.processes.accelerator.scaler.load_state_dict(progress.scaler)
+
+
+def _check(course: Course, processes: Processes) -> None:
+    """Raises UserError where a batch can't be divided among the processes, or the images are fewer than one."""
+    recipe, count = course.recipe, len(course.train)
+    parts = processes.share.world * processes.share.accumulate * (2 if recipe.mixing else 1)
+    if recipe.batch % parts:
+        raise UserError(f"a batch of {recipe.batch} images can't be divided into {parts} equal parts")
+    if count < recipe.batch:
+        raise UserError(f"{count} training images are fewer than a batch of {recipe.batch}: set the recipe's batch")
+    if processes.divided and any(phase.optimizer == "muon" for phase in recipe.phases):
+        raise UserError("muon needs whole matrices: with divided weights (FSDP) choose a recipe of other optimizers")
 
 
 def _is_lost(error: Exception) -> bool:

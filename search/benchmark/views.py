@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from search.benchmark.layouts import Examples
+from search.benchmark.examples import Examples
 from search.benchmark.recipe import Recipe
+from search.benchmark.setup import Share
 from search.data.split import IGNORED
 from search.errors import UserError
 
@@ -28,23 +29,6 @@ ENLARGED = 8 / 7  # 256 / 224, of which the middle is tested
 def seed_of(*parts: int) -> int:
     """A seed for torch that these numbers decide."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=6).digest(), "little")
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which of several processes this is, and in how many parts it takes its images of a step."""
-
-    rank: int = 0
-    world: int = 1
-    accumulate: int = 1
-
-    def check(self, recipe: Recipe, count: int) -> None:
-        """Raises UserError where a batch can't be divided, or the images are fewer than one."""
-        parts = self.world * self.accumulate * (2 if recipe.mixing else 1)
-        if recipe.batch % parts:
-            raise UserError(f"a batch of {recipe.batch} images can't be divided into {parts} equal parts")
-        if count < recipe.batch:
-            raise UserError(f"{count} training images are fewer than a batch of {recipe.batch}: set the recipe's batch")
 
 
 @dataclass(frozen=True)

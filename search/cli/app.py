@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="List and fetch data sets.")
 app.add_typer(data_app, name="data")
+benchmark_app = typer.Typer(no_args_is_help=True, help="Run rows of the published benchmark table.")
+app.add_typer(benchmark_app, name="benchmark")
 
 
 def told_version(wanted: bool) -> None:

@@ -25,8 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from search import text as safe
 from search.errors import UserError
 from search.files import acquire, sync
-from search.records.base import SCHEMA_VERSION
-from search.records.models import Record
+from search.records.models import SCHEMA_VERSION, Record
 
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
 APART = ("studies", "apart")  # folders

@@ -6,11 +6,14 @@ They are checked when they are made and when they are read; `search.records.json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     AliasChoices,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,15 +25,16 @@ from pydantic import (
 
 from search.data.source import Reading
 from search.errors import present
-from search.records.base import Moment, RecordBase
 from search.records.costs import Accuracy, Cost, Count, Finite, Positive, Seconds, Seed
-from search.records.environment import Masked, Model
+from search.records.environment import Environment, Masked, Model, environment
 from search.records.figures import Figure, Verdict, judged_parameters, judged_work
-from search.records.row_runs import RowRun
+from search.records.row_runs import RowResult
 from search.records.statistics import Judgement, judge, summary
 from search.tasks.score import MOST_DECIBELS, SCORES, Score
 from search.training.recipe import MOST_EPOCHS, identity
 from wavemix.config import LiteConfig
+
+SCHEMA_VERSION = 1
 
 
 def _plain(value: Any) -> Any:
@@ -45,6 +49,25 @@ def _finite(value: Any) -> Any:
 
 Family = Literal["published", "extended"]
 Target = Annotated[float, Field(gt=0, lt=MOST_DECIBELS)]
+
+
+def _utc(time: datetime) -> datetime:
+    """`time` in UTC. Near the ends of the calendar no sum or difference of times can be made."""
+    moved = time.astimezone(UTC) if 1 < time.year < 9999 else time
+    if not 2000 <= moved.year < 3000:
+        raise ValueError(f"the year {moved.year} is none of a run")
+    return moved
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
+class RecordBase(Model):
+    """What every record says."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    environment: Environment = Field(default_factory=environment)
 
 
 class Data(Model):
@@ -424,6 +447,17 @@ class Benchmark(RecordBase):
             if not math.isclose(ratio * self.peers[peer], self.ours, rel_tol=1e-6, abs_tol=1e-12):
                 raise ValueError(f"the ratio to {peer!r} is not ours / peer's")
         return self
+
+
+class RowRun(RecordBase, RowResult):
+    """A row of the benchmark table, run here."""
+
+    kind: Literal["row-run"] = "row-run"
+
+    @property
+    def trained(self) -> tuple:
+        """What runs from several seeds have in common."""
+        return self.row, self.recipe_name, str(self.recipe), self.data, self.environment.device, self.start
 
 
 Record = Annotated[

@@ -1,15 +1,20 @@
-"""The record of a row of the benchmark table that was run here."""
+"""What is known of a row of the benchmark table that was run here; `search.records.models` makes a record of it."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from search.records.base import RecordBase
-from search.records.costs import Accuracy, Count, Finite, Positive, Seconds, Seed
-from search.records.environment import Masked, Model
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # an accuracy or a mean IoU
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
 
 
-class RowData(Model):
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RowData(_Part):
     """The images of a run. `limited`: training images were left out on purpose, to be done sooner."""
 
     label: str
@@ -20,18 +25,18 @@ class RowData(Model):
     test_split: str = ""  # how the test part was made, where the data have none
 
 
-class RowEpoch(Model):
+class RowEpoch(_Part):
     """One epoch: mean loss of training images, score of validation images where there are any."""
 
     phase: Positive
     epoch: Positive
     loss: Finite
-    score: Accuracy | None
+    score: Share | None
     lr: Finite
-    seconds: Seconds
+    seconds: Annotated[float, Field(ge=0, le=1e10)]
 
 
-class PublishedFigure(Model):
+class PublishedFigure(_Part):
     """Which of `search.published.figures` a run is of."""
 
     task: str
@@ -40,13 +45,12 @@ class PublishedFigure(Model):
     source: str
 
 
-class RowRun(RecordBase):
+class RowResult(_Part):
     """A row trained once, from one seed, and tested once.
 
     The weights tested are those that the last phase hands on: of the epoch that validation images chose, or the last.
     """
 
-    kind: Literal["row-run"] = "row-run"
     row: str
     task: Literal["classification", "segmentation"]
     metric: Literal["accuracy", "mIoU"]
@@ -57,29 +61,22 @@ class RowRun(RecordBase):
     arguments: dict[str, JsonValue] = Field({})
     parameters: Count
     data: RowData
-    seed: Seed
-    start: Masked | None = None  # the file of weights that it began with
+    seed: Count
+    start: str | None = None  # the name of the file of weights that it began with
     setup: dict[str, JsonValue]
     processes: Positive = 1
     mean: list[Finite]
     deviation: list[Finite]
-    curve: list[RowEpoch]
-    score: Accuracy
-    beside: dict[str, Accuracy] = Field({})
+    curve: list[RowEpoch] = Field(min_length=1)
+    score: Share
+    beside: dict[str, Share] = Field({})
 
     @property
     def epochs(self) -> int:
         return len(self.curve)
 
-    @property
-    def run(self) -> tuple:
-        """What runs of several seeds have in common."""
-        return self.row, self.recipe_name, str(self.recipe), str(self.data), self.environment.device, self.start
-
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.score > 1 or any(value > 1 for value in self.beside.values()):
-            raise ValueError(f"a score above 1 is no {self.metric}")
-        if not self.curve:
-            raise ValueError("a run has at least one epoch")
+        if self.metric != {"classification": "accuracy", "segmentation": "mIoU"}[self.task]:
+            raise ValueError(f"{self.metric} is no metric of {self.task}")
         return self

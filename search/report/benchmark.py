@@ -1,5 +1,6 @@
 """Upstream's published figures: what each of them measures, the audited cost of its network, and what ran here."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from search.errors import present
 from search.published.figures import Figure, figures
 from search.records.latest import latest
-from search.records.models import Audit, Confirmation, Record, label
+from search.records.models import Audit, Confirmation, Record, RowRun, counted, label
 from search.report.typeset import NOT_RUN, WORK, frame_of, work
 from search.upstream import PUBLISHED, SAVED, WITHDRAWN, Published, Saved, classifier_config
 
@@ -33,11 +34,12 @@ def benchmark(records: Iterable[Record]) -> pd.DataFrame:
     records = list(records)
     audits = latest((r for r in records if isinstance(r, Audit)), lambda r: r.row)
     runs = [r for r in records if isinstance(r, Confirmation) and r.mean is not None]
-    rows = [_row(figure, audits.get(figure.audit), runs) for figure in figures()]
-    return frame_of(rows, BENCHMARK)
+    trained = [r for r in records if isinstance(r, RowRun)]
+    rows = [_row(figure, audits.get(figure.audit), runs, trained) for figure in figures()]
+    return frame_of(rows + _unpublished(trained), BENCHMARK)
 
 
-def _row(figure: Figure, found: Audit | None, runs: list[Confirmation]) -> dict[str, Any]:
+def _row(figure: Figure, found: Audit | None, runs: list[Confirmation], trained: list[RowRun]) -> dict[str, Any]:
     network = STATED[figure.audit] if figure.audit else None
     cells: dict[str, Any] = {
         "Task": figure.task,
@@ -46,7 +48,7 @@ def _row(figure: Figure, found: Audit | None, runs: list[Confirmation]) -> dict[
         "Published": figure.stated,
         "Stands against": figure.against,
         "What it measures": "; ".join(figure.flags),
-        "Here": _here(figure, network, runs),
+        "Here": "; ".join(_ran(figure, trained) + _tested(figure, network, runs)) or NOT_RUN,
         "Configuration": figure.network if network is None else _name(network),
         "Read": "yes" if figure.read else "no",
         "Source": figure.source,
@@ -65,10 +67,57 @@ def _name(network: Saved | Published) -> str:
     return network.name if isinstance(network, Saved) else f"{network.model}: {network.config.name}"
 
 
-def _here(figure: Figure, network: Saved | Published | None, runs: list[Confirmation]) -> str:
+def _ran(figure: Figure, trained: list[RowRun]) -> list[str]:
+    """What the figure's rows came to that were run by `wavemix benchmark run`, each by its recipe, seeds and epochs."""
+    key = (figure.task, figure.data, figure.value, figure.source)
+    mine = [r for r in trained if r.published is not None and tuple(r.published.model_dump().values()) == key]
+    return [_said(runs) for runs in _groups(mine)]
+
+
+def _groups(trained: list[RowRun]) -> list[list[RowRun]]:
+    """Runs that differ in their seeds alone, the latest of each seed."""
+    groups: dict[tuple, dict[int, RowRun]] = {}
+    for run in sorted(trained, key=lambda r: r.created):
+        groups.setdefault(run.trained, {})[run.seed] = run
+    return [list(runs.values()) for runs in groups.values()]
+
+
+def _said(runs: list[RowRun]) -> str:
+    """Mean score, and how little or much it took."""
+    first, epochs = runs[0], [run.epochs for run in runs]
+    mean = math.fsum(run.score for run in runs) / len(runs)
+    many = f"{min(epochs)}" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)}"
+    few = f" of {first.data.train_count:,} images alone" if first.data.limited else ""
+    recipe = f"recipe {first.recipe_name}" + (f" from {first.start}" if first.start else "")
+    noun = "epoch" if many == "1" else "epochs"
+    return (
+        f"{100 * mean:.2f} % ({first.network}, {first.parameters:,} parameters; {counted(len(runs))}, {many} {noun}"
+        f"{few}, {recipe}, {first.environment.device})"
+    )
+
+
+def _unpublished(trained: list[RowRun]) -> list[dict[str, Any]]:
+    """Rows that upstream has published nothing for."""
+    return [
+        {
+            "Task": "Semantic segmentation" if runs[0].task == "segmentation" else "Image classification",
+            "Data set": runs[0].data.label,
+            "Metric": runs[0].metric,
+            "Published": "not published",
+            "What it measures": "",
+            "Here": _said(runs),
+            "Configuration": runs[0].network,
+            "Parameters": runs[0].parameters,
+            "Source": f"wavemix benchmark run {runs[0].row}",
+        }
+        for runs in _groups([r for r in trained if r.published is None])
+    ]
+
+
+def _tested(figure: Figure, network: Saved | Published | None, runs: list[Confirmation]) -> list[str]:
     """The test of the figure's network on its data set; where no network is stated, the best one of any."""
     if not figure.metric.startswith("accuracy"):
-        return NOT_RUN
+        return []
     mine = [run for run in runs if label(run.dataset) == figure.data]
     if isinstance(network, Published):
         mine = [run for run in mine if network.is_of(run.config)]
@@ -76,6 +125,6 @@ def _here(figure: Figure, network: Saved | Published | None, runs: list[Confirma
         config = classifier_config(network)
         mine = [run for run in mine if run.config.model_copy(update={"dropout": config.dropout}) == config]
     if not mine:
-        return NOT_RUN
+        return []
     best = max(mine, key=lambda run: run.created if network else present(run.mean))
-    return f"{100 * present(best.mean):.2f} % ({best.config.name}, {best.parameters:,} parameters)"
+    return [f"{100 * present(best.mean):.2f} % ({best.config.name}, {best.parameters:,} parameters)"]
