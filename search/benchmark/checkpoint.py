@@ -7,6 +7,7 @@ be gone on with by more processes, or fewer.
 
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,8 @@ class Checkpoint:
         """The training has ended and is on record."""
         if self.processes.first:
             self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it
+                self.path.parent.rmdir()
 
 
 def whole_state(network: nn.Module) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, found: 
     for name, tensor in found.items():
         parameter, _, key = name.rpartition("/")
         state.setdefault(parameter, {})[key] = tensor
-    whole = get_optimizer_state_dict(network, optimizer, options=WHOLE)
+    everywhere = StateDictOptions(full_state_dict=True)
+    whole = get_optimizer_state_dict(network, optimizer, options=everywhere)
     whole["state"] = state  # pyright: ignore[reportArgumentType]
-    set_optimizer_state_dict(network, optimizer, whole, options=StateDictOptions(full_state_dict=True))
+    set_optimizer_state_dict(network, optimizer, whole, options=everywhere)
