@@ -4,12 +4,12 @@ python -c "from toy_rows import main; main()" '{"folder": …, "setup": {…}, "
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torchvision_operators
 from bars import bars
@@ -116,4 +116,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read(path)[1]
 
 
-__all__ = ["PHASES", "PROGRAM", "main", "os", "parts", "recipe", "record", "row", "run", "together", "weights"]
+def same(one: Path, other: Path, tolerance: float) -> None:
+    """Whether two trainings came to the same curve, score and weights."""
+    a, b = record(one), record(other)
+    assert [(e.phase, e.epoch, e.score) for e in a.curve] == [(e.phase, e.epoch, e.score) for e in b.curve]
+    assert [e.loss for e in a.curve] == pytest.approx([e.loss for e in b.curve], abs=max(tolerance, 1e-6))
+    assert a.score == b.score
+    first, second = weights(one), weights(other)
+    for name, tensor in first.items():
+        assert torch.allclose(tensor.float(), second[name].float(), rtol=0, atol=tolerance), name

@@ -53,7 +53,7 @@ class Draws:
                 yield [(order[place], seed_of(*self.seed, place)) for place in range(first, first + width)]
 
     def __len__(self) -> int:
-        return (self.count // self.batch - self.start) * self.share.accumulate
+        return max(0, self.count // self.batch - self.start) * self.share.accumulate
 
 
 class View(Dataset):
