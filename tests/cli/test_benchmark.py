@@ -1,0 +1,88 @@
+"""`wavemix benchmark`, from data on a disk to the table."""
+
+import json
+from pathlib import Path
+
+import layouts_on_disk as disk
+import pytest
+import torchvision_operators
+
+from search.benchmark.rows import rows
+from search.records.results import Results
+
+torchvision_operators.define()
+ROW = """
+task = "segmentation"
+label = "CamVid"
+layout = "camvid"
+[network.lite]
+num_classes = 11
+final_dim = 8
+depth = 1
+upsampling = "bilinear"
+stride = 2
+head = { task = "segmentation" }
+[recipes.ours]
+like = "ours-segmentation"
+batch = 2
+size = [16, 16]
+[recipes.upstream]
+like = "upstream-segmentation"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a miniature of CamVid, and a small row for it."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+    disk.camvid(tmp_path / "camvid")
+    (tmp_path / "small.toml").write_text(ROW)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAVEMIX_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_a_row_is_run_recorded_tabled_and_evaluated(wavemix, place: Path):
+    words = ["small.toml", "--epochs", 2, "--seeds", 2, "--cpu", "--log", "tensorboard"]
+    pytest.importorskip("tensorboard")
+    told = wavemix("benchmark", "run", *words).out
+    assert "epoch 2 of 2: loss" in told and "2 images to train on" in told
+    first, second = Results(place / "runs").read()
+    assert (first.seed, second.seed) == (0, 1) and first.row == "small" and first.epochs == 2
+    assert first.data.test_count == 2 and not first.data.limited and len(first.beside) >= 1
+    assert list((place / "runs" / "logs").rglob("events.*"))
+    table = json.loads(wavemix("benchmark", "table", "--json").out)
+    (mine,) = [line for line in table if line["Source"] == "wavemix benchmark run small"]
+    mean = 50 * (first.score + second.score)
+    assert mine["Here"].startswith(f"{mean:.2f} % (") and "2 seeds, 2 epochs, recipe ours, " in mine["Here"]
+    weights = next((place / "runs" / "weights" / "benchmark").glob("*seed1.safetensors"))
+    scores = json.loads(wavemix("benchmark", "evaluate", "small.toml", "--weights", weights, "--cpu", "--json").out)
+    assert scores["mIoU"] == second.score
+
+
+def test_rows_are_listed(wavemix):
+    assert {row["row"] for row in json.loads(wavemix("benchmark", "list", "--json").out)} == set(rows())
+    assert "95.37 %" in wavemix("benchmark", "list").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "cityscapes-2"], "there is no row 'cityscapes-2'"),
+        (["run", "stl10"], "stl10 is missing: put stl10_binary.tar.gz"),
+        (["run", "small.toml", "--recipe", "theirs"], "small has no recipe 'theirs', only ours, upstream"),
+        (["run", "small.toml", "--recipe", "upstream"], "starts from weights: name their file by --start"),
+        (["run", "small.toml", "--start", "none.pth"], "--start: there is no file none.pth"),
+        (["run", "small.toml", "--precision", "fp8"], "--precision is fp32, bf16, fp16, not 'fp8'"),
+        (["run", "small.toml", "--log", "paper"], "--log is tensorboard, wandb, mlflow, not 'paper'"),
+        (["run", "small.toml", "--save-every", "soon"], "--save-every is a time such as"),
+        (["run", "small.toml", "--images", "5", "--cpu"], "--images 5: there are 2 to train on"),
+        (["evaluate", "small.toml", "--weights", "none.pth"], "--weights: there is no file none.pth"),
+    ],
+)
+def test_bad_input_is_one_line(wavemix, place: Path, words: list[str], said: str):
+    told = wavemix("benchmark", *words, code=2).err
+    assert said in told and told.count("\n") == 1
+    assert not list((place / "runs").rglob("*.jsonl"))
