@@ -18,8 +18,8 @@ CAPTION = (
     "says it in full), and the audited cost of its network. Chosen on test: the epoch was chosen on the images that "
     "the figure is of, as every published script does. Read: whether the figure was seen where it is published; no: "
     "only in an excerpt of a paper or on a leaderboard. Stands against: other published figures of the same data that "
-    "do not agree with it. Here: the mean over seeds on the test images; of `wavemix benchmark run` with its recipe, of "
-    "the epoch that validation images chose or the last one; few epochs or images are said."
+    "do not agree with it. Here: the mean over seeds on the test images; of `wavemix benchmark run` with its recipe, "
+    "of the epoch that validation images chose or the last one; few epochs or images are said."
 )
 BENCHMARK = (
     "Task", "Data set", "Metric", "Published", "Stands against", "What it measures", "Here", "Configuration",
