@@ -26,7 +26,7 @@ def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, mon
         assert limit * rate * (1 + confirming) == pytest.approx(100)
         assert search.pace.affordable(ended, None, 3) == math.inf
         proposed = search.sampler.proposal(search.study, affordable=min(works) / 2)
-        assert proposed is None or search.setting.work(proposed) <= min(works) / 2
+        assert proposed is None or proposed.work == search.setting.work(proposed.params) <= min(works) / 2
 
 
 def test_longer_trainings_are_more_work(tmp_path):
