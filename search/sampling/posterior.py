@@ -32,14 +32,17 @@ SURE = 0.5  # probability from which a configuration measured feasible counts as
 class History:
     """A study's trials, finished ones read once: reading 10,000 of them would take longer than a suggestion.
 
-    Attributes: curves (of complete trials), finished (those with an accuracy) and passed (those measured feasible) as
-    (cost, trial), running (trials), seen (keys of all configurations that were finished), ended (how many have).
+    Attributes: curves (of complete trials, and of earlier studies), finished (those with an accuracy) and passed (those
+        measured feasible) as (cost, trial), running (trials), seen (keys of all configurations that were finished),
+        ended (how many have).
         `minimised` says that a complete trial's value is its cost.
     """
 
     def __init__(self, problem: Problem, minimised: bool = False):
         self.problem, self.minimised = problem, minimised
         self.curves = Curves(problem.error, problem.threshold)
+        for curve in problem.curves:
+            self.curves.add(curve)
         self.finished: list[tuple[float, FrozenTrial]] = []
         self.passed: list[tuple[float, FrozenTrial]] = []
         self.running: list[FrozenTrial] = []

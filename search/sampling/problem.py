@@ -59,6 +59,7 @@ class Problem:
         epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
+        curves: Sequence[Sequence[float]] = (),
         centred: Collection[str] = (),
         error: Callable[[float, float], float] | None = None,
     ):
@@ -83,7 +84,7 @@ class Problem:
         self.features = Features(self.choices, centred, SMALL if cost is None else math.log(ceiling))
         self.candidates, self.near, self.cost = candidates, near, cost
         self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
-        self.earlier = list(earlier)
+        self.earlier, self.curves = list(earlier), curves
         self.scouts: list[Observation] = []
         reached = [o for o in self.earlier if o.noise <= ALIKE and o.value <= 0 and o.cost < ceiling]
         self.known = min(reached, key=lambda o: o.cost, default=None)

@@ -81,7 +81,8 @@ class FrontierSampler(BaseSampler):
         epochs: steps of a whole training, where trials report a score after each; or a function that gives those of a
             configuration. Trainings of different lengths are compared by the fraction that is done.
         seed: of what is drawn.
-        earlier: measurements of other studies, as a warm start.
+        earlier: measurements of other studies, as a warm start; `curves`: scores by step of their whole trainings
+            under the same conditions, by which trials are pruned before this study has curves of its own.
         centred: hyperparameters that no network is made of, such as learning rates (see `Features`).
         error: of a score and the threshold: how far one is from the other on the scale that is modelled, 0 where they
             are equal and falling as the score rises. Left out, log((1 - score) / (1 - threshold)); with it, scores may
@@ -103,13 +104,14 @@ class FrontierSampler(BaseSampler):
         epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
+        curves: Sequence[Sequence[float]] = (),
         centred: Collection[str] = (),
         error: Callable[[float, float], float] | None = None,
     ):
         self.problem = Problem(
             search_space, candidates, threshold, ceiling,
-            near=near, cost=cost, work=work, epochs=epochs, seed=seed, earlier=earlier, centred=centred,
-            error=error,
+            near=near, cost=cost, work=work, epochs=epochs, seed=seed, earlier=earlier, curves=curves,
+            centred=centred, error=error,
         )  # fmt: skip
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None

@@ -45,7 +45,7 @@ from search.study.storage import Presence, connect, open_study, sqlite_file
 from search.study.store import Store
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
-from search.study.warm_start import warm_start
+from search.study.warm_start import known_curves, warm_start
 from search.tasks.scale import shortfall
 from search.upstream import start_of
 from wavemix.config import LiteConfig
@@ -243,6 +243,7 @@ class Search:
             epochs=setting.tuning.length,
             seed=setting.seed,
             earlier=earlier,
+            curves=known_curves(trials, setting.data.label, setting.tuning),
             centred=setting.tuning.knobs,
             error=partial(shortfall, setting.task.score),
         )

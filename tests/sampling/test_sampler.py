@@ -237,6 +237,18 @@ def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
     assert after > before and not pruned
 
 
+def test_curves_of_earlier_studies_decide_before_a_study_has_its_own():
+    def pruned(curves):
+        chosen = sampler(epochs=4, curves=curves)
+        ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
+        trial = ours.ask(distributions())
+        trial.report(0.2, 2)
+        return trial.should_prune()
+
+    known = [[*curve(params)[:-1], accuracy(params)] for params in ALL[::9]]
+    assert pruned(known[:3]) and not pruned(known[:2])
+
+
 def test_what_was_proposed_with_little_hope_goes_on_until_its_own_curve_tells_against_it():
     chosen = sampler(epochs=4)
     ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
