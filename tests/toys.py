@@ -42,7 +42,7 @@ class Training:
         error = 0.1 * (1200 / config.parameters()) ** 0.8 * (1.2 if config.upsampling == "deconv" else 1)
         return 1 - min(0.9, error * math.exp(0.9 * (1 - fraction)))
 
-    def __call__(self, config, recipe, data, seeds, *, validation, on_epoch, checkpoint, device):
+    def __call__(self, config, recipe, data, seeds, *, validation, on_epoch=None, checkpoint=None, device="cpu"):
         self.configs.append(config)
         self.devices.append(device)
         self.counts.append((len(data), len(validation)))
@@ -53,7 +53,7 @@ class Training:
             curve.append(Epoch(epoch=epoch, train_loss=1.0, accuracy=accuracy, seconds=float(epoch)))
             if stopped:
                 break
-            if on_epoch(epoch, [curve[-1]] * len(seeds)):
+            if on_epoch and on_epoch(epoch, [curve[-1]] * len(seeds)):
                 stopped = "pruned"
                 break
         members = [

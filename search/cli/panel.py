@@ -55,6 +55,7 @@ class Display:
         self.began: tuple[int, float] | None = None  # epoch and time from which the running trial is timed
         self.reported = 0.0  # when its last epoch ended
         self.warned = False
+        self.scouts = 0
         self.counts: dict[str, int] = {}
         self.best: Event | None = None
         self.now: Event | None = None
@@ -114,6 +115,8 @@ class Display:
         elif event.kind == "past":
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
             self._best(event)
+        elif event.kind == "scout":
+            self.scouts += 1
         elif event.kind == "trial":
             self.now, self.began = event, None
             if not self.live:
@@ -154,6 +157,8 @@ class Display:
                 told = "" if rest is None else f"  {span(rest)} left"
                 table.add_row("curve", f"{curve}  epoch {self.now.epoch}/{self.now.epochs}{told}")
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none"
+        if self.scouts:
+            table.add_row("scouts", f"{self.scouts} trained briefly")
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
         lines = Text("\n".join(self.last), style="dim")

@@ -6,7 +6,7 @@ from search.data.pictures import Pictures
 from search.data.source import PLAIN
 from search.data.split import Portion
 from search.errors import present
-from search.records.models import Data, Trial
+from search.records.models import Data, Scout, Trial
 from search.training.outcome import Trained
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
@@ -14,8 +14,17 @@ from wavemix.config import LiteConfig
 
 def trial_of(config: LiteConfig, recipe: Recipe, results: list[Trained], **fields) -> Trial:
     """The record of a configuration trained with one result a seed (none: untrained); `fields` are the others."""
+    return Trial(config=config, **_trained(config, recipe, results), **fields)
+
+
+def scout_of(config: LiteConfig, recipe: Recipe, results: list[Trained], **fields) -> Scout:
+    """The record of a brief training on a few images; see `trial_of`."""
+    return Scout(config=config, **_trained(config, recipe, results), **fields)
+
+
+def _trained(config: LiteConfig, recipe: Recipe, results: list[Trained]) -> dict[str, Any]:
     accuracies = [present(r.accuracy) for r in results]
-    trained: dict[str, Any] = {  # the record's own validation makes plain data of them
+    return {  # the record's own validation makes plain data of them
         "recipe": recipe,
         "parameters": config.parameters(),
         "curves": [r.curve for r in results],
@@ -23,7 +32,6 @@ def trial_of(config: LiteConfig, recipe: Recipe, results: list[Trained], **field
         "accuracy_validation": sum(accuracies) / len(accuracies) if accuracies else None,
         "device_seconds": results[0].seconds if results else 0.0,
     }
-    return Trial(config=config, **trained, **fields)
 
 
 def is_buffer(key: str) -> bool:

@@ -175,12 +175,32 @@ class _Run(RecordBase):
         return self
 
 
-class Trial(_Run):
-    """One candidate of a search, trained on the training part and judged (`accuracies`) on validation images."""
+class _Judged(_Run):
+    """A candidate trained on training images and judged (`accuracies`) on validation images."""
+
+    accuracy_validation: Accuracy | None = None  # mean over seeds
+
+    @model_validator(mode="after")
+    def _mean(self) -> Self:
+        values = [a for a in self.accuracies if a is not None]
+        stated = self.accuracy_validation
+        judged = self.state == "complete" and bool(values)
+        if judged and stated is not None and not math.isclose(stated, math.fsum(values) / len(values), abs_tol=1e-6):
+            raise ValueError("accuracy_validation is not the mean of accuracies")
+        return self
+
+
+class Scout(_Judged):
+    """One candidate trained briefly on a few of the training images, to rank it among others: no trial."""
+
+    kind: Literal["scout"] = "scout"
+
+
+class Trial(_Judged):
+    """One candidate of a search, trained on the whole training part but for the validation images."""
 
     kind: Literal["trial"] = "trial"
     number: Count | None = None  # in its study
-    accuracy_validation: Accuracy | None = None  # mean over seeds
     parent: Count | None = None  # the trial this one goes on from
     threshold: Finite | None = None  # the validation score asked for; None: the target and the margin over it
 
@@ -200,15 +220,6 @@ class Trial(_Run):
         """Whether it reached what its search asked for."""
         mean = self.accuracy_validation
         return self.state == "complete" and mean is not None and mean >= self.needed
-
-    @model_validator(mode="after")
-    def _mean(self) -> Self:
-        values = [a for a in self.accuracies if a is not None]
-        stated = self.accuracy_validation
-        judged = self.state == "complete" and bool(values)
-        if judged and stated is not None and not math.isclose(stated, math.fsum(values) / len(values), abs_tol=1e-6):
-            raise ValueError("accuracy_validation is not the mean of accuracies")
-        return self
 
 
 class _Tested(_Run):
@@ -461,5 +472,5 @@ class RowRun(RecordBase, RowResult):
 
 
 Record = Annotated[
-    Trial | Confirmation | Reproduction | Audit | Statement | Benchmark | RowRun, Field(discriminator="kind")
+    Trial | Scout | Confirmation | Reproduction | Audit | Statement | Benchmark | RowRun, Field(discriminator="kind")
 ]

@@ -6,7 +6,7 @@ hope for, whatever their numbers of epochs; a wide prior worth one trial stands 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 PRIOR = 0.9  # log error that a training of a tiny network loses from start to end
 # deviation of the gain left at the end and for each e-fold of epochs to come: of recorded MNIST and Fashion-MNIST
@@ -31,7 +31,7 @@ class Curves:
         self.count = 0
         self._sums: dict[int, list[list[float]]] = {}  # by length: of the gains and of their squares, by epoch
 
-    def add(self, curve: list[float]) -> None:
+    def add(self, curve: Sequence[float]) -> None:
         """Accuracies by epoch, of a whole training."""
         errors = [self.error(accuracy, self.threshold) for accuracy in curve]
         self.count += 1

@@ -18,20 +18,30 @@ SMALL = 8.0  # logarithm of a small network's parameter count
 
 class Observation:
     """A measured candidate: its relative log error, `noise`, the standard deviation of that measurement's error, and
-    `shared`, the part of it that all extrapolations have in common."""
+    `shared`, the part of it that all extrapolations have in common, or all scouts where it is one."""
 
-    __slots__ = ("params", "cost", "value", "noise", "shared")
+    __slots__ = ("params", "cost", "value", "noise", "shared", "scout")
 
-    def __init__(self, params: dict[str, Any], cost: float, value: float, noise: float, shared: float = 0.0):
+    def __init__(
+        self,
+        params: dict[str, Any],
+        cost: float,
+        value: float,
+        noise: float,
+        shared: float = 0.0,
+        scout: bool = False,
+    ):
         self.params, self.cost, self.value, self.noise, self.shared = params, cost, value, noise, shared
+        self.scout = scout
 
 
 class Problem:
     """What a sampler is to solve; the arguments are those of `FrontierSampler`.
 
-    Attributes: those; `choices`, the values of each hyperparameter, and `distributions`, the same for Optuna;
-    `known`, the cheapest that has reached the threshold in an earlier study under the same conditions, or None;
-    `usual`, the epochs of the first choices; and how the model sees candidates: `features` and `kernel`.
+    Attributes: those; `scouts`, candidates that were trained briefly; `choices`, the values of each hyperparameter, and
+    `distributions`, the same for Optuna; `known`, the cheapest that has reached the threshold in an earlier study under
+    the same conditions, or None; `usual`, the epochs of the first choices; and how the model sees candidates:
+    `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -49,6 +59,7 @@ class Problem:
         epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
+        curves: Sequence[Sequence[float]] = (),
         centred: Collection[str] = (),
         error: Callable[[float, float], float] | None = None,
     ):
@@ -73,7 +84,8 @@ class Problem:
         self.features = Features(self.choices, centred, SMALL if cost is None else math.log(ceiling))
         self.candidates, self.near, self.cost = candidates, near, cost
         self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
-        self.earlier = list(earlier)
+        self.earlier, self.curves = list(earlier), curves
+        self.scouts: list[Observation] = []
         reached = [o for o in self.earlier if o.noise <= ALIKE and o.value <= 0 and o.cost < ceiling]
         self.known = min(reached, key=lambda o: o.cost, default=None)
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})

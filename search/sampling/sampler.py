@@ -81,7 +81,8 @@ class FrontierSampler(BaseSampler):
         epochs: steps of a whole training, where trials report a score after each; or a function that gives those of a
             configuration. Trainings of different lengths are compared by the fraction that is done.
         seed: of what is drawn.
-        earlier: measurements of other studies, as a warm start.
+        earlier: measurements of other studies, as a warm start; `curves`: scores by step of their whole trainings
+            under the same conditions, by which trials are pruned before this study has curves of its own.
         centred: hyperparameters that no network is made of, such as learning rates (see `Features`).
         error: of a score and the threshold: how far one is from the other on the scale that is modelled, 0 where they
             are equal and falling as the score rises. Left out, log((1 - score) / (1 - threshold)); with it, scores may
@@ -103,13 +104,14 @@ class FrontierSampler(BaseSampler):
         epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
         earlier: Sequence[Observation] = (),
+        curves: Sequence[Sequence[float]] = (),
         centred: Collection[str] = (),
         error: Callable[[float, float], float] | None = None,
     ):
         self.problem = Problem(
             search_space, candidates, threshold, ceiling,
-            near=near, cost=cost, work=work, epochs=epochs, seed=seed, earlier=earlier, centred=centred,
-            error=error,
+            near=near, cost=cost, work=work, epochs=epochs, seed=seed, earlier=earlier, curves=curves,
+            centred=centred, error=error,
         )  # fmt: skip
         self._history: tuple[str, History] | None = None
         self._last: tuple[tuple, Survey] | None = None
@@ -126,9 +128,10 @@ class FrontierSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self.proposal(study, trial.number) or {}
+        found = self.proposal(study, trial.number)
+        return dict(found.params) if found else {}
 
-    def proposal(self, study: Study, number: int | None = None, affordable: float = math.inf) -> dict[str, Any] | None:
+    def proposal(self, study: Study, number: int | None = None, affordable: float = math.inf) -> Candidate | None:
         """What to try next, for the trial `number` where it is in the study already.
 
         None where all have been tried whose whole training is no more work than `affordable`.
@@ -154,7 +157,15 @@ class FrontierSampler(BaseSampler):
             pool, utility = pool + added, np.concatenate([utility, gained])
             if not climbed:
                 break
-        return dict(pool[int(np.argmax(utility))].params)
+        return pool[int(np.argmax(utility))]
+
+    def learn(self, scouts: Sequence[Observation]) -> None:
+        """Take in candidates that were trained briefly, which tells who is better, not who reaches the threshold.
+
+        Of their noise nothing is read; the model knows what scouts are worth.
+        """
+        self.problem.scouts += scouts
+        self._last = None
 
     def _utility(self, survey: Survey, pool: list[Candidate], typical: float) -> np.ndarray:
         """Expected saving per expected training time of each candidate; `typical` is a whole training's work."""
@@ -189,7 +200,8 @@ class FrontierSampler(BaseSampler):
         if not (trial.intermediate_values and epochs):
             return hope
         epoch, score = max(trial.intermediate_values.items())
-        return survey.reach(candidate, self.history(study).curves.end(epoch, epochs, score, self.problem.threshold))
+        curves = self._known(study, epoch).curves
+        return survey.reach(candidate, curves.end(epoch, epochs, score, self.problem.threshold))
 
     def hopeless(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop a training: never before whole curves have been seen, which alone tell what is to come.
@@ -199,7 +211,7 @@ class FrontierSampler(BaseSampler):
         against it: to stop it for another one of the same hope would gain nothing.
         """
         step, epochs = trial.last_step, self.problem.length(trial.params)
-        if step is None or not epochs or step >= epochs or self.history(study).curves.count < WHOLE:
+        if step is None or not epochs or step >= epochs or self._known(study, step).curves.count < WHOLE:
             return False
         reach = self.reach(study, trial)
         if reach >= CUT:
@@ -213,6 +225,15 @@ class FrontierSampler(BaseSampler):
             minimised = study.direction == StudyDirection.MINIMIZE
             self._history, self._judged = (study.study_name, History(self.problem, minimised)), {}
         return self._history[1].updated(study.get_trials(deepcopy=False))
+
+    def _known(self, study: Study, step: int) -> History:
+        """`history` for one that reports its `step`: read anew when the steps have doubled, or else as it was then.
+
+        All running trials are read with it, which a thousand workers can't do after every epoch.
+        """
+        if step & (step - 1) and self._history is not None and self._history[0] == study.study_name:
+            return self._history[1]
+        return self.history(study)
 
     def _survey(self, study: Study, number: int | None = None) -> Survey:
         """The posterior as of now, without trial `number`; the last one where nothing has been reported since."""

@@ -9,7 +9,7 @@ from wavemix.config import LiteConfig
 @dataclass
 class Event:
     """What a search tells a display: kind 'trial', 'epoch' (text: the recipe's choices), 'done' or 'note'; 'past':
-    a trial was done before."""
+    a trial was done before; 'scout': a configuration was trained briefly."""
 
     kind: str
     text: str = ""

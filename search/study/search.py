@@ -24,7 +24,7 @@ from search.errors import UserError, breakage, present
 from search.files import set_aside
 from search.records.environment import code
 from search.records.jsonl import identity_of, read
-from search.records.models import Confirmation, Record, Trial
+from search.records.models import Confirmation, Record, Scout, Trial
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.sampling.sampler import FrontierPruner, FrontierSampler
@@ -37,13 +37,15 @@ from search.study.heartbeat import now
 from search.study.outage import Lost
 from search.study.pace import Pace
 from search.study.rebuild import emptied, restored
+from search.study.scout_records import ScoutRecords
+from search.study.scouting import Scouting
 from search.study.seals import checked
 from search.study.setting import Setting
 from search.study.storage import Presence, connect, open_study, sqlite_file
 from search.study.store import Store
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
-from search.study.warm_start import warm_start
+from search.study.warm_start import known_curves, warm_start
 from search.tasks.scale import shortfall
 from search.upstream import start_of
 from wavemix.config import LiteConfig
@@ -132,6 +134,11 @@ class Search:
             self._proposal,
             self.marks,
         )
+        kept = ScoutRecords(self.records.path, self.storage, self.store.study_id)
+        self.scouting = Scouting(
+            self.setting, self.study, self.sampler, kept, device=self.device, obey=self.obey, listen=self.listen
+        )
+        self.scouting.learn(self._scouts)
 
     def _start(self, source: str, start: LiteConfig | None) -> None:
         """What every worker does first: see to what killed ones left, and say what others need to join."""
@@ -220,12 +227,9 @@ class Search:
         self._keep_choices(study)
         # those of the study itself it knows already, but for what an earlier study of this name left in the records
         known = {identity_of(text.encode()) for text in texts(study.get_trials(deepcopy=False))}
-        trials = [
-            r
-            for path in self.results.known()
-            for r in read(path, known if path == self.records.path else ())
-            if isinstance(r, Trial) and r.state == "complete"
-        ]  # fmt: skip
+        records = [r for path in self.results.known() for r in read(path, known if path == self.records.path else ())]
+        trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
+        self._scouts = [r for r in records if isinstance(r, Scout)]
         self.pace = Pace(setting, trials)
         earlier = warm_start(
             trials, setting.space, setting.data.label, setting.tuning, setting.threshold, setting.task.score
@@ -239,6 +243,7 @@ class Search:
             epochs=setting.tuning.length,
             seed=setting.seed,
             earlier=earlier,
+            curves=known_curves(trials, setting.data.label, setting.tuning),
             centred=setting.tuning.knobs,
             error=partial(shortfall, setting.task.score),
         )
@@ -389,8 +394,11 @@ class Search:
     def _proposal(self) -> dict | None:
         """Parameters of a new trial: one that the time left is enough for, but for the first, which is finished in any
         case."""
-        fitting = self.sampler.proposal(self.study, affordable=self._affordable())
-        return fitting if fitting or self.recorded() else self.sampler.proposal(self.study)
+        left = None if self._until is None else self._until[0] - time.monotonic()
+        fitting = self.scouting.best(self._affordable(), left)
+        if fitting is None and not self.recorded():
+            fitting = self.scouting.best(math.inf, left)
+        return dict(fitting.params) if fitting else None
 
     def _affordable(self) -> float:
         """Work of the largest configuration that can be trained and confirmed in the time left."""

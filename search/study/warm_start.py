@@ -12,6 +12,7 @@ from search.tasks.scale import shortfall
 from search.tasks.score import ACCURACY, Score
 from search.training.recipe import Recipe
 
+WHOLE = 20  # curves of earlier trainings that are remembered: more would outweigh a study's own for long
 MANY = 10  # measurements of one kind from which their common level is taken out
 
 
@@ -46,3 +47,18 @@ def warm_start(
                 observation.value -= level
     # the least noisy last: a survey takes those that it has room for from the end
     return sorted((o for group in groups.values() for o in group), key=lambda o: -o.noise)
+
+
+def known_curves(trials: Sequence[Trial], label: str, tuning: Tuning) -> list[list[float]]:
+    """Scores by epoch, mean of the seeds, of the latest whole trainings on these data by the same recipe, whatever the
+    network and the number of epochs."""
+    found = []
+    for trial in trials:
+        recipe = Recipe.model_validate(trial.recipe)
+        alike = recipe.model_copy(update=tuning.base.model_dump(include={*tuning.choices, "epochs"})) == tuning.base
+        if trial.dataset.label != label or not alike or {len(curve) for curve in trial.curves} != {recipe.epochs}:
+            continue
+        scores = [[point.accuracy for point in epoch] for epoch in zip(*trial.curves)]
+        if all(None not in epoch for epoch in scores):
+            found.append([sum(epoch) / len(epoch) for epoch in scores])
+    return found[-WHOLE:]

@@ -36,6 +36,9 @@ class Classification(Task):
     def validation_count(self, data: Portion) -> int:
         return VALIDATION.get(data.name, max(1, len(data) // 10))
 
+    def few(self, data: Portion) -> int:
+        return min(len(data), max(1_000, min(10_000, len(data) // 5)))
+
     def check(self, config: LiteConfig, recipe: Recipe, data: Portion) -> None:
         check_fit(config, _split(data))
 

@@ -76,6 +76,10 @@ class Task(ABC):
     def validation_count(self, data: Portion) -> int:
         """How many training images validate where the data do not say which."""
 
+    def few(self, data: Portion) -> int:
+        """How many of the training images a brief training learns something of."""
+        return max(1, len(data) // 5)
+
     def threshold(self, target: float, validation: Portion, test: Callable[[], Portion] | None) -> float:
         """The validation score from which a trial is feasible. `test` loads the test images, whose kind it may depend
         on; no network is ever judged by them here."""

@@ -237,6 +237,18 @@ def test_reach_falls_and_rises_with_the_curve_and_decides_what_is_pruned():
     assert after > before and not pruned
 
 
+def test_curves_of_earlier_studies_decide_before_a_study_has_its_own():
+    def pruned(curves):
+        chosen = sampler(epochs=4, curves=curves)
+        ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
+        trial = ours.ask(distributions())
+        trial.report(0.2, 2)
+        return trial.should_prune()
+
+    known = [[*curve(params)[:-1], accuracy(params)] for params in ALL[::9]]
+    assert pruned(known[:3]) and not pruned(known[:2])
+
+
 def test_what_was_proposed_with_little_hope_goes_on_until_its_own_curve_tells_against_it():
     chosen = sampler(epochs=4)
     ours = optuna.create_study(direction="maximize", sampler=chosen, pruner=FrontierPruner(chosen))
@@ -458,3 +470,46 @@ def test_one_more_measurement_is_a_process_with_one_row_more(seed, count, noise)
     more = np.block([[errors, shared * common[:, None]], [shared * common[None], np.array([[noise**2]])]])
     mean, deviation = Process(kernel, np.vstack([x, place]), np.append(y, value), more)(place)
     assert got == pytest.approx((mean[0], deviation[0]), abs=1e-6)
+
+
+def scouts(shift: float, noise: float = 0.0) -> list[Observation]:
+    """What brief trainings say of every third candidate: errors `shift` higher, all alike."""
+    rng = np.random.default_rng(0)
+    found = [params for params in ALL if cost(params) < 4000][::3]
+    values = [relative_error(accuracy(params), TARGET) + shift + noise * rng.normal() for params in found]
+    return [Observation(params, cost(params), value, 0.0) for params, value in zip(found, values)]
+
+
+@given(shift=st.floats(-3, 3))
+def test_scouts_tell_who_is_better_whatever_their_level(shift):
+    predicted = []
+    for level in (0.0, shift):
+        chosen = sampler()
+        chosen.learn(scouts(level))
+        predicted.append(chosen._survey(study(chosen)).predict(candidates(4000))[0])
+    assert predicted[0] == pytest.approx(predicted[1], abs=1e-6)
+    truth = [relative_error(accuracy(c.params), TARGET) for c in candidates(4000)]
+    assert np.corrcoef(predicted[0], truth)[0, 1] > 0.95
+
+
+def test_whole_trainings_tell_the_level_of_scouts():
+    chosen = sampler()
+    chosen.learn(scouts(2.0, 0.1))
+    ours = study(chosen)
+    ours.optimize(objective, n_trials=3)
+    mean, _ = chosen._survey(ours).predict(candidates(4000))
+    truth = np.array([relative_error(accuracy(c.params), TARGET) for c in candidates(4000)])
+    assert abs(np.mean(mean - truth)) < 0.15
+
+
+def test_scouts_save_trials():
+    best = min(cost(params) for params in ALL if accuracy(params) >= TARGET)
+    needed = []
+    for known in ([], scouts(2.0, 0.1)):
+        chosen = sampler()
+        chosen.learn(known)
+        ours = study(chosen)
+        while cheapest(ours) > best:
+            ours.optimize(objective, n_trials=1)
+        needed.append(len(ours.trials))
+    assert needed[1] < needed[0]

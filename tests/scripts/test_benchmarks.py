@@ -133,7 +133,7 @@ def test_training_fit_knows_the_images_that_trained(tmp_path, data_dir, script):
 
 def test_explore_records_what_it_trains_once(tmp_path, data_dir, script, monkeypatch):
     few, _ = split_validation(datasets.load("fashion-mnist", "train", data_dir), 58_000, 0)
-    monkeypatch.setattr(datasets, "load", lambda *arguments: few)
+    monkeypatch.setattr(datasets, "load_classes", lambda *arguments: few)
     monkeypatch.setitem(VALIDATION, "fashion-mnist", 500)
     network = json.dumps({"in_channels": 1, "final_dim": 4, "depth": 1, "stride": [2, 1]})
     place = ["--data-dir", data_dir, "--results"]

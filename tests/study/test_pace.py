@@ -9,7 +9,7 @@ from search.sampling.candidates import Candidate
 from search.sampling.posterior import LENGTH
 from search.space.recipe_choices import EPOCHS, Tuning
 from search.study.pace import Pace
-from search.study.warm_start import warm_start
+from search.study.warm_start import known_curves, warm_start
 
 
 def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, monkeypatch):
@@ -26,7 +26,7 @@ def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, mon
         assert limit * rate * (1 + confirming) == pytest.approx(100)
         assert search.pace.affordable(ended, None, 3) == math.inf
         proposed = search.sampler.proposal(search.study, affordable=min(works) / 2)
-        assert proposed is None or search.setting.work(proposed) <= min(works) / 2
+        assert proposed is None or proposed.work == search.setting.work(proposed.params) <= min(works) / 2
 
 
 def test_longer_trainings_are_more_work(tmp_path):
@@ -82,3 +82,17 @@ def test_what_is_known_decides_the_first_trial(tmp_path, monkeypatch):
         second.run(trials=1)
     smallest = min(r.parameters for r in reached)
     assert training.configs[-1].parameters() == smallest < 0.9 * second.setting.ceiling
+
+
+def test_curves_of_the_same_recipe_are_known_whatever_their_length(tmp_path, monkeypatch):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=1)
+    (record,) = trials(tmp_path)
+    tuning = Tuning(RECIPE, {"epochs": (16, 32)})
+    (curve,) = known_curves([record], "Toy", tuning)
+    assert curve == [point.accuracy for point in record.curves[0]] and len(curve) == 8
+    other = record.model_copy(update={"recipe": record.recipe | {"lr": 0.5}})
+    cut = record.model_copy(update={"curves": [points[:-1] for points in record.curves]})
+    assert known_curves([other, cut], "Toy", tuning) == known_curves([record], "another", tuning) == []
+    assert len(known_curves([record, other], "Toy", Tuning(RECIPE, {"lr": (0.02, 0.5)}))) == 2, "searched as well"
