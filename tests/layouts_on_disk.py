@@ -5,6 +5,8 @@ those of the real files, so it is told those of the miniature's. Images are of o
 """
 
 import hashlib
+import io
+import json
 import pickle
 import struct
 from collections.abc import Callable
@@ -124,6 +126,25 @@ def imagenet(root: Path, patch: Patch) -> None:
     for part in ("train", "val"):
         for name in ("n01440764", "n01443537"):
             picture(root / part / name / f"{part}.JPEG", 10)
+
+
+def shards(root: Path, patch: Patch | None = None, train: int = 3, each: int = 8) -> None:
+    """Shards of pictures of 8x8 pixels, bright ones of the second of two classes."""
+    import webdataset
+
+    root.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"classes": ["dark", "bright"], "train": {}, "test": {}}
+    for part, count in (("train", train), ("test", 1)):
+        for shard in range(count):
+            name = f"{part}-{shard:06d}.tar"
+            with (root / name).open("wb") as file, webdataset.TarWriter(file) as tar:
+                for number in range(each):
+                    picture = io.BytesIO()
+                    value = 200 * (number % 2) + shard
+                    Image.new("RGB", (8, 8), (value, value, value)).save(picture, "PNG")
+                    tar.write({"__key__": f"{number:04d}", "png": picture.getvalue(), "cls": str(number % 2)})
+            found[part][name] = each
+    (root / "shards.json").write_text(json.dumps(found))
 
 
 def places365(root: Path, patch: Patch) -> None:

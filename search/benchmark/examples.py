@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from search.benchmark.shards import Shards
 from search.errors import UserError
 
 
@@ -63,12 +64,16 @@ class Changed:
 
 
 def chosen(examples: Any, numbers: Sequence[int]) -> Any:
-    """Those of these numbers."""
+    """Those of these numbers. Raises UserError for examples that are streamed."""
+    if isinstance(examples, Shards):
+        raise UserError("images can't be chosen from shards: list fewer shards in shards.json")
     return torch.utils.data.Subset(examples, list(numbers))
 
 
 def divided(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
     """All but a share of the examples, and the share, by a seeded permutation; each keeps the order of `examples`."""
+    if isinstance(examples, Shards):
+        return examples.divided(share, seed)
     count = max(1, round(share * len(examples)))
     if not 0 < count < len(examples):
         raise UserError(f"of {len(examples)} images none can be split off")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from search.benchmark.examples import Changed, Examples, Parts, Stored, divided
+from search.benchmark.shards import listed
 from search.data.datasets import load_classes
 from search.data.masks import CITYSCAPES, CITYSCAPES_IDS
 from search.data.picture_folders import load as load_pictures
@@ -22,6 +23,7 @@ from search.data.pictures import Pictures
 from search.data.source import Part, Reading, Source
 from search.data.split import Split, split_validation
 from search.errors import UserError
+from search.export.extras import needed
 
 TEST_SHARE, TEST_SEED = 0.1, 20_220_528  # of data without a test part
 
@@ -191,6 +193,7 @@ class Galaxy10:
     )  # fmt: skip
 
     def __init__(self, path: Path):
+        needed("benchmark", "h5py")
         import h5py
 
         self.path, self._opened = str(path), (0, None)
@@ -245,6 +248,11 @@ def _tiny_imagenet(root: Path) -> Parts:
     return Parts(train, Files(paths, labels), tuple(train.classes))
 
 
+def _shards(root: Path) -> Parts:
+    needed("benchmark", "webdataset")
+    return Parts(*listed(root))
+
+
 LAYOUTS: dict[str, Layout] = {
     "mnist": Layout("classification", "", "MNIST's four files (`wavemix data fetch mnist`)", _own("mnist")),
     "fashion-mnist": Layout(
@@ -288,6 +296,9 @@ LAYOUTS: dict[str, Layout] = {
     "imagenet": Layout(
         "classification", "imagenet", "train/CLASS/*.JPEG and val/CLASS/*.JPEG, CLASS such as n01440764,",
         _class_folders("train", "val"),
+    ),
+    "imagenet-shards": Layout(
+        "classification", "imagenet-shards", "shards.json (see search/benchmark/shards.py) and its tar files", _shards
     ),
     "places365": Layout(
         "classification", "places365",

@@ -21,7 +21,7 @@ from search.benchmark.training import Training
 from search.benchmark.views import IMAGENET, View, measured
 from search.errors import UserError
 from search.records.environment import environment
-from search.records.models import RowRun
+from search.records.models import RowRun, counted
 from search.records.results import Results
 from search.records.row_runs import PublishedFigure, RowData, RowEpoch
 from search.training import tensors
@@ -204,11 +204,11 @@ def probe(network: nn.Module, course: Course, test: Examples) -> None:
 def _described(order: Order, course: Course, test: Examples) -> str:
     recipe, validating = course.recipe, len(course.validation or [])
     judged = f"{validating:,} images to validate, " if validating else ""
-    phases = f"{len(recipe.phases)} phase" + "s" * (len(recipe.phases) > 1)
+    phases = counted(len(recipe.phases), "phase")
     return (
         f"{order.row.label}: {order.row.network.shown}, {order.row.network.parameters():,} parameters; "
         f"{len(course.train):,} images to train on, {judged}{len(test):,} to test; "
-        f"at most {recipe.most_epochs} epochs in {phases} ({order.recipe_name})"
+        f"at most {counted(recipe.most_epochs, 'epoch')} in {phases} ({order.recipe_name})"
     )
 
 

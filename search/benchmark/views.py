@@ -12,17 +12,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from search.benchmark.examples import Examples
 from search.benchmark.recipe import Recipe
 from search.benchmark.setup import Share
+from search.benchmark.shards import Shards
 from search.data.split import IGNORED
 from search.errors import UserError
 
 NOBODY = -1  # the number of an example that fills up a process's share, and the label of its image
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's documentation of its pretrained networks
 MEASURED = 2000  # images that normalisation is measured on
+UNREADABLE = (OSError, ValueError, RuntimeError, LookupError)  # what readers of images and files raise
 ENLARGED = 8 / 7  # 256 / 224, of which the middle is tested
 
 
@@ -75,15 +77,15 @@ class View(Dataset):
     def __getitem__(self, asked: int | tuple[int, int]) -> Any:
         number, seed = asked if isinstance(asked, tuple) else (asked, None)
         try:
-            return self._example(max(number, 0), seed, number == NOBODY)
-        except (OSError, ValueError, RuntimeError, LookupError) as error:
+            return self.seen(self.examples[max(number, 0)], seed, number == NOBODY)
+        except UNREADABLE as error:
             return f"image {number} can't be used: {' '.join(str(error).split())[:200]}"
 
-    def _example(self, number: int, seed: int | None, nobody: bool) -> tuple[Tensor, Any]:
+    def seen(self, example: tuple[Any, Any], seed: int | None, nobody: bool = False) -> tuple[Tensor, Any]:
+        """An example as the network sees it; that of `nobody` is counted by no score."""
         from torchvision.tv_tensors import Mask
 
-        image, target = self.examples[number]
-        image = pixels(image, self.channels)
+        image, target = pixels(example[0], self.channels), example[1]
         if self.masks:
             target = torch.as_tensor(target)
             if target.shape != image.shape[-2:]:
@@ -191,6 +193,10 @@ def mixed(images: Tensor, labels: Tensor, recipe: Recipe, classes: int, seed: in
 
 def loader(view: View, batches: Sequence | Draws, workers: int, pinned: bool = False) -> DataLoader:
     """Batches of a view, decoded in `workers` processes (0: in this one)."""
+    if isinstance(view.examples, Shards):
+        stream = Streamed(view, view.examples, batches)
+        single = min(workers, 1) if not isinstance(batches, Draws) else workers
+        return DataLoader(stream, batch_size=None, num_workers=single, pin_memory=pinned, worker_init_fn=_deaf)
     return DataLoader(
         view,
         batch_sampler=batches,  # pyright: ignore[reportArgumentType]
@@ -199,6 +205,40 @@ def loader(view: View, batches: Sequence | Draws, workers: int, pinned: bool = F
         pin_memory=pinned,
         worker_init_fn=_deaf,
     )
+
+
+class Streamed(IterableDataset):
+    """The batches of a view whose examples are streamed: those of an epoch, or of numbers that ascend."""
+
+    def __init__(self, view: View, shards: Shards, batches: Sequence | Draws):
+        self.view, self.shards, self.batches = view, shards, batches
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._drawn(self.batches) if isinstance(self.batches, Draws) else self._in_order(self.batches)
+        except UNREADABLE as error:
+            yield f"the shards can't be read: {' '.join(str(error).split())[:200]}"
+
+    def _drawn(self, draws: Draws) -> Iterator[Any]:
+        worker = get_worker_info()
+        here, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        share, seed = draws.share, seed_of(*draws.seed, draws.start)
+        part = share.rank * workers + here
+        samples = self.shards.endless(seed, part, share.world * workers)
+        width = draws.batch // (share.world * share.accumulate)
+        for number in range(here, len(draws), workers):
+            seeds = (seed_of(seed, part, number, place) for place in range(width))
+            yield collated([self.view.seen(next(samples), each) for each in seeds])
+
+    def _in_order(self, batches: Sequence) -> Iterator[Any]:
+        samples = self.shards.chosen([number for batch in batches for number in batch if number != NOBODY])
+        last: Any = None
+        for batch in batches:
+            items = []
+            for number in batch:
+                last = last if number == NOBODY and last is not None else next(samples)[1]
+                items.append(self.view.seen(last, None, number == NOBODY))
+            yield collated(items)
 
 
 def _deaf(worker: int) -> None:
@@ -228,7 +268,8 @@ def measured(view: View, workers: int) -> tuple[list[float], list[float]]:
     Raises UserError for an image that can't be read.
     """
     count = min(MEASURED, len(view))
-    numbers = [place * len(view) // count for place in range(count)]
+    apart = 1 if isinstance(view.examples, Shards) else len(view) / count  # a stream's first ones
+    numbers = [int(place * apart) for place in range(count)]
     total, squares, seen = torch.zeros(view.channels).double(), torch.zeros(view.channels).double(), 0
     for batch in loader(view, [[number] for number in numbers], workers):
         values = whole(batch)[0].double() / 255

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,9 +99,10 @@ def benchmark_run(
     """
     from search.benchmark.rows import row as named
     from search.benchmark.runs import Order, run, weights_of
+    from search.records.models import counted
     from search.records.results import Results
 
-    found, chosen, folder = named(row), None, Results(results)
+    found, folder = named(row), Results(results)
     chosen = found.recipe(recipe)
     if start is not None and not start.is_file():
         raise UserError(f"--start: there is no file {start}")
@@ -108,8 +110,6 @@ def benchmark_run(
         raise UserError(f"recipe {recipe!r} of {found.name} starts from weights: name their file by --start")
     folder.writable()
     setup = _setup(cpu, precision, workers, tuple(log or ()), results / "logs")
-    from dataclasses import replace
-
     setup = replace(
         setup,
         channels_last=channels_last,
@@ -130,7 +130,7 @@ def benchmark_run(
             _first(
                 processes,
                 f"{found.label}: {record.metric} {100 * record.score:.2f} % of {record.data.test_count:,} test images"
-                f"{others and f' ({others})'}, seed {order.seed}, {record.epochs} epochs; {weights_of(order, folder)}",
+                f"{others and f' ({others})'}, seed {order.seed}, {counted(record.epochs, 'epoch')}; {weights_of(order, folder)}",
             )
 
 

@@ -25,6 +25,7 @@ MINIATURES: dict[str, tuple[Any, int, int, int, list[int]]] = {
     "caltech256": (disk.caltech256, 18, 2, 2, [0, 0]),
     "tiny-imagenet": (disk.tiny_imagenet, 2, 2, 2, [0, 1]),
     "imagenet": (disk.imagenet, 2, 2, 2, [0, 1]),
+    "imagenet-shards": (disk.shards, 24, 8, 2, [0, 1]),
     "places365": (disk.places365, 2, 1, 2, [0, 1]),
     "inat2021-mini": (disk.inaturalist, 2, 2, 2, [0, 1]),
     "galaxy10": (disk.galaxy10, 18, 2, 10, [0, 1]),
