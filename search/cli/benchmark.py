@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from search.benchmark.processes import Processes
     from search.benchmark.rows import Row
     from search.benchmark.setup import Setup
+    from search.records.models import RowRun
 
 RowName = Annotated[str, typer.Argument(help="A row (`wavemix benchmark list`) or the path of a row's TOML file.")]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Train on the CPU, although there is a GPU.")]
@@ -99,7 +100,6 @@ def benchmark_run(
     """
     from search.benchmark.rows import row as named
     from search.benchmark.runs import Order, run, weights_of
-    from search.records.models import counted
     from search.records.results import Results
 
     found, folder = named(row), Results(results)
@@ -126,12 +126,16 @@ def benchmark_run(
         for order in orders:
             with _watch(found, order.recipe, processes) as watch:
                 record = run(order, parts, processes, folder, watch, lambda text: _first(processes, text, 0))
-            others = ", ".join(f"{name} {100 * value:.2f} %" for name, value in list(record.beside.items())[:1])
-            _first(
-                processes,
-                f"{found.label}: {record.metric} {100 * record.score:.2f} % of {record.data.test_count:,} test images"
-                f"{others and f' ({others})'}, seed {order.seed}, {counted(record.epochs, 'epoch')}; {weights_of(order, folder)}",
-            )
+            _first(processes, f"{_came_to(record)}; {weights_of(order, folder)}")
+
+
+def _came_to(record: "RowRun") -> str:
+    from search.records.models import counted
+
+    beside = [f"{name} {100 * value:.2f} %" for name, value in record.beside.items()][:1]
+    scores = ", ".join([f"{record.metric} {100 * record.score:.2f} %", *beside])
+    tested = f"{record.data.test_count:,} test images"
+    return f"{record.data.label}: {scores} of {tested}, seed {record.seed}, {counted(record.epochs, 'epoch')}"
 
 
 @benchmark_app.command("evaluate")
