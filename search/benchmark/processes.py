@@ -7,6 +7,7 @@ the same with two processes as with one. Lightning Fabric does as much, with the
 (no other package of its own), knows more trackers and hardware, and its launcher is what most users have configured.
 """
 
+import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,7 +30,9 @@ class Processes:
 
     def __init__(self, setup: Setup):
         """Raises UserError where a package is missing, or this machine lacks what the setup asks for."""
-        needed("benchmark", "accelerate", "torchvision", *setup.trackers)
+        needed("benchmark", "accelerate", "torchvision")
+        if missing := [name for name in setup.trackers if importlib.util.find_spec(name) is None]:
+            raise UserError(f"--log {missing[0]} needs the package {missing[0]}: pip install {missing[0]}")
         from accelerate import Accelerator
         from accelerate.utils import DistributedType
 

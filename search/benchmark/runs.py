@@ -21,6 +21,7 @@ from search.benchmark.training import Training
 from search.benchmark.views import IMAGENET, View, measured
 from search.errors import UserError
 from search.records.environment import environment
+from search.records.jsonl import read
 from search.records.models import RowRun, counted
 from search.records.results import Results
 from search.records.row_runs import PublishedFigure, RowData, RowEpoch
@@ -64,11 +65,15 @@ def run(
     watch: Watch,
     say: Callable[[str], None] = print,
 ) -> RowRun:
-    """Train, test, and write the record and the weights; the training goes on from its checkpoint, if it has one.
+    """Train, test, and write the record and the weights; the training goes on from its checkpoint, if it has one. What
+    is on record in `results` is not trained again.
 
     Raises UserError for data, weights or a setup that do not go with the row, before anything is trained.
     """
     course, test = course_of(order, parts, processes)
+    if known := recorded(order, course, results):
+        say(f"{order.name} is on record already")
+        return known
     torch.manual_seed(order.seed)
     network = order.row.network.build()
     start_with(network, order)
@@ -94,6 +99,18 @@ def run(
     processes.wait()
     training.checkpoint.remove()
     return record
+
+
+def recorded(order: Order, course: Course, results: Results) -> RowRun | None:
+    """The record of the same training in `results`."""
+    path = results.journal(JOURNAL)
+    found = [record for record in (read(path) if path.exists() else []) if isinstance(record, RowRun)]
+    asked = (order.row.name, order.recipe.model_dump(mode="json"), order.seed, order.start and order.start.name)
+    asked += (order.row.network.shown, len(course.train))
+    for run in found:
+        if asked == (run.row, run.recipe, run.seed, run.start, run.network, run.data.train_count):
+            return run
+    return None
 
 
 def weights_of(order: Order, results: Results) -> Path:

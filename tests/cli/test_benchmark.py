@@ -53,6 +53,8 @@ def test_a_row_is_run_recorded_tabled_and_evaluated(wavemix, place: Path):
     assert (first.seed, second.seed) == (0, 1) and first.row == "small" and first.epochs == 2
     assert first.data.test_count == 2 and not first.data.limited and len(first.beside) >= 1
     assert list((place / "runs" / "logs").rglob("events.*"))
+    again = wavemix("benchmark", "run", *words).out
+    assert "small-ours-2-epochs-seed0 is on record already" in again and len(Results(place / "runs").read()) == 2
     table = json.loads(wavemix("benchmark", "table", "--json").out)
     (mine,) = [line for line in table if line["Source"] == "wavemix benchmark run small"]
     mean = 50 * (first.score + second.score)
@@ -86,3 +88,9 @@ def test_bad_input_is_one_line(wavemix, place: Path, words: list[str], said: str
     told = wavemix("benchmark", *words, code=2).err
     assert said in told and told.count("\n") == 1
     assert not list((place / "runs").rglob("*.jsonl"))
+
+
+def test_a_tracker_that_is_not_installed_is_named(wavemix, place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    told = wavemix("benchmark", "run", "small.toml", "--cpu", "--log", "mlflow", code=2).err
+    assert told == "wavemix: --log mlflow needs the package mlflow: pip install mlflow\n"
