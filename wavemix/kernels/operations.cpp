@@ -1,5 +1,5 @@
 // CPU kernels of operations.py, one operation each (see lanes.h for the layout).
-#include "lanes.h"
+#include "feedforward.h"
 
 struct ConvShape { int I, H, W, O, k, s, p, h, w, depthwise; };
 static void gather_row(const ConvShape &z, const vec *x, int row, vec *cols) {  // [I][k][k][w]
@@ -200,12 +200,12 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
 
 void mlp_forward(const float *u, const float *w1, const float *b1, const float *w2, const float *b2, float *z, int K,
                  int G, int C, int M, int F, long P, int kind) {
-  Scratch hidden(M * STRIP);
+  Scratch hidden(M * LEAD);
   parallel(K * G, [&](int t, int worker) {
     int m = t / G;
-    feedforward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr, w2 + (long)m * F * M,
-                b2 ? b2 + (long)m * F : nullptr, (const vec *)u + (long)t * C * P, (vec *)z + (long)t * F * P,
-                hidden.of(worker));
+    Layers<vec> own{C, M, F, kind, w1 + (long)m * M * C, w2 + (long)m * F * M, b1 ? b1 + (long)m * M : nullptr,
+                    b2 ? b2 + (long)m * F : nullptr};
+    feedforward(own, P, (const vec *)u + (long)t * C * P, P, hidden.of(worker), Written{(vec *)z + (long)t * F * P, P});
   });
 }
 
@@ -217,13 +217,13 @@ void mlp_backward(const float *u, const float *w1, const float *b1, const float 
     transpose(w1 + (long)m * M * C, M, C, t1.data() + (long)m * M * C);
     transpose(w2 + (long)m * F * M, F, M, t2.data() + (long)m * F * M);
   }
-  Scratch space(3 * M * STRIP);
+  Scratch space(backward_space(C, M, F));
   parallel(K * G, [&](int t, int worker) {
     int m = t / G;
-    feedforward_backward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr,
-                         t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, (const vec *)u + (long)t * C * P,
-                         (const vec *)dz + (long)t * F * P, (vec *)du + (long)t * C * P,
-                         g1.of(t), gb1.of(t), g2.of(t), gb2.of(t), space.of(worker));
+    Layers<vec> own{C, M, F, kind, w1 + (long)m * M * C, nullptr, b1 ? b1 + (long)m * M : nullptr, nullptr};
+    feedforward_backward(own, t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, P,
+                         (const vec *)u + (long)t * C * P, P, (const vec *)dz + (long)t * F * P, P,
+                         (vec *)du + (long)t * C * P, {g1.of(t), gb1.of(t), g2.of(t), gb2.of(t)}, space.of(worker));
   });
   g1.into(dw1); g2.into(dw2);
   if (db1) gb1.into(db1);

@@ -61,6 +61,7 @@ class Stack:
             rows.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
         self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self.keys = list(network.state_dict())
+        self.narrow = False
         self.threads = torch.get_num_threads()
         self.known: dict[tuple, bool] = {}  # whether kernels are faster than PyTorch, by shape
         self.flat = torch.stack(rows).to(self.device).requires_grad_()
@@ -130,7 +131,7 @@ class Stack:
         x = self._stem(weights, images, norm)
         if fits_chain(self.config, x, training=given is None) and not (given and torch.is_grad_enabled()):
             known = _stacked([given[name] for name in self.norms]) if given else None
-            pooled, mean, variance = chain(x, flat, self.config, self.offsets, known)
+            pooled, mean, variance = chain(x, flat, self.config, self.offsets, known, self.narrow)
             measured |= {name: (mean[depth], variance[depth]) for depth, name in enumerate(self.norms)}
             return self._head(weights, pooled), measured
         for depth in range(self.config.depth):
