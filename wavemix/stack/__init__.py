@@ -224,8 +224,9 @@ class Stack:
 
         def conv(index, x, stride, padding, depthwise=False):
             return convolution(
-                x, weights[f"conv.{index}.weight"], weights.get(f"conv.{index}.bias"), stride, padding, depthwise
-            )
+                x, weights[f"conv.{index}.weight"], weights.get(f"conv.{index}.bias"), stride, padding, depthwise,
+                self.narrow,
+            )  # fmt: skip
 
         if config.initial_conv == "strided":
             return conv(1, conv(0, x, first, 1 + pad), second, 1)
