@@ -59,9 +59,8 @@ struct Direct {
   bool goes_back() const { return z.s == 1 && z.p < z.k; }
   int height() const { return z.H + 2 * z.p; }
   int width() const { return z.W + 2 * z.p; }
-  long padded() const { return (long)z.I * height() * width() + 4 * z.s; }  // of odd widths the last pair reads on
+  long padded() const { return (long)z.I * height() * width(); }
   long padded_back() const { return (long)z.O * (z.H + z.k - 1) * (z.W + z.k - 1); }
-  long turned() const { return (long)z.O * z.h * (z.w + 1); }
   static void pad(const vec *x, int channels, int H, int W, int by, T *out) {
     for (int c = 0; c < channels; c += N)
       for (int i = -by; i < H + by; i++)
@@ -91,26 +90,23 @@ struct Direct {
       tap_row(z.I, z.O / N * taps, z.W, turned, space + (long)r * wide, at_back.data(), 1, nullptr,
               Written{dx + (long)r * z.W, (long)z.H * z.W});
   }
-  void weight_gradient(const vec *x, const vec *dy, float *dweight, float *dbias, T *space, T *positions) const {
+  void weight_gradient(const vec *x, const vec *dy, float *dweight, float *dbias, T *space, T *working) const {
     pad(x, z.I, z.H, z.W, z.p, space);
-    int half = (z.w + N - 1) / N;
-    const T *D = (const T *)dy;
-    if constexpr (N > 1) {  // pairs of positions
-      for (long row = 0; row < (long)z.O * z.h; row++, dy += z.w)
-        for (int j = 0; j < half; j++)
-          positions[row * half + j] = paired(dy[2 * j], 2 * j + 1 < z.w ? dy[2 * j + 1] : vec{});
-      D = positions;
-    }
-    tap_outer(z.O, rows, z.h, half, D, (long)z.h * half, space, at.data(), z.s * width(), z.s, dweight, z.I * taps, taps);
-    for (int o = 0; dbias && o < z.O; o++) {
-      vec sum = {}, value[N];
-      for (long i = 0; i < (long)z.h * half; i++) {
-        split(D[(long)o * z.h * half + i], value);
-        for (vec one : value) sum += one;
+    T *D = working;
+    pad(dy, z.O, z.h, z.w, 0, D);
+    for (int o = 0; dbias && o < z.O; o += N) {
+      vec sums[N] = {}, value[N];
+      for (long i = 0; i < (long)z.h * z.w; i++) {
+        split(D[o / N * (long)z.h * z.w + i], value);
+        for (int k = 0; k < N; k++) sums[k] += value[k];
       }
-      dbias[o] += total(sum);
+      for (int k = 0; k < N; k++) dbias[o + k] += total(sums[k]);
     }
+    working += (long)z.O * z.h * z.w;
+    const T *rows = by_rows(z.O, z.h, z.w, D, working);
+    tap_outer(z.O, z.I / N, Taps{z.k, z.s, height(), width(), z.h, z.w}, rows, space, dweight, working + (long)z.O * z.h * z.w);
   }
+  long working() const { return 2l * z.O * z.h * z.w + 2l * height() * width(); }
 };
 
 template <class T>
@@ -139,11 +135,11 @@ static void direct_backward(const ConvShape &z, const float *x, int shared, cons
   for (int m = 0; dx && m < K; m++) conv.turn_weights(weight + m * each, turned.data() + m * each);
   const Weight<T> *back = dx ? weights((long)K * z.I, z.O, conv.taps, turned.data(), space) : nullptr;
   Gradients dw(K, G, dweight ? each : 0), db(K, G, dbias ? z.O : 0);
-  Scratch padded(dweight ? conv.padded() : 0), positions(dweight ? conv.turned() : 0), wide(dx ? conv.padded_back() : 0);
+  Scratch padded(dweight ? conv.padded() : 0), working(dweight ? conv.working() : 0), wide(dx ? conv.padded_back() : 0);
   parallel(K * G, [&](int t, int worker) {
     const vec *X = (const vec *)x + (shared ? t % G : t) * in, *D = (const vec *)dy + t * out;
     if (dweight)
-      conv.weight_gradient(X, D, dw.of(t), dbias ? db.of(t) : nullptr, (T *)padded.of(worker), (T *)positions.of(worker));
+      conv.weight_gradient(X, D, dw.of(t), dbias ? db.of(t) : nullptr, (T *)padded.of(worker), (T *)working.of(worker));
     if (dx)
       conv.input_gradient(D, back + t / G * (each / TOGETHER<T>), (vec *)dx + t * in, (T *)wide.of(worker));
   });

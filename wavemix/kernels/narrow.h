@@ -57,8 +57,10 @@ static inline pairs paired(vec low, vec high) {  // rounded to nearest even
 template <> inline pairs join<pairs>(const vec *channels) { return paired(channels[0], channels[1]); }
 // Two pixels' channels -> each channel's two pixels.
 static inline void turn(pairs a, pairs b, pairs *out) {
-  out[0] = (pairs)_mm512_mask_blend_epi16(0xAAAAAAAA, (__m512i)a, _mm512_slli_epi32((__m512i)b, 16));
-  out[1] = (pairs)_mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32((__m512i)a, 16), (__m512i)b);
+  const pairs even = {0, 32, 2, 34, 4, 36, 6, 38, 8, 40, 10, 42, 12, 44, 14, 46,
+                      16, 48, 18, 50, 20, 52, 22, 54, 24, 56, 26, 58, 28, 60, 30, 62};
+  out[0] = (pairs)_mm512_permutex2var_epi16((__m512i)a, (__m512i)even, (__m512i)b);
+  out[1] = (pairs)_mm512_permutex2var_epi16((__m512i)a, (__m512i)(even + 1), (__m512i)b);
 }
 // The same of a map: [C / 2][P] -> [C][(P + 1) / 2], a missing last pixel being zero.
 static void turn(int C, long P, const pairs *map, long lead, pairs *out, long ldo) {

@@ -158,77 +158,94 @@ static void outer(int O, int C, long P, const T *D, long ldd, const T *X, long l
     }
 }
 
-// DW[o][c] += sum over rows r, positions p and lanes of D[o][r][p] X[at[c] + r * row + p * step]: C is of taps, in units of
-// T, and DW's are [O][channels][taps]. Pairs of D are of two positions, those of X of two channels.
-template <int OB, int CB>
-static inline void tap_outer_tile(int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row, int step,
-                                  float *DW, int ldw, int) {
+// DW[o][c] += sum over rows r, positions p and lanes of D[o][r][p] X[at[c] + r * row + p * step].
+template <int OB, int CB, class T>
+static inline void tap_outer_tile(int rows, int P, const T *D, long ldd, const T *X, const int *at, int row, int step,
+                                  float *DW, int ldw) {
   vec acc[OB][CB] = {};
   for (int r = 0; r < rows; r++)
     for (int p = 0; p < P; p++) {
-      const vec *source = X + (long)r * row + p * step;
-      vec x[CB];
+      const T *source = X + (long)r * row + p * step;
+      T x[CB];
 #pragma GCC unroll 8
       for (int c = 0; c < CB; c++) x[c] = source[at[c]];
 #pragma GCC unroll 8
       for (int o = 0; o < OB; o++) {
-        vec d = D[o * ldd + (long)r * P + p];
-#pragma GCC unroll 8
-        for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
-      }
-    }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++) add_totals<CB>(acc[o], DW + (long)o * ldw);
-}
-#if NARROW
-template <int OB, int CB>
-static inline void tap_outer_tile(int rows, int P, const pairs *D, long ldd, const pairs *X, const int *at, int row,
-                                  int step, float *DW, int ldw, int taps) {
-  constexpr int N = CB / 2;  // as many taps, of two channels each
-  vec acc[OB][CB] = {};
-  for (int r = 0; r < rows; r++)
-    for (int p = 0; p < P; p++) {
-      const pairs *source = X + (long)r * row + 2l * p * step;
-      pairs x[CB];
-#pragma GCC unroll 8
-      for (int c = 0; c < N; c++) turn(source[at[c]], source[at[c] + step], x + 2 * c);
-#pragma GCC unroll 8
-      for (int o = 0; o < OB; o++) {
-        pairs d = D[o * ldd + (long)r * P + p];
+        T d = D[o * ldd + (long)r * P + p];
 #pragma GCC unroll 8
         for (int c = 0; c < CB; c++) acc[o][c] = fused(acc[o][c], d, x[c]);
       }
     }
 #pragma GCC unroll 8
-  for (int o = 0; o < OB; o++) {
-    float sums[CB] = {};
-    add_totals<CB>(acc[o], sums);
-    for (int c = 0; c < CB; c++) DW[(long)o * ldw + c / 2 + c % 2 * taps] += sums[c];
-  }
+  for (int o = 0; o < OB; o++) add_totals<CB>(acc[o], DW + (long)o * ldw);
+}
+template <int OB, class T>
+static inline void tap_outer_row(int C, int rows, int P, const T *D, long ldd, const T *X, const int *at, int row, int step,
+                                 float *DW, int ldw) {
+  int c = 0;
+  for (; c + BROAD <= C; c += BROAD) tap_outer_tile<OB, BROAD>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
+  if constexpr (BROAD > 2)
+    for (; c + 2 <= C; c += 2) tap_outer_tile<OB, 2>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
+  for (; c < C; c++) tap_outer_tile<OB, 1>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
+}
+
+// The gradient of a convolution's weights: k x k taps, `step` apart from place to place, of X [I][height][width], at
+// h x w places.
+struct Taps {
+  int k, step, height, width, h, w;
+  long plane() const { return (long)height * width; }
+};
+// Rows as that gradient sums over them: pairs are of two neighbouring rows. D [O][h][w] -> [O][(h + 1) / 2][w].
+static inline const vec *by_rows(int, int, int, const vec *D, vec *) { return D; }
+#if NARROW
+static inline const pairs *by_rows(int O, int h, int w, const pairs *D, pairs *space) {
+  long some = (h + 1l) / 2 * w;
+  for (int o = 0; o < O; o += 2, D += (long)h * w)
+    for (int r = 0; r < h; r += 2)
+      for (int j = 0; j < w; j++) {
+        pairs both[2];
+        turn(D[(long)r * w + j], r + 1 < h ? D[(long)(r + 1) * w + j] : pairs{}, both);
+        for (int k = 0; k < 2; k++) space[(o + k) * some + (long)r / 2 * w + j] = both[k];
+      }
+  return space;
 }
 #endif
+// DW [O][I][k][k], added to. D by rows; I in units of T; space of pairs: 2 * plane().
 template <class T>
-static void tap_outer(int O, int C, int rows, int P, const T *D, long ldd, const T *X, const int *at, int row, int step,
-                      float *DW, int ldw, int taps) {
-  constexpr int N = TOGETHER<T>, MOST = BROAD / N;
-  auto column = [&](auto wide, int c) {
-    constexpr int CB = decltype(wide)::value * N;
-    float *dw = DW + (N == 1 ? c : (long)c / taps * N * taps + c % taps);
-    int o = 0;
-    for (; o + 6 <= O; o += 6)
-      tap_outer_tile<6, CB>(rows, P, D + o * ldd, ldd, X, at + c, row, step, dw + (long)o * ldw, ldw, taps);
-    for (; o + 4 <= O; o += 4)
-      tap_outer_tile<4, CB>(rows, P, D + o * ldd, ldd, X, at + c, row, step, dw + (long)o * ldw, ldw, taps);
-    for (; o + 2 <= O; o += 2)
-      tap_outer_tile<2, CB>(rows, P, D + o * ldd, ldd, X, at + c, row, step, dw + (long)o * ldw, ldw, taps);
-    for (; o < O; o++)
-      tap_outer_tile<1, CB>(rows, P, D + o * ldd, ldd, X, at + c, row, step, dw + (long)o * ldw, ldw, taps);
-  };
-  int c = 0;
-  while (c < C)
-    if (c + MOST <= C && (N == 1 || c % taps + MOST <= taps)) {
-      column(std::integral_constant<int, MOST>(), c);
-      c += MOST;
-    } else
-      column(std::integral_constant<int, 1>(), c++);
+static void tap_outer(int O, int I, const Taps &taps, const T *D, const T *X, float *DW, T *space) {
+  constexpr int N = TOGETHER<T>;
+  int rows = (taps.h + N - 1) / N, columns = N * taps.k * taps.k, ldw = I * columns;
+  long ldd = (long)rows * taps.w, size = (long)taps.height * taps.width;
+  std::vector<int> at;
+  for (int n = 0; n < N; n++)
+    for (int a = 0; a < taps.k; a++)
+      for (int b = 0; b < taps.k; b++) at.push_back(n * size + a * taps.width + b);
+  // as many rows of D at once as fit into the first cache beside X: they are read from there for all taps
+  long most = 24576 / (6l * taps.w * (long)sizeof(T)), some = most < 1 ? 1 : most < rows ? most : rows;
+  for (int i = 0; i < I; i++, X += size, DW += columns) {
+    const T *source = X;
+    if constexpr (N > 1) {  // each channel's places with those a step below them
+      for (int y = 0; y < taps.height; y++)
+        for (int x = 0; x < taps.width; x++) {
+          T both[2];
+          turn(X[(long)y * taps.width + x], y + taps.step < taps.height ? X[(long)(y + taps.step) * taps.width + x] : T{}, both);
+          for (int n = 0; n < N; n++) space[n * size + (long)y * taps.width + x] = both[n];
+        }
+      source = space;
+    }
+    int row = N * taps.step * taps.width;
+    for (int r = 0; r < rows; r += some) {
+      int n = rows - r < some ? rows - r : some, o = 0;
+      const T *d = D + (long)r * taps.w, *x = source + (long)r * row;
+      auto part = [&](auto high) {
+        tap_outer_row<decltype(high)::value>(columns, n, taps.w, d + o * ldd, ldd, x, at.data(), row, taps.step,
+                                             DW + (long)o * ldw, ldw);
+        o += high;
+      };
+      while (o + 6 <= O) part(std::integral_constant<int, 6>());
+      while (o + 4 <= O) part(std::integral_constant<int, 4>());
+      while (o + 2 <= O) part(std::integral_constant<int, 2>());
+      while (o < O) part(std::integral_constant<int, 1>());
+    }
+  }
 }

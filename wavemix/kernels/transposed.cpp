@@ -23,7 +23,7 @@ struct Transposed {
         for (int x = 0; x < 4; x++) backward.push_back((c * (2 * h + 2) + y) * (2 * w + 2) + x);
   }
   long narrow() const { return (long)F * (h + 2) * (w + 2); }
-  long wide() const { return (long)C * (2 * h + 2) * (2 * w + 2) + 4; }  // of odd widths the last pair reads on
+  long wide() const { return (long)C * (2 * h + 2) * (2 * w + 2); }
   // weight [F][C][4][4] -> [4 phases][C][F][2][2]
   void phases(const float *weight, float *out) const {
     for (int a = 0; a < 2; a++)
@@ -55,15 +55,12 @@ struct Transposed {
       tap_row(F, 16 * C / N, w, weight, dv + (long)2 * i * (2 * w + 2), backward.data(), 2, nullptr,
               Kept<T>{dz + (long)i * w, (long)h * w});
   }
-  // z [F][h][w], or its rows turned to pairs of positions
   void weight_gradient(const T *dv, const T *z, float *dweight, T *space) const {
-    int half = (w + N - 1) / N;
-    if constexpr (N > 1) {
-      for (int i = 0; i < h; i++) turn(F, w, z + (long)i * w, (long)h * w, space + (long)i * half, (long)h * half);
-      z = space;
-    }
-    tap_outer(F, 16 * C / N, h, half, z, (long)h * half, dv, backward.data(), 2 * (2 * w + 2), 2, dweight, 16 * C, 16);
+    Taps taps{4, 2, 2 * h + 2, 2 * w + 2, h, w};
+    const T *D = by_rows(F, h, w, z, space);
+    tap_outer(F, C / N, taps, D, dv, dweight, space + (long)F * h * w);
   }
+  long gradient_space() const { return N > 1 ? (long)F * h * w + 2l * (2 * h + 2) * (2 * w + 2) : 0; }
 };
 
 template <class T>
@@ -188,7 +185,7 @@ static void backward(const float *before, const float *dpooled, float *map, floa
   Gradients gradients(K, G, each_block);
   Scratch rows(C * lead), reduced(R * 4 * most), bands(C * most), inside(C * most), back(C * most);
   Scratch space(backward_space(C, M, F) + 2 * R * lead), other(N > 1 ? C * lead : 0), padded(deconv.wide());
-  Scratch turned_z(N > 1 ? F * q : 0);
+  Scratch working(deconv.gradient_space());
   // sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm
   auto measure = [&](int d, long t, const vec *gradient) {
     for (int c = 0; c < C; c += N) {
@@ -255,7 +252,7 @@ static void backward(const float *before, const float *dpooled, float *map, floa
       for (int k = 0; k < N; k++) mine[starts[UP_BIAS] + c + k] += total(bias[k]);
     }
     deconv.down(DV, use.up, DZ);
-    deconv.weight_gradient(DV, (const T *)z[d] + t * (F / N) * q, mine + starts[UP], (T *)turned_z.of(worker));
+    deconv.weight_gradient(DV, (const T *)z[d] + t * (F / N) * q, mine + starts[UP], (T *)working.of(worker));
     for (int i = 0; i < h; i += per) {
       long small = (long)(h - i < per ? h - i : per) * w, n = 4 * small, start = (long)4 * i * w;
       vec *less = reduced.of(worker);
