@@ -16,7 +16,7 @@ struct Activated {  // what becomes of a tile of the hidden layer
       for (int i = 0; i < OB; i += N)
         for (int j = 0; j < PB; j++) {
           vec value[N], its_slope[N];
-          for (int k = 0; k < N; k++) value[k] = activate(kind, sums[i + k][j], slope ? its_slope + k : nullptr);
+          for (int k = 0; k < N; k++) value[k] = activated(kind, sums[i + k][j], slope ? its_slope + k : nullptr, T{});
           long at = (o + i) / N * LEAD + p + j;
           hidden[at] = join<T>(value);
           if (slope) slope[at] = join<T>(its_slope);

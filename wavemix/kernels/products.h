@@ -133,10 +133,10 @@ static inline void outer_tile(long P, const T *D, long ldd, const T *X, long ldx
 template <int OB, class T>
 static inline void outer_row(int C, long P, const T *D, long ldd, const T *X, long ldx, float *DW, int ldw) {
   int c = 0;
-  if constexpr (MANY_REGISTERS) {
+  if constexpr (MANY_REGISTERS && OB <= 4)
     for (; c + 6 <= C; c += 6) outer_tile<OB, 6>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
+  if constexpr (MANY_REGISTERS)
     for (; c + 4 <= C; c += 4) outer_tile<OB, 4>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  }
   for (; c + 3 <= C; c += 3) outer_tile<OB, 3>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
   for (; c + 2 <= C; c += 2) outer_tile<OB, 2>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
   for (; c < C; c++) outer_tile<OB, 1>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
@@ -144,7 +144,11 @@ static inline void outer_row(int C, long P, const T *D, long ldd, const T *X, lo
 template <class T>
 static void outer(int O, int C, long P, const T *D, long ldd, const T *X, long ldx, float *DW, int ldw, float *DB) {
   int o = 0;
+  if (MANY_REGISTERS && O >= 24)  // many rows: X is read again for each tile of them, from the second cache
+    for (; o + 6 <= O; o += 6) outer_row<6>(C, P, D + o * ldd, ldd, X, ldx, DW + (long)o * ldw, ldw);
   for (; o + 4 <= O; o += 4) outer_row<4>(C, P, D + o * ldd, ldd, X, ldx, DW + (long)o * ldw, ldw);
+  if (MANY_REGISTERS && O >= 24)
+    for (; o + 2 <= O; o += 2) outer_row<2>(C, P, D + o * ldd, ldd, X, ldx, DW + (long)o * ldw, ldw);
   for (; o < O; o++) outer_row<1>(C, P, D + o * ldd, ldd, X, ldx, DW + (long)o * ldw, ldw);
   if (DB)
     for (o = 0; o < O; o++) {

@@ -41,9 +41,9 @@ struct Transposed {
         for (int x = 0; x < w; x++) out[x + 1] = y < 0 || y == h ? T{} : z[((long)f * h + y) * w + x];
       }
   }
-  void up(const T *z, const Weight<T> *phase, const float *bias, T *padded, T *v) const {
-    pad(z, padded);
-    for (int i = 0; i < 2 * h; i++)
+  // rows of v from `first` to before `end`
+  void up(int first, int end, const T *padded, const Weight<T> *phase, const float *bias, T *v) const {
+    for (int i = first; i < end; i++)
       for (int b = 0; b < 2; b++)
         tap_row(C, 4 * F / N, w, phase + (long)(i % 2 * 2 + b) * C * 4 * F / N,
                 padded + (long)(i / 2 + i % 2) * (w + 2) + b, forward.data(), 1, bias,
@@ -62,6 +62,28 @@ struct Transposed {
   }
   long gradient_space() const { return N > 1 ? (long)F * h * w + 2l * (2 * h + 2) * (2 * w + 2) : 0; }
 };
+
+// The mean and the sum of squared deviations of a T's channels over `seen` pixels, with n more: Chan, Golub & LeVeque 1983.
+template <class T>
+static void add_moments(const T *map, long n, long seen, double *moments) {
+  constexpr int N = TOGETHER<T>;
+  vec sum[N] = {}, squares[N] = {}, value[N];
+  float middle[N];
+  for (long i = 0; i < n; i++) {
+    split(map[i], value);
+    for (int k = 0; k < N; k++) sum[k] += value[k];
+  }
+  for (int k = 0; k < N; k++) middle[k] = total(sum[k]) / (n * LANES);
+  for (long i = 0; i < n; i++) {
+    split(map[i], value);
+    for (int k = 0; k < N; k++) { vec e = value[k] - middle[k]; squares[k] += e * e; }
+  }
+  for (int k = 0; k < N; k++, moments += 2) {
+    double apart = seen ? middle[k] - moments[0] : 0, share = (double)n / (seen + n);
+    moments[0] = seen ? moments[0] + apart * share : middle[k];
+    moments[1] = (seen ? moments[1] : 0) + total(squares[k]) + apart * apart * share * seen * LANES;
+  }
+}
 
 template <class T>
 static void forward(const float *x, float *pooled, float *map, const float *flat, long P, const long *offsets, float **z,
@@ -135,24 +157,13 @@ static void forward(const float *x, float *pooled, float *map, const float *flat
       pack(C, small, bands.of(worker), small, U, small);
       feedforward(layers, small, U, small, hidden.of(worker), Kept<T>{Z + (long)i * w, q});
     }
-    deconv.up(Z, use.up, block.part[UP_BIAS], (T *)padded.of(worker), V);
-    for (int c = 0; !given && c < C; c += N) {
-      const T *made = V + c / N * full;
-      vec sum[N] = {}, squares[N] = {}, value[N];
-      float middle[N];
-      for (long i = 0; i < full; i++) {
-        split(made[i], value);
-        for (int k = 0; k < N; k++) sum[k] += value[k];
-      }
-      for (int k = 0; k < N; k++) middle[k] = total(sum[k]) / (full * LANES);
-      for (long i = 0; i < full; i++) {
-        split(made[i], value);
-        for (int k = 0; k < N; k++) { vec e = value[k] - middle[k]; squares[k] += e * e; }
-      }
-      for (int k = 0; k < N; k++) {
-        part[(t * C + c + k) * 2] = middle[k];
-        part[(t * C + c + k) * 2 + 1] = total(squares[k]);
-      }
+    deconv.pad(Z, (T *)padded.of(worker));
+    double *moments = &part[t * C * 2];
+    for (int i = 0; i < h; i += per) {
+      int end = i + per < h ? i + per : h;
+      deconv.up(2 * i, 2 * end, (T *)padded.of(worker), use.up, block.part[UP_BIAS], V);
+      for (int c = 0; !given && c < C; c += N)
+        add_moments<T>(V + c / N * full + 2l * i * W, 2l * (end - i) * W, 2l * i * W, moments + 2 * c);
     }
   };
   stages(K, G, D + 1, item, [&](int d, int m) {
@@ -185,28 +196,33 @@ static void backward(const float *before, const float *dpooled, float *map, floa
   Gradients gradients(K, G, each_block);
   Scratch rows(C * lead), reduced(R * 4 * most), bands(C * most), inside(C * most), back(C * most);
   Scratch space(backward_space(C, M, F) + 2 * R * lead), other(N > 1 ? C * lead : 0), padded(deconv.wide());
-  Scratch working(deconv.gradient_space());
-  // sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm
-  auto measure = [&](int d, long t, const vec *gradient) {
+  Scratch working(deconv.gradient_space()), seen(2 * C);
+  // Sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm: of n pixels
+  // from `start` on, added to sums [C][2]; gradient(c, i) is of pixel start + i.
+  auto measure = [&](int d, long t, long start, long n, const auto &gradient, vec *sums) {
     for (int c = 0; c < C; c += N) {
-      const T *y = (const T *)v[d] + (t * C + c) / N * full;
+      const T *y = (const T *)v[d] + (t * C + c) / N * full + start;
       vec s1[N] = {}, s2[N] = {}, value[N];
       float middle[N];
       for (int k = 0; k < N; k++) middle[k] = mean[((long)d * K + t / G) * C + c + k];
-      for (long i = 0; i < full; i++) {
+      for (long i = 0; i < n; i++) {
         split(y[i], value);
         for (int k = 0; k < N; k++) {
-          vec g = gradient[(c + k) * full + i];
+          vec g = gradient(c + k, i);
           s1[k] += g;
           s2[k] += g * (value[k] - middle[k]);
         }
       }
-      for (int k = 0; k < N; k++) {
-        part[(t * C + c + k) * 2] = total(s1[k]);
-        part[(t * C + c + k) * 2 + 1] = (double)total(s2[k]) / std::sqrt(variance[((long)d * K + t / G) * C + c + k] + eps);
-      }
+      for (int k = 0; k < N; k++) { sums[2 * (c + k)] += s1[k]; sums[2 * (c + k) + 1] += s2[k]; }
     }
   };
+  auto measured_all = [&](int d, long t, const vec *sums) {
+    for (int c = 0; c < C; c++) {
+      part[(t * C + c) * 2] = total(sums[2 * c]);
+      part[(t * C + c) * 2 + 1] = (double)total(sums[2 * c + 1]) / std::sqrt(variance[((long)d * K + t / G) * C + c] + eps);
+    }
+  };
+  auto pixel = [&](long t, int c) { return ((const vec *)dpooled)[t * C + c] / (float)full; };  // of the last map
   auto block = [&](int d, int m, int group, int worker) {
     long t = (long)m * G + group;
     Block block(flat, P, m, offsets + (long)d * PARTS);
@@ -217,6 +233,8 @@ static void backward(const float *before, const float *dpooled, float *map, floa
     vec *g = (vec *)dx + t * C * full, *rebuilt = (vec *)map + t * C * full;
     T *DZ = (T *)dz + t * (F / N) * q, *DV = (T *)padded.of(worker), *X = (T *)rows.of(worker), *U = (T *)inside.of(worker);
     bool last = d == D - 1;
+    vec *both = seen.of(worker);
+    std::memset((void *)both, 0, 2 * C * sizeof(vec));
     const vec *kept = (const vec *)before + t * C * full, *after = d == D - 2 ? kept : rebuilt;
     const vec *x = last ? kept : rebuilt;  // the map before the block
     for (int c = 0; c < C; c += N) {
@@ -232,7 +250,8 @@ static void backward(const float *before, const float *dpooled, float *map, floa
       }
       const T *y = (const T *)v[d] + (t * C + c) / N * full;
       T *padding = DV + (long)c / N * (H + 2) * (W + 2);
-      vec bias[N] = {};
+      vec bias[N] = {}, each[N];
+      for (int k = 0; k < N; k++) each[k] = pixel(t, c + k);
       for (int i = -1; i <= H; i++, padding += W + 2) {
         padding[0] = padding[W + 1] = T{};
         for (int j = 0; j < W; j++) {
@@ -242,7 +261,8 @@ static void backward(const float *before, const float *dpooled, float *map, floa
           split(y[pixel], value);
           for (int k = 0; k < N; k++) {
             long at = (c + k) * full + pixel;
-            grad[k] = norm[k].scale * (g[at] - a[k] - (value[k] - middle[k]) * b[k]);
+            vec dy = last ? (g[at] = each[k]) : g[at];
+            grad[k] = norm[k].scale * (dy - a[k] - (value[k] - middle[k]) * b[k]);
             bias[k] += grad[k];
             if (!last) rebuilt[at] = after[at] - (value[k] * norm[k].scale + norm[k].shift);
           }
@@ -265,21 +285,20 @@ static void backward(const float *before, const float *dpooled, float *map, floa
       haar_adjoint(back.of(worker), nullptr, R, n / W, W, less, n);
       reduction_backward(C, R, n, use.reduction_back, less, n, turned(C, n, X, lead, (T *)other.of(worker)),
                          Added{g + start, full}, mine + starts[REDUCTION], mine + starts[REDUCTION_BIAS], space.of(worker));
+      if (d) measure(d - 1, t, start, n, [=](int c, long i) { return g[c * full + start + i]; }, both);
     }
-    if (d) measure(d - 1, t, g);
+    if (d) measured_all(d - 1, t, both);
   };
-  auto begin = [&](long t) {  // the gradient of the last map is the same everywhere
-    vec *g = (vec *)dx + t * C * full;
-    for (int c = 0; c < C; c++) {
-      vec each = ((const vec *)dpooled)[t * C + c] / (float)full;
-      for (long i = 0; i < full; i++) g[c * full + i] = each;
-    }
-    measure(D - 1, t, g);
+  auto begin = [&](long t, int worker) {  // the gradient of the last map is the same everywhere
+    vec *both = seen.of(worker);
+    std::memset((void *)both, 0, 2 * C * sizeof(vec));
+    measure(D - 1, t, 0, full, [&](int c, long) { return pixel(t, c); }, both);
+    measured_all(D - 1, t, both);
   };
   // stage 0 begins, stages 1 to D are blocks D - 1 to 0
   auto item = [&](int stage, int m, int g, int worker) {
     if (stage) block(D - stage, m, g, worker);
-    else begin((long)m * G + g);
+    else begin((long)m * G + g, worker);
   };
   stages(K, G, D + 1, item, [&](int stage, int m) {
     float *to = dflat + m * P;
