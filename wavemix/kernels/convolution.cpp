@@ -149,6 +149,8 @@ static void direct_backward(const ConvShape &z, const float *x, int shared, cons
 
 extern "C" {
 
+int multiplies_bfloat16() { return NARROW; }
+
 // Convolution: x [K|1][G][I][H][W], weight [K][O][I or 1][k][k], bias [K][O] or null -> y [K][G][O][h][w].
 void conv_forward(const float *x, int shared, const float *weight, const float *bias, float *y, int K, int G, int I,
                   int H, int W, int O, int k, int s, int p, int depthwise, int narrow) {

@@ -113,7 +113,8 @@ class _Interpolated(torch.autograd.Function):
         kernels.loaded().chain_backward(
             *map(pointer, (x, dpooled, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(depth, maps[:depth], maps[depth : 2 * depth], maps[2 * depth :]),
-            *map(pointer, (mean, variance, dflat)), *ctx.sizes, int(ctx.narrow),
+            *map(pointer, (mean, variance, dflat)), *ctx.sizes,
+            int(ctx.narrow),
         )  # fmt: skip
         return dx, dflat, None, None, None, None, None
 
@@ -147,7 +148,8 @@ class _Transposed(torch.autograd.Function):
         work, dx, dz, dflat = *map(torch.empty_like, (before, before, z[0])), torch.zeros_like(flat)
         kernels.loaded().transposed_backward(
             *map(pointer, (before, dpooled, work, dx, dz, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
-            *_each(ctx.depth, z, maps[ctx.depth :]), *map(pointer, (mean, variance, dflat)), *ctx.sizes, int(ctx.narrow),
+            *_each(ctx.depth, z, maps[ctx.depth :]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
+            int(ctx.narrow),
         )  # fmt: skip
         return dx, dflat, None, None, None, None, None
 
