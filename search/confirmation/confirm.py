@@ -44,8 +44,8 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
     """Feasible trials on the data set `label`, fewest parameters first.
 
     Where there are none, the complete one nearest to the target. Of trials of one configuration and recipe, in whatever
-    precision, the last counts. What a trial took says how long training those of the first look at `seeds` seeds, on all
-    training images, will.
+    precision, the last counts. What a trial took says how long training those of the first look at `seeds` seeds, on
+    all training images, will.
     """
     complete: dict[tuple, Trial] = {}
     for record in records:
