@@ -3,7 +3,7 @@
     python -m scripts.benchmarks.networks [--rows ROW ...] [--upstream DIR] [--output FILE]
 
 The peer of a row is the published network of its threshold, built from upstream's wheel 0.2.4 (see
-benchmark_training.py) with the row's own strides, so that both have maps of one size. Measured are training steps and
+training.py) with the row's own strides, so that both have maps of one size. Measured are training steps and
 classification of a batch, ours as a `Stack`, and the latency of a single image, ours as the plain `WaveMixLite`; each
 contender in a process of its own, alternating. A row's accuracy is in parameter-efficiency.md. On a GPU memory is the
 allocator's peak, and a training step of ours is a captured graph, as in a search.
@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.compare_upstream import Unavailable, obtain
+from scripts.benchmarks.contender import PLAIN, STACK, UPSTREAM
 from scripts.benchmarks.harness import ROOT, arguments, devices, medians, print_table, record, spread
-from scripts.benchmarks.training import PLAIN, STACK, UPSTREAM, time_workers, working, write_given
+from scripts.benchmarks.training import time_workers, working, write_given
 from search.records.jsonl import read_all
 from search.records.models import Confirmation, base_label, label
 from search.report.efficiency import winners
