@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-UPSTREAM, PLAIN, STACK = "upstream 0.2.4", "plain WaveMixLite", "Stack"
+UPSTREAM, PLAIN, STACK, COMPILED = "upstream 0.2.4", "plain WaveMixLite", "Stack", "compiled"
 MODES = "float32", "channels last", "compiled", "autocast"
 NARROW = "bfloat16"  # a mode of a stack alone
 
@@ -93,6 +93,10 @@ def inference(contender: str, config: dict, state: dict[str, Tensor], images: Te
         }
         return torch.no_grad()(lambda: stack(x, flat, given)[0][0])
     network = module(contender, config, state, device).eval()
+    if contender == COMPILED:
+        from wavemix.compiled import with_kernels
+
+        network = with_kernels(network)
     return torch.no_grad()(lambda: network(images))
 
 

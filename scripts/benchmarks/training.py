@@ -8,9 +8,9 @@ torch's layers (--upstream: see compare_upstream.py). On a CPU it and the plain 
 channels last, compiled, and under autocast with channels last; one that fails is left out, with the reason. Our `Stack`
 runs in float32 and, where the processor can, in bfloat16. Each contender runs in a process of its own (contender.py);
 all start from the same weights and batch, and loss and gradient norm of the first step must agree before anything is
-timed. A step is forward, backward and AdamW step. Memory is measured twice: bytes of the distinct storages that autograd
-saves for the backward pass (the batch among them, parameters and buffers not), and how much the process's peak resident
-memory (on a GPU, the allocator's peak) grows over the first steps, gradients and optimizer state included.
+timed. A step is forward, backward and AdamW step. Memory is measured twice: bytes of the distinct storages that
+autograd saves for the backward pass (the batch among them, parameters and buffers not), and how much the process's peak
+resident memory (on a GPU, the allocator's peak) grows over the first steps, gradients and optimizer state included.
 """
 
 import argparse

@@ -34,6 +34,9 @@ def to_lanes(images: Tensor) -> Tensor:
     return images.unflatten(1, (-1, LANES)).permute(0, 1, 3, 4, 5, 2).contiguous()
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 def bfloat16_lacks(config: LiteConfig, device: torch.device | str = "cpu") -> str | None:
     """Why a stack of these networks can't train with products of bfloat16 on this machine, in a few words; or None."""
     if torch.device(device).type != "cpu":
@@ -84,7 +87,7 @@ class Stack:
         config: LiteConfig,
         seeds: list[int],
         device: torch.device | str = "cpu",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
     ):
         if not seeds:
             raise ValueError("a stack has at least one member: give a seed")
