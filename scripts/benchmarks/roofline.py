@@ -3,8 +3,8 @@
     python -m scripts.benchmarks.roofline [--precision bfloat16] [--output FILE]
 
 Peaks, by torch on the same threads: the best of several large matrix products, of the step's precision, and, on a CPU,
-3x3 convolutions (a product and a sum are two FLOPs; which library has the better code depends on the processor), and the
-best of several large copies (bytes read and written). FLOPs of a kernel are those of its matrix products and
+3x3 convolutions (a product and a sum are two FLOPs; which library has the better code depends on the processor), and
+the best of several large copies (bytes read and written). FLOPs of a kernel are those of its matrix products and
 convolutions, recomputed ones included, and of Haar (16 for 2x2 pixels of a channel) and BatchNorm (2 an element
 forward, 4 backward); activations are not counted, so that GELU shows as distance to the roof. Bytes are each feature
 map that goes in or out once: what a cache can't save. The roof of a kernel is the smaller of peak FLOP/s and

@@ -122,6 +122,7 @@ def measure(name: str, options: argparse.Namespace, device: str, scratch: Path, 
     config = LiteConfig(**knobs)
     given = write_given(config, size, options.batch, scratch / "given.safetensors")
     task = {"config": knobs, "device": device, "threads": options.threads, "given": given}
+    task["processor_time"] = options.processor_time
     with working({n: task | part for n, part in contenders(config, device, options.modes).items()}, package) as started:
         for name_of, worker in started.items():
             if "failed" in worker.facts:
@@ -158,6 +159,7 @@ def measure(name: str, options: argparse.Namespace, device: str, scratch: Path, 
         rows,
     )
     details = {"config": config.model_dump(mode="json"), "batch": options.batch, "contender": ours}
+    details |= {"processor_time": True} if options.processor_time else {}
     for what, unit, values, better, more in [
         ("throughput", "images/s", rates, "higher", {"spread_seconds": spread(samples)}),
         ("memory saved for backward", "bytes", saved, "lower", {}),
@@ -177,6 +179,9 @@ def main() -> int:
     parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=[n for n in NETWORKS if n != "small"])
     parser.add_argument("--batch", type=int, default=64, help="a multiple of 16")
     parser.add_argument("--modes", choices=MODES, nargs="+", default=list(MODES), help="of modules, beside float32")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of all threads, not the clock's: where the machine is busy"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.batch % 16:
