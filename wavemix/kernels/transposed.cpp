@@ -196,9 +196,9 @@ static void backward(const float *before, const float *dpooled, float *map, floa
   Gradients gradients(K, G, each_block);
   Scratch rows(C * lead), reduced(R * 4 * most), bands(C * most), inside(C * most), back(C * most);
   Scratch space(backward_space(C, M, F) + 2 * R * lead), other(N > 1 ? C * lead : 0), padded(deconv.wide());
-  Scratch working(deconv.gradient_space()), seen(2 * C);
+  Scratch working(deconv.gradient_space()), seen(2 * C), fresh(C * lead);
   // Sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm: of n pixels
-  // from `start` on, added to sums [C][2]; gradient(c, i) is of pixel start + i.
+  // from `start` on, added to sums [C][2]; gradient(c, i), of pixel start + i, is asked for once.
   auto measure = [&](int d, long t, long start, long n, const auto &gradient, vec *sums) {
     for (int c = 0; c < C; c += N) {
       const T *y = (const T *)v[d] + (t * C + c) / N * full + start;
@@ -233,7 +233,7 @@ static void backward(const float *before, const float *dpooled, float *map, floa
     vec *g = (vec *)dx + t * C * full, *rebuilt = (vec *)map + t * C * full;
     T *DZ = (T *)dz + t * (F / N) * q, *DV = (T *)padded.of(worker), *X = (T *)rows.of(worker), *U = (T *)inside.of(worker);
     bool last = d == D - 1;
-    vec *both = seen.of(worker);
+    vec *both = seen.of(worker), *made = fresh.of(worker);
     std::memset((void *)both, 0, 2 * C * sizeof(vec));
     const vec *kept = (const vec *)before + t * C * full, *after = d == D - 2 ? kept : rebuilt;
     const vec *x = last ? kept : rebuilt;  // the map before the block
@@ -284,8 +284,11 @@ static void backward(const float *before, const float *dpooled, float *map, floa
                            to, space.of(worker));
       haar_adjoint(back.of(worker), nullptr, R, n / W, W, less, n);
       reduction_backward(C, R, n, use.reduction_back, less, n, turned(C, n, X, lead, (T *)other.of(worker)),
-                         Added{g + start, full}, mine + starts[REDUCTION], mine + starts[REDUCTION_BIAS], space.of(worker));
-      if (d) measure(d - 1, t, start, n, [=](int c, long i) { return g[c * full + start + i]; }, both);
+                         Written{made, lead}, mine + starts[REDUCTION], mine + starts[REDUCTION_BIAS], space.of(worker));
+      auto gradient = [=](int c, long i) { return g[c * full + start + i] += made[c * lead + i]; };
+      if (d) measure(d - 1, t, start, n, gradient, both);
+      for (int c = 0; !d && c < C; c++)
+        for (long p = 0; p < n; p++) gradient(c, p);
     }
     if (d) measured_all(d - 1, t, both);
   };
