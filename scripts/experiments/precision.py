@@ -59,8 +59,8 @@ TEXT = """\
 
 With `--precision auto` networks of 10,000 parameters or more train with products of bfloat16 where the processor has
 units for them (AVX512-BF16) and that is faster. Sums, BatchNorm's statistics, losses, weights and the optimizer stay
-float32, and every accuracy is measured in float32. Here three networks are trained both ways, from the same weights, on
-the same images in the same order.
+float32, and every accuracy is measured in float32. These networks were trained both ways, from the same weights, on the
+same images in the same order.
 
 | network | epochs | float32 | bfloat16 | difference | its 95 % interval |
 | --- | ---: | --- | --- | ---: | --- |
