@@ -41,6 +41,7 @@ from search.study.setting import Setting
 from search.study.trial import Unfinished
 from search.tasks.task import task_of
 from search.training.default_recipe import lengths
+from search.training.precision import settled_precision
 from search.training.recipe import Recipe, Training
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
@@ -130,6 +131,7 @@ def search(
                     storage=storage,
                     checkpoints=checkpoints,
                     device=runtime.device,
+                    precision=runtime.precision,
                     listen=listen,
                 )
             )
@@ -243,6 +245,7 @@ def train(
     """Train one configuration on all training images and test it once a seed; without a `target` it has no row."""
     goal, results = Goal(name, target, config.family), _results(results)
     results.writable()
+    recipe = settled_precision(runtime.precision, config, recipe, data, len(seeds), runtime.device)
     training = Training(config, recipe, data.digest)
     test = tested(training, data, goal, SeedPlan(tuple(seeds)), results, runtime, on_epoch)
     counted = (r for r in numbered(results.read()) if isinstance(r, Confirmation) and r.created == test.created)

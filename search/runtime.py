@@ -7,7 +7,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Runtime:
-    """`device` is "cpu" or a GPU ("cuda", "cuda:1"); `data_dir` where data sets are looked for first.
+    """`device` is "cpu" or a GPU ("cuda", "cuda:1"); `precision` "auto", "float32" or "bfloat16" (see
+    `search.training.precision`); `data_dir` where data sets are looked for first.
 
     `say` takes lines of progress. `obey` is called after every epoch and ends the work for now by raising an exception.
     """
@@ -16,3 +17,4 @@ class Runtime:
     data_dir: Path | None = None
     say: Callable[[str], None] = print
     obey: Callable[[], None] = lambda: None
+    precision: str = "auto"

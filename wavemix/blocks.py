@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .dwt import pyramid
+from .layout import laid_out_alike
 
 
 class Waveblock(nn.Module):
@@ -129,7 +130,7 @@ class WaveMixBody(nn.Module):
                 f"gives {height}x{width} after the stem: resize or pad it to {sizes}, or use fewer levels"
             )
         for layer in self.layers:
-            x = layer(x) + x
+            x = laid_out_alike(layer(x) + x)
         return x
 
 

@@ -7,6 +7,7 @@ from .config import LiteConfig
 from .dwt import pyramid
 from .head_config import DenseHead, SuperResolutionHead
 from .heads import DenseScores, Enlarged
+from .layout import laid_out_alike
 from .padding import cropped, padded
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -120,7 +121,7 @@ class WaveMixLite(nn.Module):
         given = padded(images, *self.config.input_size(height, width))
         inside, x = self._stem_with_inside(given) if self.config.skips else (None, self.conv(given))
         for depth in range(self.config.depth):
-            x = x + self.layers[self.config.block(depth)](x, *self._norms(depth))
+            x = laid_out_alike(x + self.layers[self.config.block(depth)](x, *self._norms(depth)))
         if isinstance(head, DenseHead):
             return cropped(self.expand(x, inside), height, width)
         if isinstance(head, SuperResolutionHead):

@@ -1,4 +1,5 @@
-"""Whether compiled kernels or PyTorch's own operations train a network faster, measured once a machine and shape.
+"""What trains a network fastest, measured once a machine and shape: compiled kernels, in float32 or with products of
+bfloat16, or PyTorch's own operations.
 
 The kernels win by factors on small networks. On large ones PyTorch's libraries may be level with them, or ahead where
 they know units of a processor that the kernels don't use.
@@ -6,7 +7,7 @@ they know units of a processor that the kernels don't use.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,29 +26,39 @@ ROUNDS = 3
 def kernels_win(channels: int, shape: str, ours: Callable[[], object], theirs: Callable[[], object]) -> bool:
     """Whether a training step by `ours` is to be preferred to one by `theirs`; both are run where it is not known.
 
-    What was measured, the least of some runs in turn, is kept beside the compiled kernels, by `shape`, PyTorch's
-    version and the number of threads.
+    What was measured is kept beside the compiled kernels, see `measured`.
     """
     if channels < LARGE:
         return True
+    times = measured(shape, {"kernels": ours, "pytorch": theirs})
+    # nothing can be kept, and so each process would have to measure
+    return times is None or times["pytorch"] > CLEARLY * times["kernels"]
+
+
+def measured(shape: str, steps: Mapping[str, Callable[[], object]]) -> dict[str, float] | None:
+    """Seconds of processor time of each of `steps`, the least of some runs in turn; None where they can't be kept.
+
+    They are kept beside the compiled kernels, by `shape`, PyTorch's version and the number of threads, and run only
+    where they are not there.
+    """
     key = f"{kernels.digest()} {torch.__version__} {torch.get_num_threads()} {shape}"
     file = kernels.kernel_dir() / "speeds.json"
     with suppress(OSError), FileLock(f"{file}.lock"):
         known = _read(file)
-        if key not in known:
-            taken = [(_seconds(ours), _seconds(theirs)) for _ in range(1 + ROUNDS)][1:]
-            known[key] = dict(zip(("kernels", "pytorch"), map(min, zip(*taken))))
+        if key not in known or not steps.keys() <= known[key].keys():
+            taken = [[_seconds(step) for step in steps.values()] for _ in range(1 + ROUNDS)][1:]
+            known[key] = dict(zip(steps, map(min, zip(*taken))))
             part = file.with_suffix(".part")
             part.write_text(json.dumps(known, indent=1))
             part.replace(file)
-        return known[key]["pytorch"] > CLEARLY * known[key]["kernels"]
-    return True  # nothing can be kept, and so each process would have to measure
+        return known[key]
+    return None
 
 
 def _read(file: Path) -> dict[str, dict[str, float]]:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no file, or not ours
         found = json.loads(file.read_text()).items()
-        return {key: {name: float(times[name]) for name in ("kernels", "pytorch")} for key, times in found}
+        return {key: {name: float(seconds) for name, seconds in times.items()} for key, times in found}
     return {}
 
 

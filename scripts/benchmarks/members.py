@@ -19,14 +19,16 @@ from search.training.optimizer import Optimizer
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 from wavemix.lite import WaveMixLite
-from wavemix.stack import Stack, to_lanes
+from wavemix.stack import Precision, Stack, to_lanes
 
 TOGETHER, SINGLY, PLAIN = "one stack", "stacks of one member", "plain modules"
 
 
-def stack_step(config: LiteConfig, seeds: list[int], images: Tensor, labels: Tensor, device: str) -> Callable:
+def stack_step(
+    config: LiteConfig, seeds: list[int], images: Tensor, labels: Tensor, device: str, precision: Precision = "float32"
+) -> Callable:
     """images (K, N, I, H, W), labels (K, N)."""
-    stack, x = Stack(config, seeds, device), to_lanes(images)
+    stack, x = Stack(config, seeds, device, precision), to_lanes(images)
     optimizer = Optimizer(stack, Recipe(optimizer="adamw"))
 
     def step() -> Tensor:

@@ -3,8 +3,9 @@
     python -m scripts.benchmarks.networks [--rows ROW ...] [--upstream DIR] [--output FILE]
 
 The peer of a row is the published network of its threshold, built from upstream's wheel 0.2.4 (see
-benchmark_training.py) with the row's own strides, so that both have maps of one size. Measured are training steps and
-classification of a batch, ours as a `Stack`, and the latency of a single image, ours as the plain `WaveMixLite`; each
+training.py) with the row's own strides, so that both have maps of one size. Measured are training steps and
+classification of a batch, ours as a `Stack`, and the latency of a single image, ours as the plain `WaveMixLite` and on
+a CPU also compiled (`wavemix.load(..., compiled=True)`); `--only` measures one of these. Each
 contender in a process of its own, alternating. A row's accuracy is in parameter-efficiency.md. On a GPU memory is the
 allocator's peak, and a training step of ours is a captured graph, as in a search.
 """
@@ -17,8 +18,9 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.compare_upstream import Unavailable, obtain
+from scripts.benchmarks.contender import COMPILED, PLAIN, STACK, UPSTREAM
 from scripts.benchmarks.harness import ROOT, arguments, devices, medians, print_table, record, spread
-from scripts.benchmarks.training import PLAIN, STACK, UPSTREAM, time_workers, working, write_given
+from scripts.benchmarks.training import time_workers, working, write_given
 from search.records.jsonl import read_all
 from search.records.models import Confirmation, base_label, label
 from search.report.efficiency import winners
@@ -37,17 +39,21 @@ def measure(
     row: str, run: Confirmation, peer: Published, options: argparse.Namespace, device: str, package: Path
 ) -> None:
     theirs = peer.config.model_copy(update={"stride": run.config.stride})
-    networks, lines = {UPSTREAM: theirs, OURS: run.config}, []
+    lines = []
     for name, what, batch, unit in [
         ("training throughput", "training", options.batch, "images/s"),
         ("inference throughput", "inference", INFERENCE, "images/s"),
         ("latency of one image", "inference", 1, "ms"),
     ]:
-        tasks = {}
-        for contender, config in networks.items():
-            ours = STACK if batch > 1 else PLAIN
+        if options.only and not name.startswith(options.only):
+            continue
+        tasks, kinds = {}, {UPSTREAM: UPSTREAM, OURS: STACK if batch > 1 else PLAIN}
+        if batch == 1 and device == "cpu":
+            kinds[f"{OURS}, compiled"] = COMPILED
+        for contender, kind in kinds.items():
+            config = theirs if contender == UPSTREAM else run.config
             tasks[contender] = {
-                "contender": UPSTREAM if contender == UPSTREAM else ours, "what": what,
+                "contender": kind, "what": what,
                 "config": config.model_dump(mode="json"), "device": device, "threads": options.threads,
                 "given": write_given(config, peer.size, batch, package.parent / f"{contender}.safetensors"),
             }  # fmt: skip
@@ -66,12 +72,14 @@ def measure(
             details |= {"spread_seconds": spread(samples)} if timed else {}
             record(
                 options.output, device, details, name=f"{title}, {row}", unit=kind, ours=values[OURS],
-                peers={f"{peer.model}, upstream 0.2.4": values[UPSTREAM]},
+                peers={f"{peer.model}, upstream 0.2.4" if n == UPSTREAM else n: values[n] for n in values if n != OURS},
                 better="higher" if kind == "images/s" else "lower",
                 repetitions=options.repetitions if timed else 1,
             )  # fmt: skip
             shown = [f"{values[n]:,.2f}" if kind == "ms" else f"{values[n]:,.0f}" for n in (OURS, UPSTREAM)]
             lines.append([f"{title}, {kind}", *shown, f"{values[OURS] / values[UPSTREAM]:.2f}x"])
+            if (own := values.get(f"{OURS}, compiled")) is not None:
+                lines.append([f"{title}, compiled, {kind}", f"{own:,.2f}", shown[1], f"{own / values[UPSTREAM]:.2f}x"])
     print_table(
         f"{row}: {run.config.name}, {run.parameters:,} parameters; {device}, {options.threads} threads",
         ["", OURS, f"{peer.model}, {peer.parameters:,} (upstream's)", "ratio"],
@@ -82,6 +90,7 @@ def measure(
 def main() -> int:
     parser = arguments(__doc__.splitlines()[0], repetitions=5, seconds=1.0)
     parser.add_argument("--rows", nargs="+", help="default: every row that has a tested network and a published peer")
+    parser.add_argument("--only", choices=["training", "inference", "latency"], help="default: all three")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="holds the records")
     parser.add_argument("--upstream", type=Path, help="directory with the unpacked wheel; default: download it")
     parser.add_argument("--batch", type=int, default=128, help="of a training step, a multiple of 16")

@@ -1,10 +1,10 @@
 """Roofline of a training step of `Stack`: each kernel beside this machine's measured peaks.
 
-    python -m scripts.benchmarks.roofline [--output FILE]
+    python -m scripts.benchmarks.roofline [--precision bfloat16] [--output FILE]
 
-Peaks, by torch on the same threads: the best of several large float32 matrix products and, on a CPU, 3x3 convolutions
-(a product and a sum are two FLOPs; which of the two libraries has the better code depends on the processor), and the
-best of several large copies (bytes read and written). FLOPs of a kernel are those of its matrix products and
+Peaks, by torch on the same threads: the best of several large matrix products, of the step's precision, and, on a CPU,
+3x3 convolutions (a product and a sum are two FLOPs; which library has the better code depends on the processor), and
+the best of several large copies (bytes read and written). FLOPs of a kernel are those of its matrix products and
 convolutions, recomputed ones included, and of Haar (16 for 2x2 pixels of a channel) and BatchNorm (2 an element
 forward, 4 backward); activations are not counted, so that GELU shows as distance to the roof. Bytes are each feature
 map that goes in or out once: what a cache can't save. The roof of a kernel is the smaller of peak FLOP/s and
@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +31,12 @@ from scripts.benchmarks.members import stack_step
 from wavemix import kernels
 from wavemix.config import LiteConfig
 from wavemix.kernels import LANES
+from wavemix.stack import Precision, bfloat16_lacks
 from wavemix.stack.operations import UPSAMPLINGS
 
 NETWORKS = {
     "CIFAR Lite-64/6 deconv": (LiteConfig(final_dim=64, depth=6, mult=2, upsampling="deconv"), 32),
+    "CIFAR Lite-64/6 bilinear": (LiteConfig(final_dim=64, depth=6, mult=2, upsampling="bilinear"), 32),
     "CIFAR Lite-64/6 nearest": (LiteConfig(final_dim=64, depth=6, mult=2), 32),
     "MNIST Lite-8/10": (LiteConfig(in_channels=1, final_dim=8, depth=10, mult=2), 28),
     "small": (LiteConfig(in_channels=1, final_dim=8, depth=1, mult=1), 8),
@@ -61,7 +64,7 @@ def _given(pointer) -> bool:
 
 def _conv(shape: tuple, products: int, pieces: tuple[int, int]) -> tuple[float, float]:
     """`products` passes over all taps; `pieces`: how often the input and the output feature map move."""
-    members, groups, inside, height, width, out, k, stride, padding, depthwise = shape
+    members, groups, inside, height, width, out, k, stride, padding, depthwise = shape[:10]
     h, w = (height + 2 * padding - k) // stride + 1, (width + 2 * padding - k) // stride + 1
     images = members * groups * LANES
     flops = 2 * images * h * w * out * (1 if depthwise else inside) * k * k * products
@@ -143,7 +146,9 @@ def chain_forward(x, out, s, flat, P, where, u, z, y, mean, variance, *shape):
     sums = pixels // 4 * 2 * c * (c // 4) + _interpolated(pixels, c, up)
     flops = depth * (_reduced(pixels, c) + branch) + (depth - 1) * sums + pixels * c
     small = FLOAT * pixels // 4 * c
-    return flops, 12 * small + depth * 2 * small + depth * 4 * small  # x twice, out; u, z; s read and written, z, u
+    kept = small / 2 if shape[-1] else small
+    # x twice, out; u, z; s read and written, z, u
+    return flops, 12 * small + depth * 2 * kept + depth * (2 * small + 2 * kept)
 
 
 def chain_backward(x, dout, s, dx, ds, flat, P, where, u, z, y, mean, variance, dflat, *shape):
@@ -155,25 +160,28 @@ def chain_backward(x, dout, s, dx, ds, flat, P, where, u, z, y, mean, variance, 
     sums = 2 * pixels // 4 * 2 * c * (c // 4) + _interpolated(pixels, c, up)
     flops = depth * (pixels * (4 * c * (c // 4) + c) + branch) + (depth - 1) * sums
     small = FLOAT * pixels // 4 * c
-    return flops, 16 * small + depth * 8 * small  # x, dout twice, dx; z, u twice, s and ds read and written
+    kept = small / 2 if shape[-1] else small
+    # x, dout twice, dx; z, u twice, s and ds read and written
+    return flops, 16 * small + depth * (4 * small + 4 * kept)
 
 
-def _transposed(members, groups, c, hidden, f, height, width, depth) -> tuple[float, float, float, float]:
+def _transposed(members, groups, c, hidden, f, height, width, depth, *more) -> tuple[float, float, float, float]:
     """FLOPs forward and bytes of one full-size map, of z's and of all v's."""
+    size = 2 if more[-1] else FLOAT  # of what is kept
     pixels = _pixels(members, groups, height, width)
     block = _reduced(pixels, c) + pixels // 4 * 2 * hidden * (c + f) + 2 * pixels // 4 * c
     block += pixels * 8 * f * c + pixels * c * 3  # 4 taps a pixel; BatchNorm, sum
     full = FLOAT * pixels * c
-    return depth * block, full, depth * FLOAT * pixels // 4 * f, depth * full
+    return depth * block, full, depth * size * pixels // 4 * f, depth * size * pixels * c
 
 
-def transposed_forward(x, out, flat, P, where, z, v, mean, variance, *shape):
-    flops, full, z, kept = _transposed(*shape[:8])
+def transposed_forward(x, out, map, flat, P, where, z, v, mean, variance, *shape):
+    flops, full, z, kept = _transposed(*shape)
     return flops, 2 * shape[7] * full + z + kept
 
 
 def transposed_backward(out, dout, work, dx, dz, flat, P, where, z, v, mean, variance, dflat, *shape):
-    flops, full, z, kept = _transposed(*shape[:8])
+    flops, full, z, kept = _transposed(*shape)
     # twice the products, the hidden layer again; map and gradient are read and written by every block
     again = shape[7] * _pixels(*shape[:2], *shape[5:7]) // 4 * 2 * shape[2] * shape[3]
     return 2 * flops + again, 4 * shape[7] * full + z + kept
@@ -218,13 +226,16 @@ class Watched:
 # ---------------------------------------------------------------------------------------------------- measurement
 
 
-def peaks(device: str, size: int, mebibytes: int, repetitions: int) -> tuple[float, float]:
-    """(FLOP/s of size x size float32 matrix products or of convolutions of about as much work, bytes/s of copies)."""
-    a, b = (torch.randn(size, size, device=device) for _ in range(2))
+def peaks(
+    device: str, size: int, mebibytes: int, repetitions: int, dtype: torch.dtype = torch.float32
+) -> tuple[float, float]:
+    """(FLOP/s of size x size matrix products or of convolutions of about as much work, bytes/s of copies)."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     source = torch.zeros(mebibytes * 2**18, device=device)
     target, product = torch.ones_like(source), torch.empty_like(a)
     channels, images = size // 8, 8
-    x, w = torch.randn(images, channels, 32, 32, device=device), torch.randn(channels, channels, 3, 3, device=device)
+    x = torch.randn(images, channels, 32, 32, device=device).to(dtype, memory_format=torch.channels_last)
+    w = torch.randn(channels, channels, 3, 3, device=device).to(dtype)
     work = {
         "product": (2 * size**3, lambda: torch.mm(a, b, out=product)),
         "convolution": (2 * images * (channels * 30 * 3) ** 2, lambda: F.conv2d(x, w)),
@@ -241,10 +252,12 @@ def peaks(device: str, size: int, mebibytes: int, repetitions: int) -> tuple[flo
     return max(best["product"], best.get("convolution", 0.0)), best["copy"]
 
 
-def step_of(config: LiteConfig, size: int, batch: int, device: str) -> Callable[[], object]:
+def step_of(
+    config: LiteConfig, size: int, batch: int, device: str, precision: Precision = "float32"
+) -> Callable[[], object]:
     images = torch.randn(1, batch, config.in_channels, size, size, device=device)
     labels = torch.randint(config.num_classes, (1, batch), device=device)
-    return stack_step(config, [0], images, labels, device)
+    return stack_step(config, [0], images, labels, device, precision)
 
 
 def watch(step: Callable[[], object], repetitions: int) -> tuple[dict[str, Work], float]:
@@ -301,10 +314,14 @@ def show(title: str, work: dict[str, Work], total: float, peak: float, bandwidth
 
 def run(options, name: str, peak: float, bandwidth: float) -> None:
     config, size = NETWORKS[name]
-    work, total = watch(step_of(config, size, options.batch, "cpu"), options.repetitions)
-    what = f"{name}, batch {options.batch}"
+    if options.precision == "bfloat16":
+        if lacking := bfloat16_lacks(config):
+            return print(f"{name} has no bfloat16: {lacking}")
+    work, total = watch(step_of(config, size, options.batch, "cpu", options.precision), options.repetitions)
+    what = f"{name}, batch {options.batch}, {options.precision}"
+    name += "" if options.precision == "float32" else f", {options.precision}"
     roofs = show(f"training step, {what}: {options.batch / total:,.0f} images/s", work, total, peak, bandwidth)
-    details = {"config": config.name, "batch": options.batch, "step_seconds": total}
+    details = {"config": config.name, "batch": options.batch, "step_seconds": total, "precision": options.precision}
     for kernel, w in work.items():
         if not math.isfinite(w.flops):
             continue
@@ -320,7 +337,7 @@ def run(options, name: str, peak: float, bandwidth: float) -> None:
         name=f"roofline, {name}, training step", unit="GFLOP/s", ours=flops / total / 1e9, peers={"peak": peak / 1e9},
         repetitions=options.repetitions,
     )  # fmt: skip
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and options.precision == "float32":
         run_gpu(options, name, work)
 
 
@@ -346,13 +363,16 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64, help="a multiple of 16")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns of the matrices of the peak")
     parser.add_argument("--mebibytes", type=int, default=256, help="copied for the bandwidth, beyond any cache")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if kernels.library() is None:
         print("error: no C++ compiler (or WAVEMIX_KERNELS=off): there are no kernels to time", file=sys.stderr)
         return 2
     devices(options)
-    peak, bandwidth = peaks("cpu", options.size, options.mebibytes, options.repetitions)
+    peak, bandwidth = peaks(
+        "cpu", options.size, options.mebibytes, options.repetitions, getattr(torch, options.precision)
+    )
     print(f"peaks on {options.threads} threads: {peak / 1e9:.1f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s (copy)")
     for name in options.networks:
         run(options, name, peak, bandwidth)

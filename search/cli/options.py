@@ -17,6 +17,7 @@ from search.cli import terminal
 from search.data.source import PLAIN, Reading, Source, TaskName
 from search.errors import UserError
 from search.files import LONGEST, can_name, shortened
+from search.training.precision import PRECISIONS
 from search.training.recipe import Recipe
 from wavemix.threads import limit
 
@@ -197,6 +198,22 @@ def device_of(text: str) -> str:
 
 Device = Annotated[
     str, typer.Option(callback=device_of, help="What trains: cpu, cuda, or one of several GPUs, cuda:1.")
+]
+
+
+def precision_of(text: str) -> str:
+    if text not in PRECISIONS:
+        raise UserError(f"--precision is {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not {text!r}")
+    return text
+
+
+Precision = Annotated[
+    str,
+    typer.Option(
+        callback=precision_of,
+        help="float32, bfloat16 (products of processors with AVX512-BF16), or auto: as recorded where a record is "
+        "reproduced, else the faster for networks of 10,000 parameters or more.",
+    ),
 ]
 
 

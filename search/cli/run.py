@@ -19,6 +19,7 @@ from search.cli.options import (
     Family,
     Fresh,
     Json,
+    Precision,
     Quiet,
     RecipeText,
     Resize,
@@ -97,6 +98,7 @@ def search(
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
+    precision: Precision = "auto",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: ResultsDir = RUNS,
@@ -135,7 +137,7 @@ def search(
     title, score = f"{split.label}, {family} family", SCORES[source.reading.task]
     display = Display(Console(quiet=quiet or as_json), title, aim, ceiling, seconds, score)
     display.tell = say
-    runtime = Runtime(device, data_dir, display.say)
+    runtime = Runtime(device, data_dir, display.say, precision=precision)
     say_if_built(display.say)
     with resumable(), display:
         outcome = campaign.search(
@@ -180,6 +182,7 @@ def confirm(
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
+    precision: Precision = "auto",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: ResultsDir = RUNS,
@@ -200,7 +203,7 @@ def confirm(
     from search.runtime import Runtime
 
     goal = Goal(study_name(data, aim, family, name, source.reading), aim, family)
-    runtime = Runtime(device, data_dir, progress)
+    runtime = Runtime(device, data_dir, progress, precision=precision)
     campaign.recorded(goal, Results(results))
     split = campaign.load(source, runtime)
     with resumable():
@@ -229,6 +232,7 @@ def train(
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
     device: Device = "cpu",
+    precision: Precision = "auto",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: ResultsDir = RUNS,
@@ -245,7 +249,7 @@ def train(
     from search.records.results import Results
     from search.runtime import Runtime
 
-    network, runtime = network_of(config, "--config"), Runtime(device, data_dir, progress)
+    network, runtime = network_of(config, "--config"), Runtime(device, data_dir, progress, precision=precision)
     if seeds and seed_list:
         raise UserError("--seeds says how many and --seed-list which: give one of them")
     numbers = seeds_of(seed_list) if seed_list is not None else fresh_seeds(seeds or 1, 0)
@@ -279,6 +283,7 @@ def reproduce(
     row: Annotated[str, typer.Argument(help="A row of the parameter-efficiency table: mnist-99-extended.")],
     data: Annotated[str | None, typer.Option(help="Where a folder's images are; default: as recorded.")] = None,
     device: Device = "cpu",
+    precision: Precision = "auto",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: ResultsDir = RUNS,
@@ -295,7 +300,7 @@ def reproduce(
     folder = Results(results, published())
     name, original = row_of(row, folder.read_known())
     with resumable():
-        record = reproduce(name, original, folder, Runtime(device, data_dir, progress), data)
+        record = reproduce(name, original, folder, Runtime(device, data_dir, progress, precision=precision), data)
     for line in comparison(record):
         tell(line)
     tabulate(results)

@@ -7,7 +7,7 @@ import typer
 
 from search.cli.app import app
 from search.cli.endings import resumable
-from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, Name, ResultsDir, Storage, Threads
+from search.cli.options import RUNS, Checkpoints, DataDir, Device, Json, Name, Precision, ResultsDir, Storage, Threads
 from search.cli.terminal import show, tell
 from search.errors import UserError
 
@@ -19,6 +19,7 @@ def worker(
     trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials.")] = None,
     checkpoints: Checkpoints = None,
     device: Device = "cpu",
+    precision: Precision = "auto",
     threads: Threads = None,
     data_dir: DataDir = None,
     results: ResultsDir = RUNS,
@@ -39,7 +40,7 @@ def worker(
     found = find(study, storage, results, wait=True)
     target, ceiling = found.identity["target"], found.identity["ceiling"]
     display = Display(Console(), f"{study}, worker", target, ceiling, None)
-    options = {"checkpoints": checkpoints, "device": device, "listen": display}
+    options = {"checkpoints": checkpoints, "device": device, "precision": precision, "listen": display}
     with resumable(), join(found, data_dir, Results(results, published()), **options) as search, display:
         for event in search.past():
             display(event)

@@ -26,6 +26,7 @@ from search.records.verdicts import verdict
 from search.records.weights import Inputs, WeightsFile
 from search.runtime import Runtime
 from search.training.outcome import Epoch, Trained
+from search.training.precision import settled_precision
 from search.training.recipe import Recipe, Training, filled
 from wavemix.config import LiteConfig
 
@@ -42,21 +43,22 @@ class Finalist:
 def finalists(records: Sequence[Record], label: str, target: float, seeds: int) -> list[Finalist]:
     """Feasible trials on the data set `label`, fewest parameters first.
 
-    Where there are none, the complete one nearest to the target. Of trials of one configuration and recipe the last
-    counts. What a trial took says how long training those of the first look at `seeds` seeds, on all training images,
-    will.
+    Where there are none, the complete one nearest to the target. Of trials of one configuration and recipe, in whatever
+    precision, the last counts. What a trial took says how long training those of the first look at `seeds` seeds, on
+    all training images, will.
     """
     complete: dict[tuple, Trial] = {}
     for record in records:
         if isinstance(record, Trial) and record.state == "complete" and record.accuracy_validation is not None:
             if record.dataset.label == label and record.target == target:
-                complete[record.config, json.dumps(filled(record.recipe), sort_keys=True)] = record
+                recipe = filled(record.recipe) | {"precision": None}
+                complete[record.config, json.dumps(recipe, sort_keys=True)] = record
     trials = sorted(complete.values(), key=lambda t: t.parameters)
     chosen = [t for t in trials if t.feasible] or sorted(trials, key=lambda t: -present(t.accuracy_validation))[:1]
     return [
         Finalist(
             t.config,
-            Recipe.model_validate(t.recipe),
+            Recipe.model_validate({name: knob for name, knob in t.recipe.items() if name != "precision"}),
             max(t.wall_seconds, t.device_seconds)
             * min(seeds, FIRST)
             / len(t.seeds)
@@ -88,7 +90,10 @@ def confirm_smallest(
     of = dataset_of(data, None, None).population
     last = max((r.attempt or 1 for r in past if (r.dataset.population, r.family) == (of, goal.family)), default=0)
     for finalist in finalists:
-        training = Training(finalist.config, finalist.recipe, data.digest)
+        recipe = settled_precision(
+            runtime.precision, finalist.config, finalist.recipe, data, min(len(plan.seeds), FIRST), runtime.device
+        )
+        training = Training(finalist.config, recipe, data.digest)
         here = [r for r in past if r.study == goal.study and r.network == training.identity]
         earlier = next((r for r in reversed(here) if _stands_for(r, plan)), None)
         late = plan.deadline is not None and time.monotonic() + finalist.seconds > plan.deadline

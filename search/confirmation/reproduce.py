@@ -8,6 +8,7 @@ from search.errors import UserError
 from search.records.models import Confirmation, Reproduction, counted
 from search.records.results import Results
 from search.runtime import Runtime
+from search.training.precision import AUTO, settled_precision
 from search.training.recipe import Recipe, Training
 
 
@@ -16,7 +17,8 @@ def reproduce(
 ) -> Reproduction:
     """Train the network of `original` again: same configuration, recipe and seeds, on data of the same digest.
 
-    `source` is where they are loaded from, left out where the record says.
+    `source` is where they are loaded from, left out where the record says. With the precision
+    "auto" it is the record's.
 
     The record is appended to the "reproductions" of `results`; `reached` says whether the mean reached the target
     again. Raises UserError where the data differ from those of the record.
@@ -31,8 +33,11 @@ def reproduce(
             f"the training images of {data.label} are not those of the record (digest {data.digest[:12]}, recorded "
             f"{original.dataset.digest[:12]}): name the original ones with --data, or their directory with --data-dir"
         )
-    training = Training(original.config, Recipe.model_validate(original.recipe), data.digest)
-    seeds, epochs = original.seeds, training.recipe.epochs
+    recipe, seeds = Recipe.model_validate(original.recipe), original.seeds
+    asked = recipe.precision if runtime.precision == AUTO else runtime.precision
+    recipe = settled_precision(asked, original.config, recipe, data, len(seeds), runtime.device)
+    training = Training(original.config, recipe, data.digest)
+    epochs = training.recipe.epochs
     size = f"{original.parameters:,} parameters"
     runtime.say(f"{row}: {original.config.name}, {size}, {counted(len(seeds))}, {counted(epochs, 'epoch')}")
     ran = retrain(

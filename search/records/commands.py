@@ -8,6 +8,7 @@ from pathlib import Path
 from search.data.source import PLAIN, Source
 from search.records.models import Confirmation, Trial
 from search.tasks.score import SCORES
+from search.training.precision import SMALLEST
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 
@@ -49,6 +50,8 @@ def _training(
     for option, value in (("--config", config.model_dump(mode="json", exclude_defaults=True)), ("--recipe", recipe)):
         words += [option, json.dumps(value, separators=(",", ":"))]
     words += ["--seed-list", ",".join(map(str, seeds))]
+    if "precision" not in recipe and config.parameters() >= SMALLEST and config.task == "classification":
+        words += ["--precision", "float32"]  # by default it would be chosen anew
     if target is None:
         return words
     return [*words, "--target", f"{target}dB" if SCORES[config.task].unit == "dB" else str(target)]  # every digit of it

@@ -64,7 +64,7 @@ class Search:
         storage: an Optuna storage URL instead of the file that the study has in `results`.
         checkpoints: directory or fsspec URL of the checkpoints, shared by machines that shall go on with each other's
             trials; left out, the study's directory in `results`.
-        device: what this worker trains on.
+        device: what this worker trains on; `precision`: in which, see `settled_precision`.
         listen: takes the events.
     """
 
@@ -76,9 +76,11 @@ class Search:
         storage: str | URL | None = None,
         checkpoints: str | None = None,
         device: str = "cpu",
+        precision: str = "auto",
         listen: Callable[[Event], None] = lambda event: None,
     ):
         self.setting, self.results, self.device, self.listen = setting, results, device, listen
+        self.precision = precision
         self.url = storage or results.database(setting.name)
         self.place = checkpoints
         self.broken, self.stopped = 0, False
@@ -418,6 +420,7 @@ class Search:
             *taken,
             checkpoints=self.checkpoints,
             device=self.device,
+            precision=self.precision,
             obey=self.obey,
             listen=self.listen,
         )

@@ -7,11 +7,12 @@ from search.errors import UserError, breakage, present
 from search.records.environment import environment
 from search.records.making import dataset_of, is_buffer, trial_of
 from search.records.models import Trial
-from search.study.checkpoint_store import Checkpoints
+from search.study.checkpoint_store import Checkpoint, Checkpoints
 from search.study.events import Event
 from search.study.setting import Setting
 from search.study.store import Store, Taken
 from search.training.outcome import Epoch, Trained
+from search.training.precision import settled_precision
 from search.training.recipe import Training
 
 
@@ -23,7 +24,7 @@ class TrialRun:
     """One worker's work on the trial `number` of a study; `params` are its hyperparameters.
 
     Args:
-        checkpoints: where its checkpoint lies; `device`: what it is trained on.
+        checkpoints: where its checkpoint lies; `device`: what it is trained on; `precision`: see `settled_precision`.
         obey: called after every epoch; ends the trial for now by raising Unfinished.
         listen: takes the events.
     """
@@ -37,11 +38,13 @@ class TrialRun:
         *,
         checkpoints: Checkpoints,
         device: str,
+        precision: str,
         obey: Callable[[], None],
         listen: Callable[[Event], None],
     ):
         self.setting, self.store, self.number, self.params = setting, store, number, params
         self.checkpoints, self.device, self.obey, self.listen = checkpoints, device, obey, listen
+        self.precision = precision
         self.config, self.recipe = setting.plan(params)
         self.choices = setting.tuning.text(params)
         self.id = store.trial_id(number)
@@ -64,8 +67,7 @@ class TrialRun:
             self._taken()
             return None
         self.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
-        training = Training(present(config), self.recipe, setting.data.digest)
-        checkpoint = self.checkpoints.open(training.checkpoint_name(setting.seeds))
+        checkpoint = self._begin()
         self.start = start = time.monotonic()
 
         def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
@@ -107,6 +109,13 @@ class TrialRun:
         if checkpoint.problem:
             self.listen(Event("note", checkpoint.problem))
         return broken
+
+    def _begin(self) -> Checkpoint:
+        """Settle the precision, and open the checkpoint."""
+        setting, config = self.setting, present(self.config)
+        own = self.precision, config, self.recipe, setting.train, len(setting.seeds), self.device
+        self.recipe = settled_precision(*own)
+        return self.checkpoints.open(Training(config, self.recipe, setting.data.digest).checkpoint_name(setting.seeds))
 
     def _epoch(self, epoch: int, latest: list[Epoch], deadline: float | None) -> bool:
         epochs = self.recipe.epochs

@@ -31,7 +31,8 @@ def warm_start(
         knobs = space.knobs_of(config)
         if knobs is None or trial.accuracy_validation is None:
             continue
-        recipe = Recipe.model_validate(trial.recipe)
+        # trained in another precision it is no other recipe
+        recipe = Recipe.model_validate(trial.recipe).model_copy(update={"precision": tuning.base.precision})
         chosen = tuning.knobs_of(recipe)
         ours, same = trial.dataset.label == label, tuning.recipe(chosen) == recipe
         if not same:  # the level of such records says nothing about lengths

@@ -74,22 +74,28 @@ class Recipe(BaseModel):
         description="None: cross-entropy, of super-resolution charbonnier; lovasz: its mean with cross-entropy",
     )
     class_weights: bool = Field(default=False, description="classes weighted by median frequency, of segmentation")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="factors of a processor's products; sums, statistics and weights are float32. --precision decides",
+    )
 
     @model_serializer(mode="wrap")
     def _classification_as_ever(self, write):
-        """What is for tasks on pixels alone is left out at its default: classifiers' recipes stay as they were."""
-        return {name: value for name, value in write(self).items() if name not in PIXELS or value != PIXELS[name]}
+        """What came later is left out at its default: classifiers' recipes stay as they were."""
+        return {name: value for name, value in write(self).items() if name not in LATER or value != LATER[name]}
 
 
-PIXELS = {
-    name: Recipe.model_fields[name].default for name in ("patch", "patches", "turns", "colour", "loss", "class_weights")
+# what is for tasks on pixels alone, and the precision
+LATER = {
+    name: Recipe.model_fields[name].default
+    for name in ("patch", "patches", "turns", "colour", "loss", "class_weights", "precision")
 }
 
 
 def filled(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters of a recipe that was stored before there were all of them; those it lacks are at their
     defaults."""
-    stored = {name: value for name, value in knobs.items() if name not in PIXELS or value != PIXELS[name]}
+    stored = {name: value for name, value in knobs.items() if name not in LATER or value != LATER[name]}
     return Recipe().model_dump(mode="json") | stored
 
 

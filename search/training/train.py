@@ -72,7 +72,7 @@ class _Run:
         if self.batch == 0:
             raise UserError(f"{data.label} has {len(data.labels)} training images: at least {MULTIPLE} are needed")
         self.steps = len(data.labels) // self.batch
-        self.stack, self.images = Stack(config, seeds, device), Images(data, device)
+        self.stack, self.images = Stack(config, seeds, device, recipe.precision), Images(data, device)
         stack = self.stack
         self.held_out = Images(validation, device, like=self.images) if validation else None
         self.small = Images(reduced(data, config), device, like=self.images) if recipe.progressive else self.images

@@ -169,6 +169,12 @@ def _processor() -> str:
         return platform.processor()
 
 
+def bfloat16() -> bool:
+    """Whether the kernels multiply bfloat16: where the processor has AVX512-BF16 and the compiler knows it."""
+    kernels = library()
+    return kernels is not None and bool(kernels.multiplies_bfloat16())
+
+
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 

@@ -6,16 +6,17 @@
 // end adds what their reductions pass on to x. (Where there is no backward pass, and so nothing is kept, every block
 // reduces x again.) A member's groups meet once a block, for BatchNorm's statistics; those of an interpolated map are
 // functions of the small one.
+//
+// T is what u, z and y are kept in and products are of, see narrow.h; s and gradients that add up are float32.
 #include "chain.h"
+#include "feedforward.h"
 
 // Where the rows of a small map [channels][h][w] lie: in strips of `per` rows, each [channels][its rows][w]. A strip stays
 // in the first cache through all that is done to it; channels a power of two apart would push each other out.
 struct Strips {
   int channels, h, w, per;
   std::vector<vec> zeros;  // a row of them
-  Strips(int channels, int h, int w) : channels(channels), h(h), w(w), zeros(w) {
-    for (per = 1; per < h && (per * w < 28 || per * w % 4); per++) {}
-  }
+  Strips(int channels, int h, int w) : channels(channels), h(h), w(w), per(strip_rows(h, w)), zeros(w) {}
   int count() const { return (h + per - 1) / per; }
   int rows(int strip) const { return h - strip * per < per ? h - strip * per : per; }
   long pixels(int strip) const { return (long)rows(strip) * w; }
@@ -27,16 +28,19 @@ struct Strips {
   }
 };
 
-// A channel's mean over a group, and its pixels' squared deviations from it after up-sampling.
-static void moments(const Strips &small, int up, int c, const vec *z, double *out) {
+// A channel's mean over a group, and its pixels' squared deviations from it after up-sampling. row(i): its row i.
+template <class Row>
+static void moments(const Strips &small, int up, const Row &row, double *out) {
   vec sum = {}, squares = {};
-  for (int i = 0; i < small.h; i++)
-    for (int j = 0; j < small.w; j++) sum += z[small.at(c, i) + j];
+  for (int i = 0; i < small.h; i++) {
+    auto here = row(i);
+    for (int j = 0; j < small.w; j++) sum += here[j];
+  }
   float middle = total(sum) / ((float)small.h * small.w * LANES);
   for (int i = 0; i < small.h; i++) {
-    const vec *here = z + small.at(c, i);
+    auto here = row(i);
     if (up == BILINEAR)  // gram(z - middle) = gram(z) - 4 middle
-      bilinear_gram_row(z + small.at(c, i - 1), here, z + small.at(c, i + 1), small.w, [&](int j, vec e) {
+      bilinear_gram_row(row(i - 1), here, row(i + 1), small.w, [&](int j, vec e) {
         squares += (here[j] - middle) * (e - 4 * middle);
       });
     else
@@ -47,23 +51,27 @@ static void moments(const Strips &small, int up, int c, const vec *z, double *ou
 }
 
 // A channel's rows above, at and below row i; zeros outside.
+template <class One>
 struct Neighbours {
-  const vec *row[3];
-  Neighbours(const Strips &small, int c, int i, const vec *map) {
+  One row[3];
+  template <class Row>
+  Neighbours(const Strips &small, int i, const Row &rows) {
     for (int a = 0; a < 3; a++) {
       int at = i + a - 1;
-      row[a] = at < 0 || at >= small.h ? small.zeros.data() : map + small.at(c, at);
+      row[a] = rows(at);
+      if (at < 0 || at >= small.h) row[a].row = (decltype(row[a].row))small.zeros.data();
     }
   }
 };
 
-// A depthwise 3x3 convolution of one channel, zeros outside; with `turned` taps it is its own adjoint.
-static void depthwise(const Strips &small, int c, const vec *in, const float *taps, float bias, bool turned, vec *out) {
+// A depthwise 3x3 convolution of one channel, zeros outside, to `out` [h][w]; with `turned` taps it is its own adjoint.
+template <class Row>
+static void depthwise(const Strips &small, const Row &rows, const float *taps, float bias, bool turned, vec *out) {
   float k[9];
   for (int i = 0; i < 9; i++) k[i] = taps[turned ? 8 - i : i];
-  for (int i = 0; i < small.h; i++) {
-    Neighbours near(small, c, i, in);
-    vec *o = out + small.at(c, i), left[3] = {}, here[3];
+  for (int i = 0; i < small.h; i++, out += small.w) {
+    Neighbours<decltype(rows(0))> near(small, i, rows);
+    vec left[3] = {}, here[3];
     for (int a = 0; a < 3; a++) here[a] = near.row[a][0];
     for (int j = 0; j < small.w; j++) {
       vec e = all(bias);
@@ -74,17 +82,17 @@ static void depthwise(const Strips &small, int c, const vec *in, const float *ta
         left[a] = here[a];
         here[a] = right;
       }
-      o[j] = e;
+      out[j] = e;
     }
   }
 }
 
-// Gradients of its taps and its bias from that of its output, added.
-static void depthwise_backward(const Strips &small, int c, const vec *in, const vec *grad, float *taps, float *bias) {
+// Gradients of its taps and its bias from that of its output, [h][w], added.
+template <class Row>
+static void depthwise_backward(const Strips &small, const Row &rows, const vec *g, float *taps, float *bias) {
   vec sums[9] = {}, total_grad = {};
-  for (int i = 0; i < small.h; i++) {
-    Neighbours near(small, c, i, in);
-    const vec *g = grad + small.at(c, i);
+  for (int i = 0; i < small.h; i++, g += small.w) {
+    Neighbours<decltype(rows(0))> near(small, i, rows);
     vec left[3] = {}, here[3];
     for (int a = 0; a < 3; a++) here[a] = near.row[a][0];
     for (int j = 0; j < small.w; j++) {
@@ -104,64 +112,88 @@ static void depthwise_backward(const Strips &small, int c, const vec *in, const 
   *bias += total(total_grad);
 }
 
-// The gradient before BatchNorm and up-sampling of one channel of a strip, from that of s.
-static void normalise(const Strips &small, int up, int strip, int c, const vec *z, const vec *ds, float scale, float a,
-                      float b, float middle, vec *dz) {
-  for (int i = strip * small.per; i < strip * small.per + small.rows(strip); i++, dz += small.w) {
-    const vec *here = z + small.at(c, i), *g = ds + small.at(c, i);
+// BatchNorm of one channel in its backward pass: gradient before it = scale * (g - a - (z - middle) * b).
+struct Unnormed { float scale, a, b, middle; };
+
+// The gradient before BatchNorm and up-sampling of one channel in a strip, put(at, value), from g, that of s.
+template <class Row, class Put>
+static void normalise(const Strips &small, int up, int strip, const Row &rows, const vec *g, Unnormed n, const Put &put) {
+  long at = 0;
+  for (int i = strip * small.per; i < strip * small.per + small.rows(strip); i++, at += small.w) {
+    auto here = rows(i);
     if (up == BILINEAR)  // the adjoint of up-sampling takes ones to fours
-      bilinear_gram_row(z + small.at(c, i - 1), here, z + small.at(c, i + 1), small.w, [=](int j, vec e) {
-        dz[j] = scale * (g[j] - 4 * a - (e - 4 * middle) * b);
+      bilinear_gram_row(rows(i - 1), here, rows(i + 1), small.w, [&](int j, vec e) {
+        put(at + j, n.scale * (g[at + j] - 4 * n.a - (e - 4 * n.middle) * n.b));
       });
     else
-      for (int j = 0; j < small.w; j++) dz[j] = scale * (g[j] - a - (here[j] - middle) * b);
+      for (int j = 0; j < small.w; j++) put(at + j, n.scale * (g[at + j] - n.a - (here[j] - n.middle) * n.b));
   }
 }
 
-extern "C" {
-
-// x [K][G][C][H][W] -> pooled [K][G][C], the means of the map after D blocks, which is never made: those of x + up(s).
-// Kept for the backward pass, their rows as `Strips` has them: s, u[d] (null: not kept), z[d], and y[d], z before a
-// depthwise convolution (null: there is none), each [K][G][C][H/2][W/2].
-// mean, variance [D][K][C] are measured, or read where `given`. Without a backward pass all z may be the same memory, and compiled_blocks.py
-// all y.
-void chain_forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets, float **u,
-                   float **z, float **y, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D,
-                   int up, int kind, float eps, int given) {
+template <class T>
+static void forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets, float **u,
+                    float **z, float **y, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D,
+                    int up, int kind, float eps, int given) {
+  constexpr int N = TOGETHER<T>;
   int h = H / 2, w = W / 2, R = C / 4;
   long full = (long)H * W, q = full / 4;
-  const Strips small(C, h, w);
+  const Strips small(C, h, w), units(C / N, h, w);
   long most = small.pixels(0), lead = 4 * most + 4;  // not a power of two
   std::vector<double> part((long)K * G * C * 2);
-  Scratch rows(C * lead), reduced(R * 4 * most), hidden(M * STRIP), bands(C * most), more(C * most), narrow(R * q);
-  auto project = [&](int d, long t, int strip, const vec *rows, vec *reduced, vec *bands) {
-    Block block(flat, P, t / G, offsets + (long)d * PARTS);
+  struct Own {
+    std::vector<Weight<T>> space[3];
+    const Weight<T> *reduction, *first, *second;
+  };
+  std::vector<Own> ready((long)K * D);
+  for (int m = 0; m < K; m++)
+    for (int d = 0; d < D; d++) {
+      Block block(flat, P, m, offsets + (long)d * PARTS);
+      Own &own = ready[(long)m * D + d];
+      own.reduction = weights(R, C, 1, block.part[REDUCTION], own.space[0]);
+      own.first = weights(M, C, 1, block.part[FIRST], own.space[1]);
+      own.second = weights(C, M, 1, block.part[SECOND], own.space[2]);
+    }
+  Scratch rows(C * lead), reduced(R * 4 * most), hidden(M * LEAD), bands(C * most), more(C * most), narrow(R * q);
+  Scratch inside(N > 1 ? C * most : 0), planes(N * q);
+  // what the reduction of block d makes of a strip of x, transformed
+  auto project = [&](int d, long t, int strip, const T *rows, vec *reduced, vec *bands) {
     long n = 4 * small.pixels(strip);
-    mm(R, C, n, block.part[REDUCTION], C, rows, lead, reduced, n, block.part[REDUCTION_BIAS], false);
+    const float *bias = Block(flat, P, t / G, offsets + (long)d * PARTS).part[REDUCTION_BIAS];
+    mm(R, C / N, n, ready[t / G * D + d].reduction, rows, lead, bias, Written{reduced, n});
     haar(reduced, R, 2 * small.rows(strip), W, bands);
   };
-  auto load = [&](long t, int strip, vec *rows) {
-    for (int c = 0; c < C; c++)
-      std::memcpy((void *)(rows + c * lead), (const vec *)x + (t * C + c) * full + 4 * strip * most,
-                  4 * small.pixels(strip) * sizeof(vec));
+  auto load = [&](long t, int strip, T *rows) {
+    pack(C, 4 * small.pixels(strip), (const vec *)x + t * C * full + 4 * strip * most, full, rows, lead);
   };
   // what block d - 1 adds, to s; and in `next`, if there is a block d, what its reduction makes of s
-  auto add = [&](int d, long t, vec *S, vec *next) {
+  auto add = [&](int d, long t, vec *S, vec *next, T *space) {
     const long *own = offsets + (long)d * PARTS;
     int m = t / G;
     Block before(flat, P, m, own - PARTS);
-    const vec *Z = (const vec *)z[d - 1] + t * C * q;
+    const T *Z = (const T *)z[d - 1] + t * (C / N) * q;
     for (int strip = 0; strip < small.count(); strip++) {
-      long n = small.pixels(strip), start = small.start(strip);
-      for (int c = 0; c < C; c++, start += n) {
-        long at = ((long)(d - 1) * K + m) * C + c;
-        Affine norm = before.norm(c, mean[at], variance[at], eps);
-        for (long p = start; p < start + n; p++)
-          S[p] = d > 1 ? S[p] + (Z[p] * norm.scale + norm.shift) : Z[p] * norm.scale + norm.shift;
+      long n = small.pixels(strip), apart = n | 1;
+      for (int c = 0; c < C; c += N) {
+        Affine norm[N];
+        for (int k = 0; k < N; k++) {
+          long at = ((long)(d - 1) * K + m) * C + c + k;
+          norm[k] = before.norm(c + k, mean[at], variance[at], eps);
+        }
+        vec *sum = S + small.start(strip) + c * n;
+        const T *added = Z + units.start(strip) + c / N * n;
+        for (long p = 0; p < n; p++) {
+          vec value[N];
+          split(added[p], value);
+          for (int k = 0; k < N; k++) {
+            value[k] = value[k] * norm[k].scale + norm[k].shift;
+            if (d > 1) value[k] += sum[k * n + p];
+            sum[k * n + p] = value[k];
+          }
+          if (next) space[c / N * apart + p] = join<T>(value);
+        }
       }
       if (next)
-        mm(R, C, n, Block(flat, P, m, own).part[REDUCTION], C, S + small.start(strip), n, next + strip * most, q,
-           nullptr, false);
+        mm(R, C / N, n, ready[(long)m * D + d].reduction, space, apart, nullptr, Written{next + strip * most, q});
     }
   };
   auto pool = [&](long t, const vec *S) {
@@ -177,22 +209,33 @@ void chain_forward(const float *x, float *pooled, float *s, const float *flat, l
   auto block = [&](int d, int m, int g, int worker) {
     long t = (long)m * G + g;
     vec *S = (vec *)s + t * C * q, *next = narrow.of(worker);
+    T *X = (T *)rows.of(worker);
+    auto kept = [&](float **maps, int e) { return (T *)maps[e] + t * (C / N) * q; };
     for (int strip = 0; d == 0 && u[0] && strip < small.count(); strip++) {  // for all blocks, while x is at hand
-      load(t, strip, rows.of(worker));
-      for (int e = 0; e < D; e++)
-        project(e, t, strip, rows.of(worker), reduced.of(worker), (vec *)u[e] + t * C * q + small.start(strip));
+      load(t, strip, X);
+      long n = small.pixels(strip);
+      for (int e = 0; e < D; e++) {
+        vec *made = N > 1 ? bands.of(worker) : (vec *)kept(u, e) + small.start(strip);
+        project(e, t, strip, X, reduced.of(worker), made);
+        if (N > 1) pack(C, n, made, n, kept(u, e) + units.start(strip), n);
+      }
     }
-    if (d) add(d, t, S, d < D ? next : nullptr);
+    if (d) add(d, t, S, d < D ? next : nullptr, X);
     if (d == D) return pool(t, S);
     Block block(flat, P, m, offsets + (long)d * PARTS);
-    vec *Z = (vec *)z[d] + t * C * q, *Y = y[d] ? (vec *)y[d] + t * C * q : Z;
+    const Own &own = ready[(long)m * D + d];
+    Layers<T> layers{C, M, C, kind, own.first, own.second, block.part[FIRST_BIAS], block.part[SECOND_BIAS]};
+    T *Z = kept(z, d), *Y = y[d] ? kept(y, d) : Z;
     for (int strip = 0; strip < small.count(); strip++) {
       long n = small.pixels(strip);
-      vec *U = u[d] ? (vec *)u[d] + t * C * q + small.start(strip) : bands.of(worker);
+      T *U = u[d] ? kept(u, d) + units.start(strip) : (T *)inside.of(worker);
+      vec *wide = bands.of(worker);  // U in float32
       if (!u[d]) {
-        load(t, strip, rows.of(worker));
-        project(d, t, strip, rows.of(worker), reduced.of(worker), U);
-      }
+        load(t, strip, X);
+        project(d, t, strip, X, reduced.of(worker), wide);
+      } else if (N > 1 && d)
+        unpack(C, n, U, n, wide, n);
+      if (N == 1 && u[d]) wide = (vec *)U;
       if (d && up == BILINEAR) {
         vec *o = reduced.of(worker), *wider = more.of(worker);
         for (int r = 0; r < R; r++)
@@ -201,17 +244,27 @@ void chain_forward(const float *x, float *pooled, float *s, const float *flat, l
             bilinear_row(plane + (long)i / 2 * w, plane + (long)far_row(i, h) * w, w, [=](int j, vec e) { o[j] = e; });
           }
         haar(reduced.of(worker), R, 2 * small.rows(strip), W, wider);
-        for (long p = 0; p < C * n; p++) U[p] += wider[p];
+        for (long p = 0; p < C * n; p++) wide[p] += wider[p];
       }
       if (d && up == NEAREST)  // all of it is in the coarse band
         for (int r = 0; r < R; r++)
-          for (long p = 0; p < n; p++) U[r * n + p] += 2 * next[r * q + strip * most + p];
-      feedforward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
-                  block.part[SECOND_BIAS], U, Y + small.start(strip), hidden.of(worker));
+          for (long p = 0; p < n; p++) wide[r * n + p] += 2 * next[r * q + strip * most + p];
+      if (N == 1) U = (T *)wide;
+      else if (d || !u[d]) pack(C, n, wide, n, U, n);
+      feedforward(layers, n, U, n, hidden.of(worker), Kept<T>{Y + units.start(strip), n});
     }
-    for (int c = 0; y[d] && c < C; c++)
-      depthwise(small, c, Y, block.part[UP] + 9 * c, block.part[UP_BIAS] ? block.part[UP_BIAS][c] : 0, false, Z);
-    for (int c = 0; !given && c < C; c++) moments(small, up, c, Z, &part[(t * C + c) * 2]);
+    for (int c = 0; y[d] && c < C; c += N) {
+      vec *made = planes.of(worker);
+      each<T>([&](auto k) {
+        depthwise(small, [&](int i) { return Channel<T, k>{Y + units.at(c / N, i)}; }, block.part[UP] + 9 * (c + k),
+                  block.part[UP_BIAS] ? block.part[UP_BIAS][c + k] : 0, false, made + k * q);
+      });
+      for (int i = 0; i < h; i++) pack(N, w, made + i * w, q, Z + units.at(c / N, i), 0);
+    }
+    for (int c = 0; !given && c < C; c += N)
+      each<T>([&](auto k) {
+        moments(small, up, [&](int i) { return Channel<T, k>{Z + units.at(c / N, i)}; }, &part[(t * C + c + k) * 2]);
+      });
   };
   if (given)  // then groups have nothing to do with one another
     return parallel(K * G, [&](int t, int worker) {
@@ -224,44 +277,64 @@ void chain_forward(const float *x, float *pooled, float *s, const float *flat, l
   });
 }
 
-// Gradients of chain_forward with measured statistics, from that of pooled: of x into dx, of the parameters added to
-// dflat [K][P]. ds, like s, is working memory; s and u are lost.
-void chain_backward(const float *x, const float *dpooled, float *s, float *dx, float *ds, const float *flat, long P,
-                    const long *offsets, float **u, float **z, float **y, const float *mean, const float *variance,
-                    float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps) {
+template <class T>
+static void backward(const float *x, const float *dpooled, float *s, float *dx, float *ds, const float *flat, long P,
+                     const long *offsets, float **u, float **z, float **y, const float *mean, const float *variance,
+                     float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps) {
+  constexpr int N = TOGETHER<T>;
   int h = H / 2, w = W / 2, R = C / 4;
   long full = (long)H * W, q = full / 4;
-  const Strips small(C, h, w);
+  const Strips small(C, h, w), units(C / N, h, w);
   long most = small.pixels(0), lead = 4 * most + 4;
   float count = (float)(up == NEAREST ? q : full) * LANES * G;
   std::vector<double> part((long)K * G * C * 2);
-  std::vector<float> turned((long)K * D * R * C), deeper((long)K * 2 * M * C);  // weights, transposed
+  struct Own {  // weights of the block that is at work
+    std::vector<Weight<T>> space[3];
+    std::vector<float> turned[2];
+    const Weight<T> *first, *first_back, *second_back;
+  };
+  std::vector<Own> ready(K);
+  std::vector<std::vector<Weight<T>>> reductions_space((long)K * D);
+  std::vector<std::vector<float>> reductions_turned((long)K * D);
+  std::vector<const Weight<T> *> reductions_back((long)K * D);
   std::vector<Sums> sums((long)K * C);
   for (int m = 0; m < K; m++)
-    for (int d = 0; d < D; d++)
-      transpose(Block(flat, P, m, offsets + (long)d * PARTS).part[REDUCTION], R, C, turned.data() + ((long)m * D + d) * R * C);
+    for (int d = 0; d < D; d++) {
+      long at = (long)m * D + d;
+      const float *reduction = Block(flat, P, m, offsets + (long)d * PARTS).part[REDUCTION];
+      reductions_back[at] = weights(C, R, 1, transposed(reduction, R, C, reductions_turned[at]), reductions_space[at]);
+    }
   bool convolved = y[0];
   long sizes[GAMMA] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C, convolved ? 9 * C : 0, convolved ? C : 0};
   long starts[GAMMA] = {0}, each_block = 0;
   for (int i = 0; i < GAMMA; i++) { starts[i] = each_block; each_block += sizes[i]; }
   long each_reduction = R * C + R;  // the reduction's gradient by x, and its bias's
   Gradients gradients(K, G, each_block), reductions(K, G, D * each_reduction);
-  Scratch space(3 * M * STRIP), dz(convolved ? 2 * C * q : C * most), back(C * most);
+  Scratch space(backward_space(C, M, C) + 2 * R * (lead + 1)), dz(C * most), smooth(convolved ? C * q : 0), back(C * most);
+  Scratch planes(convolved ? 2 * N * q : 0);
   Scratch wide(up == BILINEAR ? R * full : 0), narrow(R * q), rows(C * lead), grad(C * lead), reduced(R * 4 * most);
+  Scratch other(N > 1 ? C * lead : 0);
 
   // sums over a group of ds and of ds * (normalised z) of block d's BatchNorm
   auto measure = [&](int d, long t) {
-    for (int c = 0; c < C; c++) {
-      long at = ((long)d * K + t / G) * C + c;
-      float middle = mean[at];
-      vec s1 = {}, s2 = {};
+    for (int c = 0; c < C; c += N) {
+      const long at = ((long)d * K + t / G) * C + c;
+      float middle[N];
+      for (int k = 0; k < N; k++) middle[k] = mean[at + k];
+      vec s1[N] = {}, s2[N] = {}, value[N];
       for (int strip = 0; strip < small.count(); strip++) {
-        long start = t * C * q + small.start(strip) + c * small.pixels(strip);
-        const vec *g = (const vec *)ds + start, *Z = (const vec *)z[d] + start;
-        for (long p = 0; p < small.pixels(strip); p++) { s1 += g[p]; s2 += g[p] * (Z[p] - middle); }
+        long n = small.pixels(strip);
+        const vec *g = (const vec *)ds + t * C * q + small.start(strip) + c * n;
+        const T *Z = (const T *)z[d] + t * (C / N) * q + units.start(strip) + c / N * n;
+        for (long p = 0; p < n; p++) {
+          split(Z[p], value);
+          for (int k = 0; k < N; k++) { s1[k] += g[k * n + p]; s2[k] += g[k * n + p] * (value[k] - middle[k]); }
+        }
       }
-      part[(t * C + c) * 2] = total(s1);
-      part[(t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
+      for (int k = 0; k < N; k++) {
+        part[(t * C + c + k) * 2] = total(s1[k]);
+        part[(t * C + c + k) * 2 + 1] = (double)total(s2[k]) / std::sqrt(variance[at + k] + eps);
+      }
     }
   };
   auto pixel = [&](long t, int c) { return ((const vec *)dpooled)[t * C + c] / (float)full; };  // of the last map
@@ -277,38 +350,60 @@ void chain_backward(const float *x, const float *dpooled, float *s, float *dx, f
   auto block = [&](int d, int m, int g, int worker) {
     long t = (long)m * G + g;
     Block block(flat, P, m, offsets + (long)d * PARTS);
-    const float *transposed = deeper.data() + (long)m * 2 * M * C;
+    const Own &own = ready[m];
+    Layers<T> layers{C, M, C, kind, own.first, nullptr, block.part[FIRST_BIAS], nullptr};
     float *mine = gradients.of(t);
-    vec *S = (vec *)s + t * C * q, *DS = (vec *)ds + t * C * q, *DZ = dz.of(worker), *DU = back.of(worker);
+    LayerGradients to{mine + starts[FIRST], mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS]};
+    vec *S = (vec *)s + t * C * q, *DS = (vec *)ds + t * C * q, *DU = back.of(worker);
     vec *large = wide.of(worker), *less = narrow.of(worker);
-    const vec *Z = (const vec *)z[d] + t * C * q;
-    auto before_norm = [&](int strip, vec *grad) {
-      long n = small.pixels(strip), start = small.start(strip);
-      for (int c = 0; c < C; c++) {
-        long at = ((long)d * K + m) * C + c;
-        Affine norm = block.norm(c, mean[at], variance[at], eps);
-        Sums sum = sums[(long)m * C + c];
-        for (long p = start + c * n; p < start + (c + 1) * n; p++) S[p] -= Z[p] * norm.scale + norm.shift;
-        normalise(small, up, strip, c, Z, DS, norm.scale, sum.gradient / count,
-                  sum.product / count / std::sqrt(variance[at] + eps), mean[at], grad + c * n);
+    T *smoothed = (T *)smooth.of(worker);
+    const T *Z = (const T *)z[d] + t * (C / N) * q;
+    // takes the block away from s; put(k, at, value): the gradient before its BatchNorm of the channels c + k in a strip
+    auto before_norm = [&](int strip, int c, const auto &put) {
+      long n = small.pixels(strip), start = small.start(strip) + c * n;
+      const T *added = Z + units.start(strip) + c / N * n;
+      Affine norm[N];
+      Unnormed undo[N];
+      for (int k = 0; k < N; k++) {
+        long at = ((long)d * K + m) * C + c + k;
+        norm[k] = block.norm(c + k, mean[at], variance[at], eps);
+        Sums sum = sums[(long)m * C + c + k];
+        undo[k] = {norm[k].scale, sum.gradient / count, sum.product / count / std::sqrt(variance[at] + eps), mean[at]};
       }
+      for (long p = 0; p < n; p++) {
+        vec value[N];
+        split(added[p], value);
+        for (int k = 0; k < N; k++) S[start + k * n + p] -= value[k] * norm[k].scale + norm[k].shift;
+      }
+      each<T>([&](auto k) {
+        normalise(small, up, strip, [&](int i) { return Channel<T, k>{Z + units.at(c / N, i)}; }, DS + start + k * n,
+                  undo[k], [&](long at, vec value) { put(k, at, value); });
+      });
     };
-    for (int strip = 0; convolved && strip < small.count(); strip++)  // a convolution's strips need their neighbours
-      before_norm(strip, DZ + C * q + small.start(strip));
-    for (int c = 0; convolved && c < C; c++) {
-      depthwise_backward(small, c, (const vec *)y[d] + t * C * q, DZ + C * q, mine + starts[UP] + 9 * c,
-                         mine + starts[UP_BIAS] + c);
-      depthwise(small, c, DZ + C * q, block.part[UP] + 9 * c, 0, true, DZ);
+    for (int c = 0; convolved && c < C; c += N) {  // a convolution needs its neighbours
+      vec *grad = planes.of(worker), *made = grad + N * q;
+      for (int strip = 0; strip < small.count(); strip++)
+        before_norm(strip, c, [&](int k, long at, vec value) { grad[k * q + strip * most + at] = value; });
+      each<T>([&](auto k) {
+        const float *taps = block.part[UP] + 9 * (c + k);
+        const vec *plane = grad + k * q;
+        depthwise_backward(small, [&](int i) { return Channel<T, k>{(const T *)y[d] + t * (C / N) * q + units.at(c / N, i)}; },
+                           plane, mine + starts[UP] + 9 * (c + k), mine + starts[UP_BIAS] + c + k);
+        depthwise(small, [&](int i) { return Channel<vec, 0>{plane + (long)i * w}; }, taps, 0, true, made + k * q);
+      });
+      for (int i = 0; i < h; i++) pack(N, w, made + i * w, q, smoothed + units.at(c / N, i), 0);
     }
     for (int strip = 0; strip < small.count(); strip++) {
-      long n = small.pixels(strip), start = small.start(strip);
-      const vec *grad = convolved ? DZ + start : DZ;
-      if (!convolved) before_norm(strip, DZ);
-      vec *U = (vec *)u[d] + t * C * q + start;
-      feedforward_backward(C, M, C, n, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed, transposed + M * C, U,
-                           grad, DU, mine + starts[FIRST], mine + starts[FIRST_BIAS], mine + starts[SECOND],
-                           mine + starts[SECOND_BIAS], space.of(worker));
-      std::memcpy((void *)U, DU, C * n * sizeof(vec));  // for the pass over x
+      long n = small.pixels(strip), start = units.start(strip);
+      T *grad = convolved ? smoothed + start : (T *)dz.of(worker);
+      for (int c = 0; !convolved && c < C; c += N) {
+        vec *both = N > 1 ? space.of(worker) : (vec *)grad + c * n;
+        before_norm(strip, c, [&](int k, long at, vec value) { both[k * n + at] = value; });
+        if (N > 1) pack(N, n, both, n, grad + c / N * n, 0);
+      }
+      T *U = (T *)u[d] + t * (C / N) * q + start;
+      feedforward_backward(layers, own.first_back, own.second_back, n, U, n, grad, n, DU, to, space.of(worker));
+      pack(C, n, DU, n, U, n);  // for the pass over x
       if (d && up == BILINEAR) haar_adjoint(DU, nullptr, R, 2 * small.rows(strip), W, large + 4 * strip * most, full);
       if (d && up == NEAREST)
         for (int r = 0; r < R; r++)
@@ -317,27 +412,36 @@ void chain_backward(const float *x, const float *dpooled, float *s, float *dx, f
     if (!d) return;  // nothing has been added before the first block
     for (int r = 0; up == BILINEAR && r < R; r++) bilinear_adjoint(large + r * full, h, w, less + r * q);
     for (int strip = 0; strip < small.count(); strip++) {
-      long n = small.pixels(strip), start = small.start(strip);
-      const vec *reduced = less + strip * most;
-      mm(C, R, n, turned.data() + ((long)m * D + d) * R * C, R, reduced, q, DS + start, n, nullptr, true);
-      outer(R, C, n, reduced, q, S + start, n, mine, C, nullptr);
+      long n = small.pixels(strip), start = small.start(strip), apart = n;
+      const T *before = (const T *)(S + start);
+      if (N > 1) {
+        pack(C, n, S + start, n, (T *)rows.of(worker), apart = n | 1);
+        before = (const T *)rows.of(worker);
+      }
+      reduction_backward(C, R, n, reductions_back[(long)m * D + d], less + strip * most, q,
+                         turned(C, n, before, apart, (T *)other.of(worker)), Added{DS + start, n}, mine, nullptr,
+                         space.of(worker));
     }
     measure(d - 1, t);
   };
   auto reduce = [&](int m, int g, int worker) {  // what the reductions pass on to x
     long t = (long)m * G + g;
-    vec *X = rows.of(worker), *DX = grad.of(worker), *less = reduced.of(worker);
+    vec *DX = grad.of(worker), *less = reduced.of(worker);
+    T *X = (T *)rows.of(worker);
     for (int strip = 0; strip < small.count(); strip++) {
       long n = 4 * small.pixels(strip), first = t * C * full + 4 * strip * most;
-      for (int c = 0; c < C; c++) {
-        std::memcpy((void *)(X + c * lead), (const vec *)x + first + c * full, n * sizeof(vec));
+      pack(C, n, (const vec *)x + first, full, X, lead);
+      Turned<T> seen = turned(C, n, X, lead, (T *)other.of(worker));
+      for (int c = 0; c < C; c++)
         for (long p = 0; p < n; p++) DX[c * lead + p] = pixel(t, c);
-      }
       for (int d = 0; d < D; d++) {
         float *mine = reductions.of(t) + d * each_reduction;
-        haar_adjoint((const vec *)u[d] + t * C * q + small.start(strip), nullptr, R, 2 * small.rows(strip), W, less, n);
-        mm(C, R, n, turned.data() + ((long)m * D + d) * R * C, R, less, n, DX, lead, nullptr, true);
-        outer(R, C, n, less, n, X, lead, mine, C, mine + R * C);
+        const T *U = (const T *)u[d] + t * (C / N) * q + units.start(strip);
+        vec *bands = (vec *)U;
+        if (N > 1) unpack(C, n / 4, U, n / 4, bands = back.of(worker), n / 4);
+        haar_adjoint(bands, nullptr, R, 2 * small.rows(strip), W, less, n);
+        reduction_backward(C, R, n, reductions_back[(long)m * D + d], less, n, seen, Added{DX, lead}, mine, mine + R * C,
+                           space.of(worker));
       }
       for (int c = 0; c < C; c++) std::memcpy((void *)((vec *)dx + first + c * full), DX + c * lead, n * sizeof(vec));
     }
@@ -358,8 +462,10 @@ void chain_backward(const float *x, const float *dpooled, float *s, float *dx, f
       const long *own = offsets + (long)d * PARTS;
       Block block(flat, P, m, own);
       for (int c = 0; c < C; c++) sums[(long)m * C + c] = measured(part, m, G, C, c, own, to);
-      transpose(block.part[FIRST], M, C, deeper.data() + (long)m * 2 * M * C);
-      transpose(block.part[SECOND], C, M, deeper.data() + ((long)m * 2 + 1) * M * C);
+      Own &use = ready[m];
+      use.first = weights(M, C, 1, block.part[FIRST], use.space[0]);
+      use.first_back = weights(C, M, 1, transposed(block.part[FIRST], M, C, use.turned[0]), use.space[1]);
+      use.second_back = weights(M, C, 1, transposed(block.part[SECOND], C, M, use.turned[1]), use.space[2]);
       gradients.clear(m);
       return;
     }
@@ -367,6 +473,34 @@ void chain_backward(const float *x, const float *dpooled, float *s, float *dx, f
       for (int i : {REDUCTION, REDUCTION_BIAS})
         if (long at = offsets[(long)d * PARTS + i]; at >= 0)
           reductions.add(m, d * each_reduction + (i ? R * C : 0), i ? R : R * C, to + at);
+  });
+}
+
+extern "C" {
+
+// x [K][G][C][H][W] -> pooled [K][G][C], the means of the map after D blocks, which is never made: those of x + up(s).
+// Kept for the backward pass, their rows as `Strips` has them: s, u[d] (null: not kept), z[d], and y[d], z before a
+// depthwise convolution (null: there is none), each [K][G][C][H/2][W/2]; all but s as bfloat16 where `narrow`.
+// mean, variance [D][K][C] are measured, or read where `given`. Without a backward pass all z may be the same memory, and
+// all y.
+void chain_forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets, float **u,
+                   float **z, float **y, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D,
+                   int up, int kind, float eps, int given, int narrow) {
+  with(narrow, [&](auto kept) {
+    forward<decltype(kept)>(x, pooled, s, flat, P, offsets, u, z, y, mean, variance, K, G, C, M, H, W, D, up, kind, eps,
+                            given);
+  });
+}
+
+// Gradients of chain_forward with measured statistics, from that of pooled: of x into dx, of the parameters added to
+// dflat [K][P]. ds, like s, is working memory; s and u are lost.
+void chain_backward(const float *x, const float *dpooled, float *s, float *dx, float *ds, const float *flat, long P,
+                    const long *offsets, float **u, float **z, float **y, const float *mean, const float *variance,
+                    float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps,
+                    int narrow) {
+  with(narrow, [&](auto kept) {
+    backward<decltype(kept)>(x, dpooled, s, dx, ds, flat, P, offsets, u, z, y, mean, variance, dflat, K, G, C, M, H, W, D,
+                             up, kind, eps);
   });
 }
 }

@@ -32,3 +32,10 @@ static Sums measured(const std::vector<double> &part, int m, int G, int C, int c
   dflat[own[GAMMA] + c] += s2;
   return {(float)s1, (float)s2};
 }
+
+// Rows of the small map that are worked on at once: their pixels fill tiles and stay in the first cache.
+static int strip_rows(int h, int w) {
+  int rows = 1;
+  while (rows < h && (rows * w < 28 || rows * w % 4)) rows++;
+  return rows;
+}

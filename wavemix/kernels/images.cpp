@@ -8,7 +8,7 @@
 //
 // A map [channels][h][w] has `lead` vectors a channel; its pixels lie in the first `count` of them, one after another.
 // What the last of these holds behind the last pixel means nothing, and no pixel depends on it.
-#include "lanes.h"
+#include "feedforward.h"
 
 static inline vec at(const float *p) {
   vec v;
@@ -121,7 +121,7 @@ void image_blocks(const float *x, float *pooled, const float *weights, int N, in
   const Pixels small(H / 2, W / 2);
   long q = (long)small.h * small.w, map = C * small.lead;
   long each = (long)R * C + 2l * M * C + M + C + (convolved ? 10 * C : 0);
-  Scratch bands(4 * map), inside(map), hidden(M * STRIP), total_map(map);
+  Scratch bands(4 * map), inside(map), hidden(M * LEAD), total_map(map);
   Scratch reduced(R * small.lead + 2 * small.around), added(map + 2 * small.around);  // neighbours are read in these
   parallel(N, [&](int n, int worker) {
     vec *X = bands.of(worker), *U = inside.of(worker), *S = total_map.of(worker);
@@ -139,7 +139,8 @@ void image_blocks(const float *x, float *pooled, const float *weights, int N, in
           for (long p = 0; p < R * small.lead; p++) U[p] += 2 * r[p];
       }
       vec *Y = convolved ? Z : d ? Z : S;
-      feedforward(C, M, C, small.count, kind, first, first_bias, second, second_bias, U, Y, hidden.of(worker), small.lead);
+      feedforward(Layers<vec>{C, M, C, kind, first, second, first_bias, second_bias}, small.count, U, small.lead,
+                  hidden.of(worker), Written{Y, small.lead});
       if (convolved) depthwise(small, C, Z, second_bias + C, d ? U : S);
       const vec *more = convolved ? U : Z;
       for (long p = 0; d && p < map; p++) S[p] += more[p];

@@ -67,48 +67,6 @@ static inline vec activate(int kind, vec x, vec *slope) {
   return x * phi;
 }
 
-// Y[o][p] (+)= bias[o] + sum_c W[o][c] X[c][p], for p < P vectors.
-template <int OB, int PB>
-static inline void mm_tile(int C, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
-                           const float *bias, bool add) {
-  vec acc[OB][PB];
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) acc[o][p] = add ? Y[o * ldy + p] : all(bias ? bias[o] : 0.f);
-  for (int c = 0; c < C; c++) {
-    vec x[PB];
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) x[p] = X[c * ldx + p];
-#pragma GCC unroll 8
-    for (int o = 0; o < OB; o++) {
-      vec w = all(W[o * ldw + c]);
-#pragma GCC unroll 8
-      for (int p = 0; p < PB; p++) acc[o][p] += w * x[p];
-    }
-  }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) Y[o * ldy + p] = acc[o][p];
-}
-template <int PB>
-static inline void mm_column(int O, int C, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
-                             const float *bias, bool add) {
-  int o = 0;
-  for (; o + 6 <= O; o += 6) mm_tile<6, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-  for (; o + 4 <= O; o += 4) mm_tile<4, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-  for (; o + 2 <= O; o += 2) mm_tile<2, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-  for (; o < O; o++) mm_tile<1, PB>(C, W + o * ldw, ldw, X, ldx, Y + o * ldy, ldy, bias ? bias + o : 0, add);
-}
-constexpr int BROAD = MANY_REGISTERS ? 4 : 2;  // positions of a tile: six by so many sums stay in registers
-static void mm(int O, int C, long P, const float *W, int ldw, const vec *X, long ldx, vec *Y, long ldy,
-               const float *bias, bool add) {
-  long p = 0;
-  for (; p + BROAD <= P; p += BROAD) mm_column<BROAD>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
-  for (; p < P; p++) mm_column<1>(O, C, W, ldw, X + p, ldx, Y + p, ldy, bias, add);
-}
-
 // Sums of neighbours, the first half of them a's, the second b's.
 static inline vec4 fold(vec4 a, vec4 b) {
   return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
@@ -133,48 +91,6 @@ static inline void add_totals(const vec *v, float *out) {
     for (int j = 0; j < 4; j++) out[i + j] += one[j];
   }
   for (; i < N; i++) out[i] += total(v[i]);
-}
-
-// DW[o][c] += sum over p and lanes of D[o][p] X[c][p]; DB[o] += the sum of D[o].
-template <int OB, int CB>
-static inline void outer_tile(long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
-  vec acc[OB][CB] = {};
-  for (long p = 0; p < P; p++) {
-    vec x[CB];
-#pragma GCC unroll 8
-    for (int c = 0; c < CB; c++) x[c] = X[c * ldx + p];
-#pragma GCC unroll 8
-    for (int o = 0; o < OB; o++) {
-      vec d = D[o * ldd + p];
-#pragma GCC unroll 8
-      for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
-    }
-  }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++) add_totals<CB>(acc[o], DW + (long)o * ldw);
-}
-template <int OB>
-static inline void outer_row(int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw) {
-  int c = 0;
-  if constexpr (MANY_REGISTERS) {
-    for (; c + 6 <= C; c += 6) outer_tile<OB, 6>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-    for (; c + 4 <= C; c += 4) outer_tile<OB, 4>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  }
-  for (; c + 3 <= C; c += 3) outer_tile<OB, 3>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  for (; c + 2 <= C; c += 2) outer_tile<OB, 2>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-  for (; c < C; c++) outer_tile<OB, 1>(P, D, ldd, X + c * ldx, ldx, DW + c, ldw);
-}
-static void outer(int O, int C, long P, const vec *D, long ldd, const vec *X, long ldx, float *DW, int ldw,
-                  float *DB) {
-  int o = 0;
-  for (; o + 4 <= O; o += 4) outer_row<4>(C, P, D + o * ldd, ldd, X, ldx, DW + o * ldw, ldw);
-  for (; o < O; o++) outer_row<1>(C, P, D + o * ldd, ldd, X, ldx, DW + o * ldw, ldw);
-  if (DB)
-    for (o = 0; o < O; o++) {
-      vec s = {};
-      for (long p = 0; p < P; p++) s += D[o * ldd + p];
-      DB[o] += total(s);
-    }
 }
 
 // One gradient buffer a group, added up in the groups' order: which thread worked on what makes no difference.
@@ -208,6 +124,11 @@ struct Scratch {  // working memory for each thread that asks for it
 static void transpose(const float *a, int rows, int columns, float *out) {
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < columns; c++) out[(long)c * rows + r] = a[(long)r * columns + c];
+}
+static const float *transposed(const float *a, int rows, int columns, std::vector<float> &space) {
+  space.resize((long)rows * columns);
+  transpose(a, rows, columns, space.data());
+  return space.data();
 }
 
 // One level of Haar of [R][h][w] -> [4R][h/2][w/2]: LL of each channel, then LH, HL, HH of the first channel, of the
@@ -246,41 +167,6 @@ static void haar_adjoint(const vec *in, const vec *coarse, int R, int h, int w, 
         q[w] = 0.5f * (ll - lh + hl - hh);
         q[w + 1] = 0.5f * (ll - lh - hl + hh);
       }
-}
-
-// 1x1 (C -> M), activation, 1x1 (M -> F), over P positions, channels `lead` apart (0: P); the hidden layer never
-// leaves the cache.
-constexpr long STRIP = 32;
-static void feedforward(int C, int M, int F, long P, int kind, const float *w1, const float *b1, const float *w2,
-                        const float *b2, const vec *u, vec *z, vec *hidden, long lead = 0) {
-  if (!lead) lead = P;
-  for (long p = 0; p < P; p += STRIP) {
-    long n = P - p < STRIP ? P - p : STRIP;
-    mm(M, C, n, w1, C, u + p, lead, hidden, STRIP, b1, false);
-    for (int i = 0; i < M; i++)
-      for (long q = 0; q < n; q++) hidden[i * STRIP + q] = activate(kind, hidden[i * STRIP + q], nullptr);
-    mm(F, M, n, w2, M, hidden, STRIP, z + p, lead, b2, false);
-  }
-}
-// t1, t2: w1 and w2 transposed; gradients of weights are added to g1, gb1, g2, gb2; space: 3 * M * STRIP.
-static void feedforward_backward(int C, int M, int F, long P, int kind, const float *w1, const float *b1,
-                                 const float *t1, const float *t2, const vec *u, const vec *dz, vec *du, float *g1,
-                                 float *gb1, float *g2, float *gb2, vec *space) {
-  vec *hidden = space, *slope = hidden + M * STRIP, *grad = slope + M * STRIP;
-  for (long p = 0; p < P; p += STRIP) {
-    long n = P - p < STRIP ? P - p : STRIP;
-    mm(M, C, n, w1, C, u + p, P, hidden, STRIP, b1, false);
-    mm(M, F, n, t2, F, dz + p, P, grad, STRIP, nullptr, false);
-    for (int i = 0; i < M; i++)
-      for (long q = 0; q < n; q++) {
-        long at = i * STRIP + q;
-        hidden[at] = activate(kind, hidden[at], slope + at);
-        grad[at] *= slope[at];
-      }
-    outer(F, M, n, dz + p, P, hidden, STRIP, g2, M, gb2);
-    outer(M, C, n, grad, STRIP, u + p, P, g1, C, gb1);
-    mm(C, M, n, t1, M, grad, STRIP, du + p, P, nullptr, false);
-  }
 }
 
 // Up-sampling before BatchNorm: none, nearest, bilinear (align_corners=False).
@@ -324,8 +210,8 @@ static inline void bilinear_adjoint(const vec *d, int h, int w, vec *out) {  // 
 }
 // One row of the adjoint of up-sampling after up-sampling, without the large map: along each axis 1.25 of a pixel and
 // 0.375 of both its neighbours, a border's pixel being its own. `a` and `c` are the rows above and below; put(j, value).
-template <class Put>
-static inline void bilinear_gram_row(const vec *a, const vec *b, const vec *c, int w, Put put) {
+template <class Row, class Put>
+static inline void bilinear_gram_row(Row a, Row b, Row c, int w, Put put) {
   auto column = [=](int j) { return 1.25f * b[j] + 0.375f * (a[j] + c[j]); };
   vec left = column(0), here = left;
   for (int j = 0; j < w; j++) {

@@ -1,43 +1,5 @@
 // CPU kernels of operations.py, one operation each (see lanes.h for the layout).
-#include "lanes.h"
-
-struct ConvShape { int I, H, W, O, k, s, p, h, w, depthwise; };
-static void gather_row(const ConvShape &z, const vec *x, int row, vec *cols) {  // [I][k][k][w]
-  for (int i = 0; i < z.I; i++)
-    for (int a = 0; a < z.k; a++)
-      for (int b = 0; b < z.k; b++, cols += z.w) {
-        int y = row * z.s + a - z.p;
-        for (int c = 0; c < z.w; c++) {
-          int q = c * z.s + b - z.p;
-          cols[c] = (y < 0 || y >= z.H || q < 0 || q >= z.W) ? vec{} : x[((long)i * z.H + y) * z.W + q];
-        }
-      }
-}
-// The taps of `count` rows from `row` on of `channels` input channels: [channel][k][k][count * w].
-static void gather_rows(const ConvShape &z, const vec *x, int channels, int row, int count, vec *cols) {
-  for (int i = 0; i < channels; i++, x += (long)z.H * z.W)
-  for (int a = 0; a < z.k; a++)
-    for (int b = 0; b < z.k; b++)
-      for (int r = row; r < row + count; r++, cols += z.w) {
-        int y = r * z.s + a - z.p;
-        for (int c = 0; c < z.w; c++) {
-          int q = c * z.s + b - z.p;
-          cols[c] = (y < 0 || y >= z.H || q < 0 || q >= z.W) ? vec{} : x[(long)y * z.W + q];
-        }
-      }
-}
-static void scatter_row(const ConvShape &z, const vec *cols, int row, vec *x) {
-  for (int i = 0; i < z.I; i++)
-    for (int a = 0; a < z.k; a++)
-      for (int b = 0; b < z.k; b++, cols += z.w) {
-        int y = row * z.s + a - z.p;
-        if (y < 0 || y >= z.H) continue;
-        for (int c = 0; c < z.w; c++) {
-          int q = c * z.s + b - z.p;
-          if (q >= 0 && q < z.W) x[((long)i * z.H + y) * z.W + q] += cols[c];
-        }
-      }
-}
+#include "feedforward.h"
 
 extern "C" {
 
@@ -75,85 +37,6 @@ void load_batch(const unsigned char *images, const long *index, const float *mov
       }
     }
   });
-}
-
-// Convolution: x [K|1][G][I][H][W], weight [K][O][I or 1][k][k], bias [K][O] or null -> y [K][G][O][h][w].
-void conv_forward(const float *x, int shared, const float *weight, const float *bias, float *y, int K, int G, int I,
-                  int H, int W, int O, int k, int s, int p, int depthwise) {
-  ConvShape z{I, H, W, O, k, s, p, (H + 2 * p - k) / s + 1, (W + 2 * p - k) / s + 1, depthwise};
-  long in = (long)I * H * W, out = (long)O * z.h * z.w;
-  int taps = k * k, rows = I * taps;
-  Scratch cols((long)rows * z.w);
-  parallel(K * G, [&](int t, int worker) {
-    const vec *X = (const vec *)x + (shared ? t % G : t) * in;
-    vec *Y = (vec *)y + t * out;
-    const float *b = bias ? bias + t / G * O : nullptr;
-    const float *w = weight + (long)(t / G) * O * (depthwise ? taps : rows);
-    for (int r = 0; r < z.h; r++) {
-      gather_row(z, X, r, cols.of(worker));
-      if (depthwise)
-        for (int o = 0; o < O; o++)
-          mm(1, taps, z.w, w + o * taps, taps, cols.of(worker) + (long)o * taps * z.w, z.w, Y + ((long)o * z.h + r) * z.w,
-             z.w, b ? b + o : nullptr, false);
-      else
-        mm(O, rows, z.w, w, rows, cols.of(worker), z.w, Y + (long)r * z.w, (long)z.h * z.w, b, false);
-    }
-  });
-}
-
-// Gradients of conv_forward; dx or dweight may be null. dbias is null where there is no bias.
-void conv_backward(const float *x, int shared, const float *weight, const float *dy, float *dx, float *dweight,
-                   float *dbias, int K, int G, int I, int H, int W, int O, int k, int s, int p, int depthwise) {
-  ConvShape z{I, H, W, O, k, s, p, (H + 2 * p - k) / s + 1, (W + 2 * p - k) / s + 1, depthwise};
-  long in = (long)I * H * W, out = (long)O * z.h * z.w;
-  int taps = k * k, rows = I * taps;
-  long each = (long)O * (depthwise ? taps : rows);
-  int strip = 64 / z.w > 1 ? 64 / z.w : 1;  // rows at once
-  int some = !depthwise && taps % 2 ? 2 : 1;  // channels at once: 3x3 taps of two fill whole tiles
-  Gradients dw(K, G, dweight ? each : 0), db(K, G, dbias ? O : 0);
-  std::vector<float> turned(dx ? K * each : 0);  // [k][rows][O]
-  if (dx && !depthwise)
-    for (int m = 0; m < K; m++)
-      for (int o = 0; o < O; o++)
-        for (int r = 0; r < rows; r++) turned[m * each + (long)r * O + o] = weight[m * each + (long)o * rows + r];
-  Scratch cols(dx ? (long)rows * z.w : 0), patch(dweight ? (long)some * taps * strip * z.w : 0);
-  parallel(K * G, [&](int t, int worker) {
-    int m = t / G;
-    const vec *D = (const vec *)dy + t * out;
-    vec *DX = dx ? (vec *)dx + t * in : nullptr;
-    if (DX) std::memset((void *)DX, 0, in * sizeof(vec));
-    long ldd = (long)z.h * z.w;
-    // several rows at once: the sums over lanes at the end of `outer` are worth many positions
-    if (dweight)
-      for (int r = 0; r < z.h; r += strip) {
-        int n = z.h - r < strip ? z.h - r : strip;
-        const vec *d = D + (long)r * z.w;
-        for (int i = 0; i < I; i += some) {
-          int channels = I - i < some ? I - i : some;
-          gather_rows(z, (const vec *)x + (shared ? t % G : t) * in + (long)i * H * W, channels, r, n, patch.of(worker));
-          float *b = dbias && (depthwise || i == 0) ? db.of(t) : nullptr;
-          if (depthwise)
-            outer(1, taps, (long)n * z.w, d + i * ldd, ldd, patch.of(worker), (long)n * z.w, dw.of(t) + i * taps,
-                  taps, b ? b + i : nullptr);
-          else
-            outer(O, channels * taps, (long)n * z.w, d, ldd, patch.of(worker), (long)n * z.w, dw.of(t) + i * taps, rows, b);
-        }
-      }
-    for (int r = 0; dx && r < z.h; r++) {
-      const vec *d = D + (long)r * z.w;
-      if (DX) {
-        if (depthwise)
-          for (int o = 0; o < O; o++)
-            mm(taps, 1, z.w, weight + m * each + o * taps, 1, d + o * ldd, ldd, cols.of(worker) + (long)o * taps * z.w, z.w,
-               nullptr, false);
-        else
-          mm(rows, O, z.w, turned.data() + m * each, O, d, ldd, cols.of(worker), z.w, nullptr, false);
-        scatter_row(z, cols.of(worker), r, DX);
-      }
-    }
-  });
-  if (dweight) dw.into(dweight);
-  if (dbias) db.into(dbias);
 }
 
 // Reduction 1x1 (C -> R) and `levels` of Haar. bands[l] is [K][G][4R][H/2^(l+1)][W/2^(l+1)]: LL of each channel,
@@ -200,12 +83,12 @@ void down_backward(const float *x, const float *weight, float **dbands, float *d
 
 void mlp_forward(const float *u, const float *w1, const float *b1, const float *w2, const float *b2, float *z, int K,
                  int G, int C, int M, int F, long P, int kind) {
-  Scratch hidden(M * STRIP);
+  Scratch hidden(M * LEAD);
   parallel(K * G, [&](int t, int worker) {
     int m = t / G;
-    feedforward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr, w2 + (long)m * F * M,
-                b2 ? b2 + (long)m * F : nullptr, (const vec *)u + (long)t * C * P, (vec *)z + (long)t * F * P,
-                hidden.of(worker));
+    Layers<vec> own{C, M, F, kind, w1 + (long)m * M * C, w2 + (long)m * F * M, b1 ? b1 + (long)m * M : nullptr,
+                    b2 ? b2 + (long)m * F : nullptr};
+    feedforward(own, P, (const vec *)u + (long)t * C * P, P, hidden.of(worker), Written{(vec *)z + (long)t * F * P, P});
   });
 }
 
@@ -217,13 +100,13 @@ void mlp_backward(const float *u, const float *w1, const float *b1, const float 
     transpose(w1 + (long)m * M * C, M, C, t1.data() + (long)m * M * C);
     transpose(w2 + (long)m * F * M, F, M, t2.data() + (long)m * F * M);
   }
-  Scratch space(3 * M * STRIP);
+  Scratch space(backward_space(C, M, F));
   parallel(K * G, [&](int t, int worker) {
     int m = t / G;
-    feedforward_backward(C, M, F, P, kind, w1 + (long)m * M * C, b1 ? b1 + (long)m * M : nullptr,
-                         t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, (const vec *)u + (long)t * C * P,
-                         (const vec *)dz + (long)t * F * P, (vec *)du + (long)t * C * P,
-                         g1.of(t), gb1.of(t), g2.of(t), gb2.of(t), space.of(worker));
+    Layers<vec> own{C, M, F, kind, w1 + (long)m * M * C, nullptr, b1 ? b1 + (long)m * M : nullptr, nullptr};
+    feedforward_backward(own, t1.data() + (long)m * M * C, t2.data() + (long)m * F * M, P,
+                         (const vec *)u + (long)t * C * P, P, (const vec *)dz + (long)t * F * P, P,
+                         (vec *)du + (long)t * C * P, {g1.of(t), gb1.of(t), g2.of(t), gb2.of(t)}, space.of(worker));
   });
   g1.into(dw1); g2.into(dw2);
   if (db1) gb1.into(db1);

@@ -2,105 +2,29 @@
 // mathematics). One pass over a group's feature map adds the block before and computes the next one up to its BatchNorm,
 // while the map is in the cache; a member's groups meet once a block, for the statistics. Backward walks the same way down: it
 // rebuilds each block's input by subtracting what the block had added, so that no input is kept.
+//
+// T is what maps are kept in and products are of, see narrow.h; what is added up over blocks is float32.
 #include "chain.h"
-
-// Y[o][p * step_y] = bias[o] + sum_c W[o][c] X[at[c] + p * step]: a convolution's row, its taps where they lie.
-template <int OB, int PB>
-static inline void tap_tile(int C, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy, int step_y,
-                            const float *bias) {
-  vec acc[OB][PB];
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) acc[o][p] = all(bias ? bias[o] : 0.f);
-  for (int c = 0; c < C; c++) {
-    const vec *source = X + at[c];
-    vec x[PB];
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) x[p] = source[p * step];
-#pragma GCC unroll 8
-    for (int o = 0; o < OB; o++) {
-      vec w = all(W[(long)o * C + c]);
-#pragma GCC unroll 8
-      for (int p = 0; p < PB; p++) acc[o][p] += w * x[p];
-    }
-  }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int p = 0; p < PB; p++) Y[o * ldy + p * step_y] = acc[o][p];
-}
-template <int PB>
-static inline void tap_column(int O, int C, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy,
-                              int step_y, const float *bias) {
-  int o = 0;
-  for (; o + 6 <= O; o += 6)
-    tap_tile<6, PB>(C, W + (long)o * C, X, at, step, Y + o * ldy, ldy, step_y, bias ? bias + o : 0);
-  for (; o + 2 <= O; o += 2)
-    tap_tile<2, PB>(C, W + (long)o * C, X, at, step, Y + o * ldy, ldy, step_y, bias ? bias + o : 0);
-  for (; o < O; o++) tap_tile<1, PB>(C, W + (long)o * C, X, at, step, Y + o * ldy, ldy, step_y, bias ? bias + o : 0);
-}
-static void tap_row(int O, int C, int P, const float *W, const vec *X, const int *at, int step, vec *Y, long ldy,
-                    int step_y, const float *bias) {
-  int p = 0;
-  for (; p + BROAD <= P; p += BROAD) tap_column<BROAD>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
-  for (; p < P; p++) tap_column<1>(O, C, W, X + p * step, at, step, Y + p * step_y, ldy, step_y, bias);
-}
-
-// DW[o][c] += sum over rows r, positions p and lanes of D[o][r][p] X[at[c] + r * row + p * step].
-template <int OB, int CB>
-static inline void tap_outer_tile(int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row, int step,
-                                  float *DW, int ldw) {
-  vec acc[OB][CB] = {};
-  for (int r = 0; r < rows; r++)
-    for (int p = 0; p < P; p++) {
-      const vec *source = X + (long)r * row + p * step;
-      vec x[CB];
-#pragma GCC unroll 8
-      for (int c = 0; c < CB; c++) x[c] = source[at[c]];
-#pragma GCC unroll 8
-      for (int o = 0; o < OB; o++) {
-        vec d = D[o * ldd + (long)r * P + p];
-#pragma GCC unroll 8
-        for (int c = 0; c < CB; c++) acc[o][c] += d * x[c];
-      }
-    }
-#pragma GCC unroll 8
-  for (int o = 0; o < OB; o++)
-#pragma GCC unroll 8
-    for (int c = 0; c < CB; c++) DW[(long)o * ldw + c] += total(acc[o][c]);
-}
-template <int OB>
-static inline void tap_outer_row(int C, int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row,
-                                 int step, float *DW, int ldw) {
-  int c = 0;
-  for (; c + BROAD <= C; c += BROAD) tap_outer_tile<OB, BROAD>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
-  for (; c < C; c++) tap_outer_tile<OB, 1>(rows, P, D, ldd, X, at + c, row, step, DW + c, ldw);
-}
-static void tap_outer(int O, int C, int rows, int P, const vec *D, long ldd, const vec *X, const int *at, int row,
-                      int step, float *DW, int ldw) {
-  int o = 0;
-  for (; o + 6 <= O; o += 6) tap_outer_row<6>(C, rows, P, D + o * ldd, ldd, X, at, row, step, DW + (long)o * ldw, ldw);
-  for (; o + 2 <= O; o += 2) tap_outer_row<2>(C, rows, P, D + o * ldd, ldd, X, at, row, step, DW + (long)o * ldw, ldw);
-  for (; o < O; o++) tap_outer_row<1>(C, rows, P, D + o * ldd, ldd, X, at, row, step, DW + (long)o * ldw, ldw);
-}
+#include "feedforward.h"
 
 // The 4x4 transposed convolution of F channels [h][w] to C channels [2h][2w]. Output (2i + a, 2j + b) sees 2x2 inputs:
 // (i + a - 1, j + b - 1) and the next ones, through the weights' rows 3 - a, 1 - a and columns 3 - b, 1 - b.
+template <class T>
 struct Transposed {
+  static constexpr int N = TOGETHER<T>;
   int C, F, h, w;
   std::vector<int> forward, backward;  // where the taps lie in the padded planes [F][h+2][w+2] and [C][2h+2][2w+2]
   Transposed(int C, int F, int h, int w) : C(C), F(F), h(h), w(w) {
-    for (int f = 0; f < F; f++)
+    for (int f = 0; f < F / N; f++)
       for (int y = 0; y < 2; y++)
         for (int x = 0; x < 2; x++) forward.push_back((f * (h + 2) + y) * (w + 2) + x);
-    for (int c = 0; c < C; c++)
+    for (int c = 0; c < C / N; c++)
       for (int y = 0; y < 4; y++)
         for (int x = 0; x < 4; x++) backward.push_back((c * (2 * h + 2) + y) * (2 * w + 2) + x);
   }
   long narrow() const { return (long)F * (h + 2) * (w + 2); }
   long wide() const { return (long)C * (2 * h + 2) * (2 * w + 2); }
-  // weight [F][C][4][4] -> [4 phases][C][F * 4]
+  // weight [F][C][4][4] -> [4 phases][C][F][2][2]
   void phases(const float *weight, float *out) const {
     for (int a = 0; a < 2; a++)
       for (int b = 0; b < 2; b++)
@@ -110,55 +34,78 @@ struct Transposed {
               for (int x = 0; x < 2; x++)
                 *out++ = weight[(((long)f * C + c) * 4 + (3 - a - 2 * y)) * 4 + (3 - b - 2 * x)];
   }
-  static void pad(const vec *z, int channels, int h, int w, vec *out) {
-    for (int c = 0; c < channels; c++)
+  void pad(const T *z, T *out) const {
+    for (int f = 0; f < F / N; f++)
       for (int y = -1; y <= h; y++, out += w + 2) {
-        out[0] = out[w + 1] = vec{};
-        for (int x = 0; x < w; x++) out[x + 1] = y < 0 || y == h ? vec{} : z[((long)c * h + y) * w + x];
+        out[0] = out[w + 1] = T{};
+        for (int x = 0; x < w; x++) out[x + 1] = y < 0 || y == h ? T{} : z[((long)f * h + y) * w + x];
       }
   }
-  void up(const vec *z, const float *phase, const float *bias, vec *padded, vec *v) const {
-    pad(z, F, h, w, padded);
-    for (int i = 0; i < 2 * h; i++)
+  // rows of v from `first` to before `end`
+  void up(int first, int end, const T *padded, const Weight<T> *phase, const float *bias, T *v) const {
+    for (int i = first; i < end; i++)
       for (int b = 0; b < 2; b++)
-        tap_row(C, 4 * F, w, phase + (long)(i % 2 * 2 + b) * C * 4 * F,
-                padded + (long)(i / 2 + i % 2) * (w + 2) + b, forward.data(), 1, v + (long)i * 2 * w + b,
-                (long)4 * h * w, 2, bias);
+        tap_row(C, 4 * F / N, w, phase + (long)(i % 2 * 2 + b) * C * 4 * F / N,
+                padded + (long)(i / 2 + i % 2) * (w + 2) + b, forward.data(), 1, bias,
+                Kept<T>{v + (long)i * 2 * w + b, (long)4 * h * w, 2});
   }
-  // dv padded [C][2h+2][2w+2]; weight [F][C * 16]
-  void down(const vec *dv, const float *weight, vec *dz) const {
+  // dv padded [C][2h+2][2w+2]; weight [F][C][16]
+  void down(const T *dv, const Weight<T> *weight, T *dz) const {
     for (int i = 0; i < h; i++)
-      tap_row(F, 16 * C, w, weight, dv + (long)2 * i * (2 * w + 2), backward.data(), 2, dz + (long)i * w, (long)h * w,
-              1, nullptr);
+      tap_row(F, 16 * C / N, w, weight, dv + (long)2 * i * (2 * w + 2), backward.data(), 2, nullptr,
+              Kept<T>{dz + (long)i * w, (long)h * w});
   }
-  void weight_gradient(const vec *dv, const vec *z, float *dweight) const {
-    tap_outer(F, 16 * C, h, w, z, (long)h * w, dv, backward.data(), 2 * (2 * w + 2), 2, dweight, 16 * C);
+  void weight_gradient(const T *dv, const T *z, float *dweight, T *space) const {
+    Taps taps{4, 2, 2 * h + 2, 2 * w + 2, h, w};
+    const T *D = by_rows(F, h, w, z, space);
+    tap_outer(F, C / N, taps, D, dv, dweight, space + (long)F * h * w);
   }
+  long gradient_space() const { return N > 1 ? (long)F * h * w + 2l * (2 * h + 2) * (2 * w + 2) : 0; }
 };
 
-// target = source + sign * (v * scale + shift)
-static void add(const vec *v, long count, Affine norm, float sign, const vec *source, vec *target) {
-  float scale = sign * norm.scale, shift = sign * norm.shift;
-  for (long i = 0; i < count; i++) target[i] = source[i] + (v[i] * scale + shift);
+// The mean and the sum of squared deviations of a T's channels over `seen` pixels, with n more: Chan, Golub & LeVeque 1983.
+template <class T>
+static void add_moments(const T *map, long n, long seen, double *moments) {
+  constexpr int N = TOGETHER<T>;
+  vec sum[N] = {}, squares[N] = {}, value[N];
+  float middle[N];
+  for (long i = 0; i < n; i++) {
+    split(map[i], value);
+    for (int k = 0; k < N; k++) sum[k] += value[k];
+  }
+  for (int k = 0; k < N; k++) middle[k] = total(sum[k]) / (n * LANES);
+  for (long i = 0; i < n; i++) {
+    split(map[i], value);
+    for (int k = 0; k < N; k++) { vec e = value[k] - middle[k]; squares[k] += e * e; }
+  }
+  for (int k = 0; k < N; k++, moments += 2) {
+    double apart = seen ? middle[k] - moments[0] : 0, share = (double)n / (seen + n);
+    moments[0] = seen ? moments[0] + apart * share : middle[k];
+    moments[1] = (seen ? moments[1] : 0) + total(squares[k]) + apart * apart * share * seen * LANES;
+  }
 }
 
-extern "C" {
-
-// x [K][G][C][H][W] -> pooled [K][G][C], the means of the map after D blocks. Kept for the backward pass: map, the one
-// before the last block (where there is one block: untouched, it is x), z[d] [K][G][F][H/2][W/2] and v[d]
-// [K][G][C][H][W]. mean, variance [D][K][C] are measured, or read where `given`. Without a backward pass all z and all v
-// may be the same memory.
-void transposed_forward(const float *x, float *pooled, float *map, const float *flat, long P, const long *offsets, float **z, float **v,
-                        float *mean, float *variance, int K, int G, int C, int M, int F, int H, int W, int D, int kind,
-                        float eps, int given) {
-  int h = H / 2, w = W / 2, R = C / 4;
-  long full = (long)H * W, q = full / 4;
-  Transposed deconv(C, F, h, w);
+template <class T>
+static void forward(const float *x, float *pooled, float *map, const float *flat, long P, const long *offsets, float **z,
+                    float **v, float *mean, float *variance, int K, int G, int C, int M, int F, int H, int W, int D,
+                    int kind, float eps, int given) {
+  constexpr int N = TOGETHER<T>;
+  int h = H / 2, w = W / 2, R = C / 4, per = strip_rows(h, w);
+  long full = (long)H * W, q = full / 4, most = (long)per * w, lead = 4 * most + 1;
+  Transposed<T> deconv(C, F, h, w);
   std::vector<double> part((long)K * G * C * 2);
-  std::vector<float> phases((long)K * 16 * C * F);
-  Scratch reduced(R * full), hidden(M * STRIP), bands(C * q), padded(deconv.narrow());
+  struct Packed { std::vector<Weight<T>> reduction, first, second, up; };
+  std::vector<Packed> packed(K);
+  struct Own { const Weight<T> *reduction, *first, *second, *up; };
+  std::vector<Own> ready(K);
+  std::vector<std::vector<float>> turned(K, std::vector<float>(16l * C * F));
+  Scratch rows(C * lead), reduced(R * 4 * most), bands(C * most), inside(C * most), hidden(M * LEAD), padded(deconv.narrow());
   auto begin = [&](int d, int m) {
-    deconv.phases(Block(flat, P, m, offsets + (long)d * PARTS).part[UP], phases.data() + (long)m * 16 * C * F);
+    Block block(flat, P, m, offsets + (long)d * PARTS);
+    Packed &to = packed[m];
+    deconv.phases(block.part[UP], turned[m].data());
+    ready[m] = {weights(R, C, 1, block.part[REDUCTION], to.reduction), weights(M, C, 1, block.part[FIRST], to.first),
+                weights(F, M, 1, block.part[SECOND], to.second), weights(4l * C, F, 4, turned[m].data(), to.up)};
   };
   for (int m = 0; m < K; m++) begin(0, m);
   auto item = [&](int d, int m, int g, int worker) {
@@ -166,35 +113,57 @@ void transposed_forward(const float *x, float *pooled, float *map, const float *
     const long *own = offsets + (long)d * PARTS;
     vec *here = (vec *)map + t * C * full;
     const vec *source = d > 1 ? here : (const vec *)x + t * C * full;
-    for (int c = 0; d && c < C; c++) {
-      long at = ((long)(d - 1) * K + m) * C + c;
-      Affine norm = Block(flat, P, m, own - PARTS).norm(c, mean[at], variance[at], eps);
-      const vec *y = (const vec *)v[d - 1] + (t * C + c) * full;
-      if (d < D) {
-        add(y, full, norm, 1, source + c * full, here + c * full);
-        continue;
+    Affine norm[N];
+    auto norms = [&](int c) {  // of the block before
+      for (int k = 0; k < N; k++) {
+        long at = ((long)(d - 1) * K + m) * C + c + k;
+        norm[k] = Block(flat, P, m, own - PARTS).norm(c + k, mean[at], variance[at], eps);
       }
-      vec sum = {};
-      for (long i = 0; i < full; i++) sum += source[c * full + i] + (y[i] * norm.scale + norm.shift);
-      ((vec *)pooled)[t * C + c] = sum / (float)full;
+    };
+    const T *y = d ? (const T *)v[d - 1] + t * (C / N) * full : nullptr;
+    for (int c = 0; d == D && c < C; c += N) {
+      norms(c);
+      vec sums[N] = {}, more[N];
+      const T *Y = y + c / N * full;
+      for (long i = 0; i < full; i++) {
+        split(Y[i], more);
+        for (int k = 0; k < N; k++) sums[k] += source[(c + k) * full + i] + (more[k] * norm[k].scale + norm[k].shift);
+      }
+      for (int k = 0; k < N; k++) ((vec *)pooled)[t * C + c + k] = sums[k] / (float)full;
     }
     if (d == D) return;
-    if (d) source = here;
     Block block(flat, P, m, own);
-    vec *Z = (vec *)z[d] + t * F * q, *V = (vec *)v[d] + t * C * full, *less = reduced.of(worker);
-    mm(R, C, full, block.part[REDUCTION], C, source, full, less, full, block.part[REDUCTION_BIAS], false);
-    haar(less, R, H, W, bands.of(worker));
-    feedforward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], block.part[SECOND],
-                block.part[SECOND_BIAS], bands.of(worker), Z, hidden.of(worker));
-    deconv.up(Z, phases.data() + (long)m * 16 * C * F, block.part[UP_BIAS], padded.of(worker), V);
-    for (int c = 0; !given && c < C; c++) {
-      const vec *y = V + c * full;
-      vec sum = {}, squares = {};
-      for (long i = 0; i < full; i++) sum += y[i];
-      float middle = total(sum) / (full * LANES);
-      for (long i = 0; i < full; i++) { vec e = y[i] - middle; squares += e * e; }
-      part[(t * C + c) * 2] = middle;
-      part[(t * C + c) * 2 + 1] = total(squares);
+    Own use = ready[m];
+    Layers<T> layers{C, M, F, kind, use.first, use.second, block.part[FIRST_BIAS], block.part[SECOND_BIAS]};
+    T *Z = (T *)z[d] + t * (F / N) * q, *V = (T *)v[d] + t * (C / N) * full;
+    T *X = (T *)rows.of(worker), *U = (T *)inside.of(worker);
+    for (int i = 0; i < h; i += per) {
+      long small = (long)(h - i < per ? h - i : per) * w, n = 4 * small, start = (long)4 * i * w;
+      for (int c = 0; c < C; c += N) {
+        if (d) norms(c);
+        for (long p = start; p < start + n; p++) {
+          vec value[N], more[N];
+          for (int k = 0; k < N; k++) value[k] = source[(c + k) * full + p];
+          if (d) {
+            split(y[c / N * full + p], more);
+            for (int k = 0; k < N; k++)
+              here[(c + k) * full + p] = value[k] = value[k] + (more[k] * norm[k].scale + norm[k].shift);
+          }
+          X[c / N * lead + p - start] = join<T>(value);
+        }
+      }
+      mm(R, C / N, n, use.reduction, X, lead, block.part[REDUCTION_BIAS], Written{reduced.of(worker), n});
+      haar(reduced.of(worker), R, n / W, W, bands.of(worker));
+      pack(C, small, bands.of(worker), small, U, small);
+      feedforward(layers, small, U, small, hidden.of(worker), Kept<T>{Z + (long)i * w, q});
+    }
+    deconv.pad(Z, (T *)padded.of(worker));
+    double *moments = &part[t * C * 2];
+    for (int i = 0; i < h; i += per) {
+      int end = i + per < h ? i + per : h;
+      deconv.up(2 * i, 2 * end, (T *)padded.of(worker), use.up, block.part[UP_BIAS], V);
+      for (int c = 0; !given && c < C; c += N)
+        add_moments<T>(V + c / N * full + 2l * i * W, 2l * (end - i) * W, 2l * i * W, moments + 2 * c);
     }
   };
   stages(K, G, D + 1, item, [&](int d, int m) {
@@ -204,89 +173,135 @@ void transposed_forward(const float *x, float *pooled, float *map, const float *
   });
 }
 
-// Gradients of transposed_forward with measured statistics, from that of pooled: of x into dx, of the parameters added to
-// dflat [K][P]. `before` is the map before the last block, `map` [K][G][C][H][W] and `dz` [K][G][F][H/2][W/2] are working
-// memory.
-void transposed_backward(const float *before, const float *dpooled, float *map, float *dx, float *dz, const float *flat, long P,
-                         const long *offsets, float **z, float **v, const float *mean, const float *variance,
-                         float *dflat, int K, int G, int C, int M, int F, int H, int W, int D, int kind, float eps) {
-  int h = H / 2, w = W / 2, R = C / 4;
-  long full = (long)H * W, q = full / 4;
+template <class T>
+static void backward(const float *before, const float *dpooled, float *map, float *dx, float *dz, const float *flat, long P,
+                     const long *offsets, float **z, float **v, const float *mean, const float *variance,
+                     float *dflat, int K, int G, int C, int M, int F, int H, int W, int D, int kind, float eps) {
+  constexpr int N = TOGETHER<T>;
+  int h = H / 2, w = W / 2, R = C / 4, per = strip_rows(h, w);
+  long full = (long)H * W, q = full / 4, most = (long)per * w, lead = 4 * most + 1;
   float count = (float)full * LANES * G;
-  Transposed deconv(C, F, h, w);
+  Transposed<T> deconv(C, F, h, w);
   std::vector<double> part((long)K * G * C * 2);
-  std::vector<float> turned((long)K * (R * C + M * C + F * M));  // weights, transposed
+  struct Own {
+    std::vector<Weight<T>> space[6];
+    std::vector<float> turned[3];
+    const Weight<T> *reduction, *first, *second, *up, *reduction_back, *first_back, *second_back;
+  };
+  std::vector<Own> ready(K);
   std::vector<Sums> sums((long)K * C);
   long sizes[GAMMA] = {(long)R * C, R, (long)M * C, M, (long)F * M, F, 16l * C * F, C};
   long starts[GAMMA] = {0}, each_block = 0;
   for (int i = 0; i < GAMMA; i++) { starts[i] = each_block; each_block += sizes[i]; }
   Gradients gradients(K, G, each_block);
-  Scratch reduced(R * full), space(3 * M * STRIP), bands(C * q), back(C * q), padded(deconv.wide());
-  // sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm
-  auto measure = [&](int d, long t, const vec *gradient) {
-    for (int c = 0; c < C; c++) {
-      long at = ((long)d * K + t / G) * C + c;
-      float middle = mean[at];
-      const vec *y = (const vec *)v[d] + (t * C + c) * full, *g = gradient + c * full;
-      vec s1 = {}, s2 = {};
-      for (long i = 0; i < full; i++) { s1 += g[i]; s2 += g[i] * (y[i] - middle); }
-      part[(t * C + c) * 2] = total(s1);
-      part[(t * C + c) * 2 + 1] = (double)total(s2) / std::sqrt(variance[at] + eps);
+  Scratch rows(C * lead), reduced(R * 4 * most), bands(C * most), inside(C * most), back(C * most);
+  Scratch space(backward_space(C, M, F) + 2 * R * lead), other(N > 1 ? C * lead : 0), padded(deconv.wide());
+  Scratch working(deconv.gradient_space()), seen(2 * C), fresh(C * lead);
+  // Sums over a group of a map's gradient and of its product with the normalised map of block d's BatchNorm: of n pixels
+  // from `start` on, added to sums [C][2]; gradient(c, i), of pixel start + i, is asked for once.
+  auto measure = [&](int d, long t, long start, long n, const auto &gradient, vec *sums) {
+    for (int c = 0; c < C; c += N) {
+      const T *y = (const T *)v[d] + (t * C + c) / N * full + start;
+      vec s1[N] = {}, s2[N] = {}, value[N];
+      float middle[N];
+      for (int k = 0; k < N; k++) middle[k] = mean[((long)d * K + t / G) * C + c + k];
+      for (long i = 0; i < n; i++) {
+        split(y[i], value);
+        for (int k = 0; k < N; k++) {
+          vec g = gradient(c + k, i);
+          s1[k] += g;
+          s2[k] += g * (value[k] - middle[k]);
+        }
+      }
+      for (int k = 0; k < N; k++) { sums[2 * (c + k)] += s1[k]; sums[2 * (c + k) + 1] += s2[k]; }
     }
   };
+  auto measured_all = [&](int d, long t, const vec *sums) {
+    for (int c = 0; c < C; c++) {
+      part[(t * C + c) * 2] = total(sums[2 * c]);
+      part[(t * C + c) * 2 + 1] = (double)total(sums[2 * c + 1]) / std::sqrt(variance[((long)d * K + t / G) * C + c] + eps);
+    }
+  };
+  auto pixel = [&](long t, int c) { return ((const vec *)dpooled)[t * C + c] / (float)full; };  // of the last map
   auto block = [&](int d, int m, int group, int worker) {
     long t = (long)m * G + group;
     Block block(flat, P, m, offsets + (long)d * PARTS);
-    const float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
+    const Own &use = ready[m];
+    Layers<T> layers{C, M, F, kind, use.first, use.second, block.part[FIRST_BIAS], block.part[SECOND_BIAS]};
     float *mine = gradients.of(t);
-    vec *g = (vec *)dx + t * C * full, *rebuilt = (vec *)map + t * C * full, *DZ = (vec *)dz + t * F * q;
-    vec *less = reduced.of(worker), *DV = padded.of(worker);
+    LayerGradients to{mine + starts[FIRST], mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS]};
+    vec *g = (vec *)dx + t * C * full, *rebuilt = (vec *)map + t * C * full;
+    T *DZ = (T *)dz + t * (F / N) * q, *DV = (T *)padded.of(worker), *X = (T *)rows.of(worker), *U = (T *)inside.of(worker);
     bool last = d == D - 1;
+    vec *both = seen.of(worker), *made = fresh.of(worker);
+    std::memset((void *)both, 0, 2 * C * sizeof(vec));
     const vec *kept = (const vec *)before + t * C * full, *after = d == D - 2 ? kept : rebuilt;
     const vec *x = last ? kept : rebuilt;  // the map before the block
-    for (int c = 0; c < C; c++) {
-      long at = ((long)d * K + m) * C + c;
-      Affine norm = block.norm(c, mean[at], variance[at], eps);
-      Sums sum = sums[(long)m * C + c];
-      float a = sum.gradient / count, b = sum.product / count / std::sqrt(variance[at] + eps), middle = mean[at];
-      const vec *y = (const vec *)v[d] + (t * C + c) * full, *dy = g + c * full;
-      vec *rows = DV + (long)c * (H + 2) * (W + 2), bias = {};
-      for (int i = -1; i <= H; i++, rows += W + 2) {
-        rows[0] = rows[W + 1] = vec{};
+    for (int c = 0; c < C; c += N) {
+      Affine norm[N];
+      float a[N], b[N], middle[N];
+      for (int k = 0; k < N; k++) {
+        long at = ((long)d * K + m) * C + c + k;
+        norm[k] = block.norm(c + k, mean[at], variance[at], eps);
+        Sums sum = sums[(long)m * C + c + k];
+        a[k] = sum.gradient / count;
+        b[k] = sum.product / count / std::sqrt(variance[at] + eps);
+        middle[k] = mean[at];
+      }
+      const T *y = (const T *)v[d] + (t * C + c) / N * full;
+      T *padding = DV + (long)c / N * (H + 2) * (W + 2);
+      vec bias[N] = {}, each[N];
+      for (int k = 0; k < N; k++) each[k] = pixel(t, c + k);
+      for (int i = -1; i <= H; i++, padding += W + 2) {
+        padding[0] = padding[W + 1] = T{};
         for (int j = 0; j < W; j++) {
-          if (i < 0 || i == H) { rows[j + 1] = vec{}; continue; }
+          if (i < 0 || i == H) { padding[j + 1] = T{}; continue; }
           long pixel = (long)i * W + j;
-          rows[j + 1] = norm.scale * (dy[pixel] - a - (y[pixel] - middle) * b);
-          bias += rows[j + 1];
+          vec value[N], grad[N];
+          split(y[pixel], value);
+          for (int k = 0; k < N; k++) {
+            long at = (c + k) * full + pixel;
+            vec dy = last ? (g[at] = each[k]) : g[at];
+            grad[k] = norm[k].scale * (dy - a[k] - (value[k] - middle[k]) * b[k]);
+            bias[k] += grad[k];
+            if (!last) rebuilt[at] = after[at] - (value[k] * norm[k].scale + norm[k].shift);
+          }
+          padding[j + 1] = join<T>(grad);
         }
       }
-      mine[starts[UP_BIAS] + c] += total(bias);
-      if (!last) add(y, full, norm, -1, after + c * full, rebuilt + c * full);
+      for (int k = 0; k < N; k++) mine[starts[UP_BIAS] + c + k] += total(bias[k]);
     }
-    deconv.down(DV, block.part[UP], DZ);
-    deconv.weight_gradient(DV, (const vec *)z[d] + t * F * q, mine + starts[UP]);
-    mm(R, C, full, block.part[REDUCTION], C, x, full, less, full, block.part[REDUCTION_BIAS], false);
-    haar(less, R, H, W, bands.of(worker));
-    feedforward_backward(C, M, F, q, kind, block.part[FIRST], block.part[FIRST_BIAS], transposed + R * C,
-                         transposed + R * C + M * C, bands.of(worker), DZ, back.of(worker), mine + starts[FIRST],
-                         mine + starts[FIRST_BIAS], mine + starts[SECOND], mine + starts[SECOND_BIAS], space.of(worker));
-    haar_adjoint(back.of(worker), nullptr, R, H, W, less, full);
-    mm(C, R, full, transposed, R, less, full, g, full, nullptr, true);
-    outer(R, C, full, less, full, x, full, mine + starts[REDUCTION], C, mine + starts[REDUCTION_BIAS]);
-    if (d) measure(d - 1, t, g);
+    deconv.down(DV, use.up, DZ);
+    deconv.weight_gradient(DV, (const T *)z[d] + t * (F / N) * q, mine + starts[UP], (T *)working.of(worker));
+    for (int i = 0; i < h; i += per) {
+      long small = (long)(h - i < per ? h - i : per) * w, n = 4 * small, start = (long)4 * i * w;
+      vec *less = reduced.of(worker);
+      pack(C, n, x + start, full, X, lead);
+      mm(R, C / N, n, use.reduction, X, lead, block.part[REDUCTION_BIAS], Written{less, n});
+      haar(less, R, n / W, W, bands.of(worker));
+      pack(C, small, bands.of(worker), small, U, small);
+      feedforward_backward(layers, use.first_back, use.second_back, small, U, small, DZ + (long)i * w, q, back.of(worker),
+                           to, space.of(worker));
+      haar_adjoint(back.of(worker), nullptr, R, n / W, W, less, n);
+      reduction_backward(C, R, n, use.reduction_back, less, n, turned(C, n, X, lead, (T *)other.of(worker)),
+                         Written{made, lead}, mine + starts[REDUCTION], mine + starts[REDUCTION_BIAS], space.of(worker));
+      auto gradient = [=](int c, long i) { return g[c * full + start + i] += made[c * lead + i]; };
+      if (d) measure(d - 1, t, start, n, gradient, both);
+      for (int c = 0; !d && c < C; c++)
+        for (long p = 0; p < n; p++) gradient(c, p);
+    }
+    if (d) measured_all(d - 1, t, both);
   };
-  auto begin = [&](long t) {  // the gradient of the last map is the same everywhere
-    vec *g = (vec *)dx + t * C * full;
-    for (int c = 0; c < C; c++) {
-      vec each = ((const vec *)dpooled)[t * C + c] / (float)full;
-      for (long i = 0; i < full; i++) g[c * full + i] = each;
-    }
-    measure(D - 1, t, g);
+  auto begin = [&](long t, int worker) {  // the gradient of the last map is the same everywhere
+    vec *both = seen.of(worker);
+    std::memset((void *)both, 0, 2 * C * sizeof(vec));
+    measure(D - 1, t, 0, full, [&](int c, long) { return pixel(t, c); }, both);
+    measured_all(D - 1, t, both);
   };
   // stage 0 begins, stages 1 to D are blocks D - 1 to 0
   auto item = [&](int stage, int m, int g, int worker) {
     if (stage) block(D - stage, m, g, worker);
-    else begin((long)m * G + g);
+    else begin((long)m * G + g, worker);
   };
   stages(K, G, D + 1, item, [&](int stage, int m) {
     float *to = dflat + m * P;
@@ -297,11 +312,41 @@ void transposed_backward(const float *before, const float *dpooled, float *map, 
     const long *own = offsets + (long)(D - 1 - stage) * PARTS;
     Block block(flat, P, m, own);
     for (int c = 0; c < C; c++) sums[(long)m * C + c] = measured(part, m, G, C, c, own, to);
-    float *transposed = turned.data() + (long)m * (R * C + M * C + F * M);
-    transpose(block.part[REDUCTION], R, C, transposed);
-    transpose(block.part[FIRST], M, C, transposed + R * C);
-    transpose(block.part[SECOND], F, M, transposed + R * C + M * C);
+    Own &use = ready[m];
+    use.reduction = weights(R, C, 1, block.part[REDUCTION], use.space[0]);
+    use.first = weights(M, C, 1, block.part[FIRST], use.space[1]);
+    use.up = weights(F, C, 16, block.part[UP], use.space[2]);
+    use.reduction_back = weights(C, R, 1, transposed(block.part[REDUCTION], R, C, use.turned[0]), use.space[3]);
+    use.first_back = weights(C, M, 1, transposed(block.part[FIRST], M, C, use.turned[1]), use.space[4]);
+    use.second_back = weights(M, F, 1, transposed(block.part[SECOND], F, M, use.turned[2]), use.space[5]);
     gradients.clear(m);
+  });
+}
+
+extern "C" {
+
+// x [K][G][C][H][W] -> pooled [K][G][C], the means of the map after D blocks. Kept for the backward pass: map, the one
+// before the last block (where there is one block: untouched, it is x), z[d] [K][G][F][H/2][W/2] and v[d]
+// [K][G][C][H][W], as bfloat16 where `narrow`. mean, variance [D][K][C] are measured, or read where `given`. Without a
+// backward pass all z and all v may be the same memory.
+void transposed_forward(const float *x, float *pooled, float *map, const float *flat, long P, const long *offsets, float **z, float **v,
+                        float *mean, float *variance, int K, int G, int C, int M, int F, int H, int W, int D, int kind,
+                        float eps, int given, int narrow) {
+  with(narrow, [&](auto kept) {
+    forward<decltype(kept)>(x, pooled, map, flat, P, offsets, z, v, mean, variance, K, G, C, M, F, H, W, D, kind, eps, given);
+  });
+}
+
+// Gradients of transposed_forward with measured statistics, from that of pooled: of x into dx, of the parameters added to
+// dflat [K][P]. `before` is the map before the last block, `map` [K][G][C][H][W] and `dz` [K][G][F][H/2][W/2] are working
+// memory.
+void transposed_backward(const float *before, const float *dpooled, float *map, float *dx, float *dz, const float *flat, long P,
+                         const long *offsets, float **z, float **v, const float *mean, const float *variance,
+                         float *dflat, int K, int G, int C, int M, int F, int H, int W, int D, int kind, float eps,
+                         int narrow) {
+  with(narrow, [&](auto kept) {
+    backward<decltype(kept)>(before, dpooled, map, dx, dz, flat, P, offsets, z, v, mean, variance, dflat, K, G, C, M, F,
+                             H, W, D, kind, eps);
   });
 }
 }

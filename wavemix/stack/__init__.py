@@ -11,6 +11,7 @@ level-1 blocks run on maps of half size, those that interpolate as `halved` says
 
 import functools
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from .. import kernels
 from ..config import LiteConfig
 from ..kernels import LANES
 from ..lite import WaveMixLite
-from ..speeds import kernels_win
+from ..speeds import kernels_win, measured
 from .compiled_blocks import block_parts, chain, fits_chain, offsets, single_level
 from .half_size_blocks import halved
 from .operations import convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
@@ -31,6 +32,35 @@ from .phase_blocks import phases
 def to_lanes(images: Tensor) -> Tensor:
     """(K, N, I, H, W) with N a multiple of LANES -> (K, N/LANES, I, H, W, LANES)."""
     return images.unflatten(1, (-1, LANES)).permute(0, 1, 3, 4, 5, 2).contiguous()
+
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def bfloat16_lacks(config: LiteConfig, device: torch.device | str = "cpu") -> str | None:
+    """Why a stack of these networks can't train with products of bfloat16 on this machine, in a few words; or None."""
+    if torch.device(device).type != "cpu":
+        return "it is of processors; a GPU multiplies in bfloat16 by itself"
+    if not kernels.bfloat16():
+        return "the processor has no AVX512-BF16, or there is no C++ compiler that knows it"
+    if config.task != "classification" or not single_level(config, training=True):
+        return "it is of classifiers whose blocks have one level, Haar's wavelet and no dropout"
+    if config.final_dim % 8 or config.ff_outputs % 2:
+        return f"the channels of maps come in eights, but there are {config.final_dim} (ff_channel: in twos)"
+    return None
+
+
+def bfloat16_wins(config: LiteConfig, members: int, batch: int, height: int, width: int) -> bool:
+    """Whether so many networks train faster with products of bfloat16 on such batches than in float32, which is
+    measured where it is not known. Raises ValueError where they can't."""
+    narrow, wide = (Stack(config, [0] * members, precision=p) for p in ("bfloat16", "float32"))
+    shape = members, batch // LANES, config.in_channels, height, width, LANES
+    steps = {
+        "bfloat16": partial(narrow._timed, shape, True),
+        "float32": partial(wide._timed, shape, wide.in_kernels(shape[1], height, width)),
+    }
+    times = measured(f"{config.name} {shape} bfloat16", steps)
+    return times is not None and times["bfloat16"] < times["float32"]
 
 
 Statistics = dict[str, tuple[Tensor, Tensor]]  # BatchNorm's name -> mean and biased variance, each (K, channels)
@@ -44,10 +74,21 @@ def _stacked(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 class Stack:
     """K WaveMix-Lite networks of one configuration, initialised as `WaveMixLite` is under each member's seed.
 
-    `flat` (K, P) holds every parameter, in the order of `WaveMixLite.named_parameters()`.
+    `flat` (K, P) holds every parameter, in the order of `WaveMixLite.named_parameters()`. With the precision "bfloat16"
+    the products of a CPU's kernels are of bfloat16, and so is what they keep for the backward pass; sums, statistics
+    and weights are float32 (mixed precision: Micikevicius et al., arXiv 1710.03740, section 3). A GPU multiplies in
+    bfloat16 in any case.
+
+    Raises ValueError where there is nothing to stack, and where `bfloat16_lacks` says that there is no bfloat16.
     """
 
-    def __init__(self, config: LiteConfig, seeds: list[int], device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        config: LiteConfig,
+        seeds: list[int],
+        device: torch.device | str = "cpu",
+        precision: Precision = "float32",
+    ):
         if not seeds:
             raise ValueError("a stack has at least one member: give a seed")
         if config.task != "classification":
@@ -61,6 +102,9 @@ class Stack:
             rows.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
         self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self.keys = list(network.state_dict())
+        self.narrow = precision == "bfloat16"
+        if self.narrow and (lacking := bfloat16_lacks(config, device)):
+            raise ValueError(f"no bfloat16: {lacking}")
         self.threads = torch.get_num_threads()
         self.known: dict[tuple, bool] = {}  # whether kernels are faster than PyTorch, by shape
         self.flat = torch.stack(rows).to(self.device).requires_grad_()
@@ -105,19 +149,25 @@ class Stack:
         """Whether a CPU trains on so many groups of such images in kernels alone: where they cover the network and
         PyTorch's own operations are not faster, which is measured where it is not known."""
         shape = len(self.flat), groups, self.config.in_channels, height, width, LANES
-        if not self.covered:
-            return False
+        if not self.covered or self.narrow:  # who asks for bfloat16 gets it
+            return self.covered
         if shape not in self.known:
-            flat = self.flat.detach().clone().requires_grad_()
-            images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-            def step(route, *more) -> None:
-                logits, _ = route(self.views(flat), *more, images, None)
-                torch.autograd.grad(logits.square().mean(), flat)
-
-            steps = partial(step, self._operations, flat), partial(step, self._modules)
-            self.known[shape] = kernels_win(self.config.final_dim, f"{self.config.name} {shape}", *steps)
+            ours, theirs = partial(self._timed, shape, True), partial(self._timed, shape, False)
+            self.known[shape] = kernels_win(self.config.final_dim, f"{self.config.name} {shape}", ours, theirs)
         return self.known[shape]
+
+    def _timed(self, shape: tuple[int, ...], ours: bool) -> None:
+        """A step without an optimizer on random images of a shape, in kernels or in PyTorch's own operations."""
+        flat = self.flat.detach().clone().requires_grad_()
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        weights = self.views(flat)
+        route = self._operations(weights, flat, images, None) if ours else self._modules(weights, images, None)
+        torch.autograd.grad(route[0].square().mean(), flat)
+
+    @property
+    def _narrow_now(self) -> bool:
+        """Whether products are of bfloat16 now: in training; what is measured of networks is float32."""
+        return self.narrow and torch.is_grad_enabled()
 
     @property
     def covered(self) -> bool:
@@ -130,7 +180,7 @@ class Stack:
         x = self._stem(weights, images, norm)
         if fits_chain(self.config, x, training=given is None) and not (given and torch.is_grad_enabled()):
             known = _stacked([given[name] for name in self.norms]) if given else None
-            pooled, mean, variance = chain(x, flat, self.config, self.offsets, known)
+            pooled, mean, variance = chain(x, flat, self.config, self.offsets, known, self._narrow_now)
             measured |= {name: (mean[depth], variance[depth]) for depth, name in enumerate(self.norms)}
             return self._head(weights, pooled), measured
         for depth in range(self.config.depth):
@@ -223,8 +273,9 @@ class Stack:
 
         def conv(index, x, stride, padding, depthwise=False):
             return convolution(
-                x, weights[f"conv.{index}.weight"], weights.get(f"conv.{index}.bias"), stride, padding, depthwise
-            )
+                x, weights[f"conv.{index}.weight"], weights.get(f"conv.{index}.bias"), stride, padding, depthwise,
+                self._narrow_now,
+            )  # fmt: skip
 
         if config.initial_conv == "strided":
             return conv(1, conv(0, x, first, 1 + pad), second, 1)

@@ -59,24 +59,29 @@ def offsets(parts: list[list[str]], shapes: dict[str, torch.Size]) -> ctypes.Arr
 
 
 def chain(
-    x: Tensor, flat: Tensor, config: LiteConfig, where: ctypes.Array, given: tuple[Tensor, Tensor] | None
+    x: Tensor,
+    flat: Tensor,
+    config: LiteConfig,
+    where: ctypes.Array,
+    given: tuple[Tensor, Tensor] | None,
+    narrow: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x (K, G, C, H, W, LANES) after all blocks, averaged over its pixels to (K, G, C, LANES), and the BatchNorms' mean
     and biased variance, each (D, K, C).
 
     `flat` (K, P) holds the parameters, `where` their `offsets`. `given` statistics are used instead of the batch's;
-    then there is no backward pass.
+    then there is no backward pass. `narrow`: products and maps kept for backward are bfloat16, sums float32.
     """
     blocks = _Interpolated if config.interpolation else _Transposed
     if given is not None or not torch.is_grad_enabled():
         x, flat = x.detach(), flat.detach()  # nothing is kept
-    return blocks.apply(x, flat, config, where, *(given or (None, None)))
+    return blocks.apply(x, flat, config, where, narrow, *(given or (None, None)))
 
 
 class _Interpolated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, flat, config, where, mean, variance):
-        x, flat, given, mean, variance, maps = _begin(ctx, x, flat, config, mean, variance)
+    def forward(ctx, x, flat, config, where, narrow, mean, variance):
+        x, flat, given, mean, variance, maps = _begin(ctx, x, flat, config, narrow, mean, variance)
         members, groups, c, height, width, _ = x.shape
         small = c, height // 2, width // 2
         kept = any(ctx.needs_input_grad[:2])
@@ -85,12 +90,12 @@ class _Interpolated(torch.autograd.Function):
         ctx.sizes = (members, groups, c, config.mult * c, height, width, config.depth)
         ctx.sizes += (UPSAMPLINGS[config.interpolation],)
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
-        pooled, s = x.new_empty(members, groups, c, x.shape[5]), torch.empty_like(z[0])
+        pooled, s = x.new_empty(members, groups, c, x.shape[5]), torch.empty_like(z[0], dtype=x.dtype)
         kernels.loaded().chain_forward(
             *map(pointer, (x, pooled, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z, y),
-            pointer(mean), pointer(variance), *ctx.sizes, int(given),
+            pointer(mean), pointer(variance), *ctx.sizes, int(given), int(narrow),
         )  # fmt: skip
-        ctx.where, ctx.depth, ctx.spent = where, config.depth, False
+        ctx.where, ctx.depth, ctx.narrow, ctx.spent = where, config.depth, narrow, False
         if kept:
             ctx.save_for_backward(x, s, flat, mean, variance, *u, *z, *y)
         ctx.mark_non_differentiable(mean, variance)
@@ -109,14 +114,15 @@ class _Interpolated(torch.autograd.Function):
             *map(pointer, (x, dpooled, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(depth, maps[:depth], maps[depth : 2 * depth], maps[2 * depth :]),
             *map(pointer, (mean, variance, dflat)), *ctx.sizes,
+            int(ctx.narrow),
         )  # fmt: skip
-        return dx, dflat, None, None, None, None
+        return dx, dflat, None, None, None, None, None
 
 
 class _Transposed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, flat, config, where, mean, variance):
-        x, flat, given, mean, variance, maps = _begin(ctx, x, flat, config, mean, variance)
+    def forward(ctx, x, flat, config, where, narrow, mean, variance):
+        x, flat, given, mean, variance, maps = _begin(ctx, x, flat, config, narrow, mean, variance)
         members, groups, c, height, width, _ = x.shape
         f = config.ff_channel
         z, v = maps(f, height // 2, width // 2), maps(c, height, width)
@@ -126,9 +132,9 @@ class _Transposed(torch.autograd.Function):
         before = torch.empty_like(x) if config.depth > 1 else x  # the last block
         kernels.loaded().transposed_forward(
             *map(pointer, (x, pooled, before, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, z, v),
-            pointer(mean), pointer(variance), *ctx.sizes, int(given),
+            pointer(mean), pointer(variance), *ctx.sizes, int(given), int(narrow),
         )  # fmt: skip
-        ctx.where, ctx.depth = where, config.depth
+        ctx.where, ctx.depth, ctx.narrow = where, config.depth, narrow
         if any(ctx.needs_input_grad[:2]):
             ctx.save_for_backward(before, flat, mean, variance, *z, *v)
         ctx.mark_non_differentiable(mean, variance)
@@ -143,11 +149,14 @@ class _Transposed(torch.autograd.Function):
         kernels.loaded().transposed_backward(
             *map(pointer, (before, dpooled, work, dx, dz, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
             *_each(ctx.depth, z, maps[ctx.depth :]), *map(pointer, (mean, variance, dflat)), *ctx.sizes,
+            int(ctx.narrow),
         )  # fmt: skip
-        return dx, dflat, None, None, None, None
+        return dx, dflat, None, None, None, None, None
 
 
-def _begin(ctx, x: Tensor, flat: Tensor, config: LiteConfig, mean: Tensor | None, variance: Tensor | None):
+def _begin(
+    ctx, x: Tensor, flat: Tensor, config: LiteConfig, narrow: bool, mean: Tensor | None, variance: Tensor | None
+):
     """Contiguous x and flat, whether statistics are given, those or room for them, and what makes maps."""
     x, flat, given = x.contiguous(), flat.contiguous(), mean is not None
     if mean is not None and variance is not None:
@@ -158,7 +167,8 @@ def _begin(ctx, x: Tensor, flat: Tensor, config: LiteConfig, mean: Tensor | None
 
     def maps(channels: int, h: int, w: int) -> list[Tensor]:
         """One map a block, or the same one for all where there will be no backward pass."""
-        made = [x.new_empty(*x.shape[:2], channels, h, w, x.shape[5]) for _ in range(config.depth if kept else 1)]
+        shape, dtype = (*x.shape[:2], channels, h, w, x.shape[5]), torch.bfloat16 if narrow else x.dtype
+        made = [x.new_empty(shape, dtype=dtype) for _ in range(config.depth if kept else 1)]
         return made * (1 if kept else config.depth)
 
     return x, flat, given, mean, variance, maps

@@ -53,10 +53,15 @@ def wide(values: Tensor, groups: int, places: int = 3) -> Tensor:
 # --- Convolution -----------------------------------------------------------------------------------------------
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, depthwise=False) -> Tensor:
-    """x (K or 1, G, I, H, W, LANES), weight (K, O, I or 1, k, k), bias (K, O) -> (K, G, O, h, w, LANES)."""
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, depthwise=False, narrow=False
+) -> Tensor:
+    """x (K or 1, G, I, H, W, LANES), weight (K, O, I or 1, k, k), bias (K, O) -> (K, G, O, h, w, LANES).
+
+    `narrow`: products of an ordinary convolution with even numbers of channels are bfloat16, sums float32.
+    """
     if kernels.fit(x):
-        return _Convolution.apply(x, weight, bias, stride, padding, depthwise)
+        return _Convolution.apply(x, weight, bias, stride, padding, depthwise, narrow)
     return fused(plain_convolution, x)(x, weight, bias, stride, padding, depthwise)
 
 
@@ -83,14 +88,14 @@ def plain_convolution(
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, stride, padding, depthwise):
+    def forward(ctx, x, weight, bias, stride, padding, depthwise, narrow):
         x, weight = x.contiguous(), weight.contiguous()
         bias = None if bias is None else bias.contiguous()
         members, out, k = weight.shape[0], weight.shape[1], weight.shape[-1]
         one, groups, channels, height, width, _ = x.shape
         h, w = (height + 2 * padding - k) // stride + 1, (width + 2 * padding - k) // stride + 1
         shared = int(one == 1 and members > 1)
-        ctx.shape = (members, groups, channels, height, width, out, k, stride, padding, int(depthwise))
+        ctx.shape = (members, groups, channels, height, width, out, k, stride, padding, int(depthwise), int(narrow))
         ctx.shared = shared
         y = x.new_empty(members, groups, out, h, w, LANES)
         kernels.loaded().conv_forward(pointer(x), shared, pointer(weight), pointer(bias), pointer(y), *ctx.shape)
@@ -112,7 +117,7 @@ class _Convolution(torch.autograd.Function):
             pointer(x), ctx.shared, pointer(weight), pointer(dy), pointer(dx), pointer(dweight), pointer(dbias),
             *ctx.shape,
         )  # fmt: skip
-        return dx, dweight, dbias, None, None, None
+        return dx, dweight, dbias, None, None, None, None
 
 
 # --- Transposed convolution 4x4, stride 2, padding 1 -------------------------------------------------------------
@@ -147,7 +152,7 @@ class _Deconvolution(torch.autograd.Function):
         x, weight = x.contiguous(), weight.contiguous()
         members, groups, channels, h, w, _ = x.shape
         out = weight.shape[2]
-        ctx.shape = (members, groups, out, 2 * h, 2 * w, channels, 4, 2, 1, 0)
+        ctx.shape = (members, groups, out, 2 * h, 2 * w, channels, 4, 2, 1, 0, 0)
         y = x.new_empty(members, groups, out, 2 * h, 2 * w, LANES)
         none = pointer(None)
         kernels.loaded().conv_backward(none, 0, pointer(weight), pointer(x), pointer(y), none, none, *ctx.shape)
