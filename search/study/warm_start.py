@@ -56,7 +56,8 @@ def known_curves(trials: Sequence[Trial], label: str, tuning: Tuning) -> list[li
     found = []
     for trial in trials:
         recipe = Recipe.model_validate(trial.recipe)
-        alike = recipe.model_copy(update=tuning.base.model_dump(include={*tuning.choices, "epochs"})) == tuning.base
+        free = {name: getattr(tuning.base, name) for name in (*tuning.choices, "epochs", "precision")}
+        alike = recipe.model_copy(update=free) == tuning.base
         if trial.dataset.label != label or not alike or {len(curve) for curve in trial.curves} != {recipe.epochs}:
             continue
         scores = [[point.accuracy for point in epoch] for epoch in zip(*trial.curves)]
