@@ -65,6 +65,7 @@ TASKS = {"mnist": ("MNIST", 0.98, 3566), "fashion-mnist": ("Fashion-MNIST", 0.86
 LEAST, WORK = 500, 350_000  # of the recorded configurations: parameters at least, training work at most
 REFERENCE = LiteConfig(in_channels=1, final_dim=8, depth=10, upsampling="bilinear", stride=(2, 1))
 UNIT = training_work(REFERENCE, 28, 28)
+TABLE = 20_000  # configurations that a landscape's table is drawn from
 # landscape: the sampler's constants were chosen on 0 to 23, and 1000 to 1019 were looked at before its last redesign
 FIRST = 2000
 OURS, PLAIN = "frontier", "TPE"
@@ -87,7 +88,7 @@ class Task:
         # what curves are recorded of
         self.space.knobs |= {"upsampling": PUBLISHED["upsampling"], "shared": (0, 1)}
         self.threshold = self.target + ACCURACY.margin(self.target, 5000)
-        drawn = self.space.configurations(12345, self.ceiling + 1, 20_000)
+        drawn = self.space.configurations(12345, self.ceiling + 1, TABLE)
         self.table = [c for c in drawn if self.inside(c)]
         self.counts = np.array([c.parameters() for c in self.table])
         self.places = np.array([self.place(self.space.knobs_of(c)) for c in self.table])

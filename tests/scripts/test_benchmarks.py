@@ -5,6 +5,7 @@ import json
 import math
 import runpy
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -229,8 +230,15 @@ def test_records_are_json_lines_with_the_load(tmp_path):
     assert line["ratios"] == {"y": 0.25} and line["details"]["load_1min"] >= 0 and line["machine"]
 
 
-def test_sampler(tmp_path, script):
+def test_sampler(tmp_path, ended, monkeypatch):
     """Made-up curves: deeper and wider is better; the sampler is played beside TPE and both find something."""
+    from scripts.benchmarks import sampler as benchmark
+
+    monkeypatch.setattr(benchmark, "TABLE", 2000)
+
+    def run(*arguments, code=0):
+        return ended(lambda: sys.exit(benchmark.ended(benchmark.main)), *arguments, code=code)
+
     space = Space("extended", (1, 28, 28), 10, 6000)
     space.knobs["shared"] = (0, 1)  # as in the recorded curves
     recipe, data = default_recipe("mnist", 28, 6), Data(name="x", label="MNIST", variant="v", digest="d", train_count=9)
@@ -249,7 +257,7 @@ def test_sampler(tmp_path, script):
         )  # fmt: skip
     options = ["--data", "mnist", "--repetitions", 1, "--budget", 2, "--processes", 1, "--contenders", "TPE"]
     output = tmp_path / "benchmarks.jsonl"
-    script("benchmarks.sampler", "--results", tmp_path, *options, "--output", output)
+    run("--results", tmp_path, *options, "--output", output)
     below, near = read(output)
     assert "below the published count" in below.name and "5 % of the optimum" in near.name
     assert 0 < below.ours < 2 and below.details["reached"]["frontier"] == 1
@@ -257,7 +265,8 @@ def test_sampler(tmp_path, script):
     assert 0 < below.details["surrogate"]["left-one-out root mean square"] < 0.2
     assert (tmp_path / "plots" / "sampler-MNIST.svg").exists()
     (tmp_path / "curves-mnist.jsonl").unlink()
-    assert script("benchmarks.sampler", "--results", tmp_path, *options, code=2).err.count("\n") == 1
+    benchmark.surrogate.cache_clear()
+    assert run("--results", tmp_path, *options, code=2).err.count("\n") == 1
 
 
 def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, monkeypatch):
