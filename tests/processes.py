@@ -17,7 +17,10 @@ COMMAND = "from search.__main__ import main; main()"  # what `python -m search` 
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["search.cli.run", "search.campaign", "search.audit.counts", "search.report.tables", "search.study.joining"]
+    [
+        "search.cli.run", "search.campaign", "search.audit.counts", "search.report.tables", "search.study.joining",
+        "small_pools",
+    ]  # fmt: skip
 )
 
 
