@@ -12,7 +12,7 @@ from pathlib import Path
 
 import postgres
 import pytest
-import small_pools  # noqa: F401, it changes what searches draw
+import cheap_searches  # noqa: F401, it changes what searches do
 import torchvision_operators
 from bars import bars
 from hypothesis import settings

@@ -19,7 +19,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
         "search.cli.run", "search.campaign", "search.audit.counts", "search.report.tables", "search.study.joining",
-        "small_pools",
+        "cheap_searches",
     ]  # fmt: skip
 )
 
