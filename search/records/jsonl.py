@@ -10,6 +10,7 @@ torn tail from a damaged line, and no checksum is part of the format. What they 
 JSON itself and its validation are pydantic's.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -28,6 +29,8 @@ from search.files import acquire, sync
 from search.records.models import SCHEMA_VERSION, Record
 
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
+# a command reads the same journals several times; records do not change
+_validated = functools.lru_cache(maxsize=8192)(_adapter.validate_json)
 APART = ("studies", "apart")  # folders
 CHECKSUM = re.compile(rb',"checksum":"([^"]*)"\}\s*$')
 log = logging.getLogger(__name__)
@@ -149,7 +152,7 @@ def _parse(line: bytes, path: Path, number: int) -> Record | None:
         log.warning("%s, line %d: damaged (its checksum does not fit), so this record is left out", path, number)
         return None
     try:
-        return _adapter.validate_json(body)
+        return _validated(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
