@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from search.export.ready import Ready
+from search.inference.ready import Classifier, Ready
 from search.records.weights import Inputs
 from wavemix import LiteConfig, WaveMixLite
 from wavemix.lite import Affine
@@ -28,7 +28,7 @@ def ready(config: LiteConfig, height: int, width: int, data: str = "toys") -> Re
         deviation=tuple(0.2 + 0.1 * c for c in range(channels)),
         classes=classes,
     )
-    return Ready(network, given)
+    return Classifier(network, given)
 
 
 def images(network: Ready, count: int = 100) -> torch.Tensor:

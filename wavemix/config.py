@@ -262,12 +262,17 @@ class LiteConfig(BaseModel, frozen=True):
         """Trainable parameters in closed form."""
         return sum(self.parameter_breakdown().values())
 
+    @property
+    def size_step(self) -> int:
+        """What heights and widths are multiples of that need no padding, where the network pads its images."""
+        return self.downscale * 2**self.level
+
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """What the network pads an image to: a classifier nothing, the others to the least that can be halved `level`
         times after the stem and has no filter wrap around the map more than once."""
         if self.task == "classification":
             return height, width
-        step = self.downscale * 2**self.level
+        step = self.size_step
         taps = 2 if self.wavelet == "haar" else Wavelet(self.wavelet).dec_len
         least = taps * step // 2
         return tuple(-(-max(size, least) // step) * step for size in (height, width))

@@ -5,28 +5,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from search.inference.classifier import Classifier
+    from search.inference.ready import Ready
 
 
-def load(
-    what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False
-) -> "Classifier":
+def load(what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False) -> "Ready":
     """A trained network that normalises its images itself, in evaluation mode.
 
         network = wavemix.load("mnist-99-extended")
         network.classes[network(images).argmax(1)[0]]
 
-    It takes float images (N, C, H, W) between 0 and 1 and gives scores (N, K); `classes` are the K names.
+    It takes float images (N, C, H, W) between 0 and 1 and gives scores (N, K); `classes` are the K names. One for
+    segmentation takes images of any size and gives scores (N, K, H, W), `colours` are its classes'; one for
+    super-resolution takes grey or RGB images of any size and gives them `scale` times as large.
 
     Args:
         what: a row of the parameter-efficiency table, a study, or a file of weights that wavemix has written.
         seed: whose network; default: the first seed's.
         results: directory of your own records and weights; those of the checkout that this runs from are known, too.
-        compiled: run its blocks through the compiled kernels (`wavemix.compiled`), several times as fast on a CPU; a
+        compiled: run a classifier's blocks through the compiled kernels (`wavemix.compiled`), several times as fast on a CPU; a
             warning says so where they are missing. Scores then have no gradient and the weights can't be changed.
 
     Raises `search.errors.UserError`, in one line, where there is no such network, or its weights are not here.
     """
     # not at the top: the networks need nothing of the search
-    package = importlib.import_module("wavemix.search.inference.classifier")
+    package = importlib.import_module("wavemix.search.inference.loading")
     return package.load(what, seed, results, compiled)

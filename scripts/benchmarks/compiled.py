@@ -28,11 +28,10 @@ from scripts.benchmarks.harness import (
     spread,
 )
 from search.errors import UserError
-from search.inference.classifier import Classifier
+from search.inference.loading import module
 from search.inference.stored import Stored, rows
 from search.records.results import Results
 from wavemix.compiled import with_kernels
-from wavemix.lite import WaveMixLite
 
 BATCH = 256
 
@@ -49,9 +48,9 @@ def timed(step: Callable[[], object], seconds: float, clock: list[float]) -> flo
 
 def measure(stored: Stored, count: int, options: argparse.Namespace) -> list[str]:
     """Record one figure of a network; a line of the table that is printed."""
-    plain, compiled = Classifier.of(stored), Classifier.of(stored)
-    assert isinstance(compiled.network, WaveMixLite) and plain.shape is not None
-    compiled.network = with_kernels(compiled.network)
+    plain, compiled = module(stored), module(stored)
+    assert plain.shape is not None
+    compiled.network = with_kernels(compiled.lite)
     images, latency = torch.rand(count, *plain.shape), count == 1
     steps = {"ours": lambda: compiled(images), "plain module": lambda: plain(images)}
     clock: Samples = {name: [] for name in steps}
@@ -84,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="about so long each repetition")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known = rows(Results(ROOT / "results"))
+    known = [stored for stored in rows(Results(ROOT / "results")) if stored.config.task == "classification"]
     if unknown := set(options.rows or ()) - {stored.name for stored in known}:
         raise UserError(f"there is no row {', '.join(sorted(unknown))}, only {', '.join(s.name for s in known)}")
     chosen = [stored for stored in known if not options.rows or stored.name in options.rows]

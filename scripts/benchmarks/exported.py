@@ -18,11 +18,10 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.harness import BENCHMARKS, ROOT, alternate, ended, medians, print_table, record, spread
-from search.errors import present
 from search.export import c_file
 from search.export.check import sample
 from search.export.exporting import Export, export
-from search.export.ready import Ready
+from search.inference.loading import module
 from search.inference.stored import Stored, find
 from search.records.results import Results
 
@@ -55,7 +54,7 @@ def step_seconds(step: Callable[[], object], seconds: float) -> float:
 def contenders(stored: Stored, folder: Path, seconds: float) -> tuple[dict[str, Callable[[], float]], Export]:
     """Functions that give seconds an image, by contender; and what was exported to C."""
     source = export(stored, "c", folder / "network.c")
-    network, images = Ready(stored.network(), present(stored.inputs)), sample(stored).images[:1]
+    network, images = module(stored), sample(stored).images[:1]
     shape = tuple(images.shape[1:])
     few = program_seconds(c_file.built(source.path, folder / "few", shape, repeat=FEW), images)
     calls = max(FEW, round(FEW * seconds / max(few, 1e-3)))

@@ -138,6 +138,12 @@ def found_in(masks: Sequence[np.ndarray]) -> Classes:
     return Classes(tuple(map(str, numbers)), tuple(map(_colour, numbers)), tuple(numbers), found=True)
 
 
+def known_colours(names: Sequence[str]) -> tuple[Colour, ...]:
+    """Of classes by their names: those of the layout that has them, else as where none are given."""
+    layout = next((known for known in (CAMVID, CITYSCAPES) if known.names == tuple(names)), None)
+    return layout.colours if layout else tuple(map(_colour, range(len(names))))
+
+
 def _colour(number: int) -> Colour:
     """A class's where none is given: each bit of its number turns one bit of a colour on, from the highest down (the
     palette of PASCAL VOC)."""

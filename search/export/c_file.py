@@ -12,7 +12,7 @@ from torch import Tensor
 
 from search.errors import UserError
 from search.export.c_source import source
-from search.export.ready import Ready
+from search.inference.ready import Ready
 
 SUFFIX = ".c"
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O3")

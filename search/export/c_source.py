@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from search.errors import UserError
-from search.export.ready import Ready
+from search.inference.ready import Ready
 from wavemix.config import LiteConfig
 from wavemix.lite import Affine, LiteBlock
 
@@ -35,11 +35,9 @@ class Source:
 
 def source(ready: Ready, name: str) -> Source:
     """The network as C source, with `name` in its first line. Raises UserError for a wavelet other than Haar."""
-    config, (_, height, width) = ready.network.config, ready.inputs.shape
+    config, (_, height, width) = ready.lite.config, ready.inputs.shape
     if config.wavelet != "haar":
         raise UserError(f"C source has the Haar wavelet only, not {config.wavelet}: use --format onnx or torch-export")
-    if not hasattr(ready.network, "pool"):
-        raise UserError("C source is for classifiers: use --format onnx or torch-export for other networks")
     arrays, sizes = {**stem(ready), **blocks(ready)}, Sizes(config, height, width)
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"{name} has weights that are no numbers (NaN or infinite): train it again")
@@ -126,7 +124,7 @@ def laid(convolution: nn.Module) -> Tensor:
 @torch.no_grad()
 def stem(ready: Ready) -> Arrays:
     """The stem's and the head's arrays. The deviation of the images is in the first convolution's weights."""
-    config, network = ready.network.config, ready.network
+    config, network = ready.lite.config, ready.lite
     layers = [layer for layer in network.conv if isinstance(layer, nn.Conv2d)]
     found: dict[str, Tensor] = {"mean": ready.mean.flatten()}
     for number, layer in enumerate(layers, 1):
@@ -147,7 +145,7 @@ def stem(ready: Ready) -> Arrays:
 @torch.no_grad()
 def blocks(ready: Ready) -> Arrays:
     """The blocks' arrays: (blocks, numbers), factors and summands of BatchNorms beside them (depth, numbers)."""
-    config, network = ready.network.config, ready.network
+    config, network = ready.lite.config, ready.lite
     rows: dict[str, list[Tensor]] = {}
     for block in network.layers:
         assert isinstance(block, LiteBlock)

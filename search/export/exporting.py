@@ -9,12 +9,15 @@ from types import ModuleType
 from search.errors import UserError
 from search.export import c_file, onnx_file, program, timm_folder
 from search.export.check import Check, check, sample
-from search.export.ready import Ready
 from search.files import shortened, sync, temporary_name
+from search.inference.loading import module
 from search.inference.stored import Stored
 
 # each has `write` and `scores`, and the SUFFIX of what it writes
 FORMATS: dict[str, ModuleType] = {"onnx": onnx_file, "torch-export": program, "timm": timm_folder, "c": c_file}
+
+CLASSIFIERS_ALONE = (timm_folder, c_file)
+REASON = "use --format onnx or torch-export"
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,14 @@ def export(
     if format not in FORMATS:
         raise UserError(f"--format is {', '.join(FORMATS)}, not {format!r}")
     kind = FORMATS[format]
+    if stored.config.task != "classification" and kind in CLASSIFIERS_ALONE:
+        raise UserError(f"--format {format} is for classifiers, {stored.name} is for {stored.config.task}: {REASON}")
     path = output or Path(f"{shortened(stored.name)}{kind.SUFFIX}")
     if path.is_dir() or path.exists() and kind is timm_folder:
         raise UserError(f"{path} is there already: remove it, or name another --output")
     if stored.inputs is None:
         raise UserError(f"{stored.path} does not say what images its network takes, so nothing can be exported")
-    network, images = Ready(stored.network(seed), stored.inputs), sample(stored, data_dir)
+    network, images = module(stored, seed), sample(stored, data_dir)
     place = temporary_name(path)
     try:
         place.mkdir(parents=True)

@@ -7,38 +7,48 @@ import torch
 from torch import Tensor
 
 from search.export.extras import needed
-from search.export.program import traced
-from search.export.ready import Ready
+from search.export.program import sizes_told, traced
+from search.inference.ready import Enlarger, Ready
 from search.export.silence import quiet
 
 SUFFIX = ".onnx"
 
 
 def write(ready: Ready, name: str, path: Path) -> list[str]:
-    """Write the network to `path`: input "images", output "scores". The model's metadata have the classes' names."""
+    """Write the network to `path`: input "images", output "scores", or "larger" of super-resolution.
+
+    The model's metadata have the classes' names.
+    """
     needed("onnx", "onnx", "onnxscript", "onnxruntime")
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
-            traced(ready), dynamo=True, input_names=["images"], output_names=["scores"], verbose=False
+            traced(ready), dynamo=True, input_names=["images"], output_names=[_output(ready)], verbose=False
         )
         assert program is not None  # it is for dynamo=True
         model = program.model_proto
-    sizes = model.graph.input[0].type.tensor_type.shape.dim[0], model.graph.output[0].type.tensor_type.shape.dim[0]
-    for size in sizes:
-        size.dim_param = "batch"
+    scale = ready.scale if isinstance(ready, Enlarger) else 1
+    for value, factor in ((model.graph.input[0], ""), (model.graph.output[0], f"{scale}*" if scale > 1 else "")):
+        sizes = value.type.tensor_type.shape.dim
+        sizes[0].dim_param = "batch"
+        if ready.shape is None:
+            sizes[2].dim_param, sizes[3].dim_param = f"{factor}height", f"{factor}width"
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
         part.ClearField("metadata_props")  # traces of this program, ten times as large as a small network
         part.ClearField("doc_string")
     model.producer_name = "wavemix-search"
     for key, value in (
         ("name", name),
-        ("configuration", ready.network.config.model_dump_json()),
+        ("configuration", ready.lite.config.model_dump_json()),
         ("classes", json.dumps(ready.inputs.classes)),
     ):
         model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
     operators = sorted({node.op_type for node in model.graph.node})
-    return [f"operators: {', '.join(operators)} (opset {model.opset_import[0].version})"]
+    return [f"operators: {', '.join(operators)} (opset {model.opset_import[0].version})", *sizes_told(ready)]
+
+
+def _output(ready: Ready) -> str:
+    return "larger" if isinstance(ready, Enlarger) else "scores"
 
 
 def scores(path: Path, images: Tensor) -> Tensor:
@@ -48,4 +58,4 @@ def scores(path: Path, images: Tensor) -> Tensor:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

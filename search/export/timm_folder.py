@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.errors import UserError
 from search.export.extras import needed
-from search.export.ready import Ready
+from search.inference.ready import Ready
 from search.export.silence import quiet
 
 SUFFIX = "-timm"
@@ -19,20 +18,18 @@ SUFFIX = "-timm"
 
 def write(ready: Ready, name: str, path: Path) -> list[str]:
     """Write model.safetensors and config.json to the new folder `path`."""
-    if not hasattr(ready.network, "pool"):
-        raise UserError("timm has classifiers alone: use --format onnx or torch-export for other networks")
     needed("timm", "timm")
     with quiet():
         from timm.models import create_model, save_for_hf  # pyright: ignore[reportMissingImports]
 
         from wavemix import timm_models
 
-    config = ready.network.config
+    config = ready.lite.config
     described = timm_models.pretrained_cfg(ready.inputs.model_dump())
     knobs = config.model_dump(exclude={*timm_models.CHANNELS})
     with quiet():
         model = create_model("wavemix_lite", pretrained_cfg=described | {"architecture": "wavemix_lite"}, **knobs)
-        model.load_state_dict(ready.network.state_dict())
+        model.load_state_dict(ready.lite.state_dict())
         save_for_hf(model, str(path), safe_serialization=True)
     return [f'load: import timm, wavemix.timm_models; timm.create_model("local-dir:{name}{SUFFIX}", pretrained=True)']
 

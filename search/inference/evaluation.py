@@ -4,28 +4,37 @@ So they are a check of the training's kernels, which tested the networks when th
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from search.data import datasets
 from search.data.catalogue import COPIES, OFFICIAL
-from search.data.source import PLAIN, Source
-from search.data.split import Split
+from search.data.source import PLAIN, Reading, Source
+from search.data.split import Portion, Split
 from search.errors import UserError
-from search.inference.classifier import Classifier, scores
+from search.inference.loading import module, scores
 from search.inference.stored import Stored
 from search.metrics.classification import Calibration, confusion, per_class, softmax, top
 from search.records.environment import Model
 from search.records.statistics import summary
+from search.records.weights import Inputs
 from search.runtime import Runtime
+from search.tasks.pixel_task import PixelTask
+from search.tasks.score import SCORES, Score
+from search.tasks.task import task_named
 from wavemix.config import LiteConfig
+from wavemix.dwt import uncompiled
 
 TOLERANCE = 1  # images a seed: processors round otherwise
+# of a mean IoU and of a PSNR in dB, for the same reason: some pixels lie between two classes, or two of 255 values
+TOLERANCES = {"mIoU": 2e-4, "PSNR": 2e-3}
 
 
 class Tested(Model):
-    """One seed's network on the test images; shares are between 0 and 1."""
+    """One seed's classifier on the test images; shares are between 0 and 1."""
 
     seed: int
     accuracy: float
@@ -36,6 +45,10 @@ class Tested(Model):
     confusion: list[list[int]]  # a row a true class, a column what it was taken for
 
     @property
+    def score(self) -> float:
+        return self.accuracy
+
+    @property
     def images(self) -> int:
         return sum(map(sum, self.confusion))
 
@@ -43,6 +56,25 @@ class Tested(Model):
     def off(self) -> int | None:
         """By how many images it differs from the record: positive where more are right now."""
         return None if self.recorded is None else round((self.accuracy - self.recorded) * self.images)
+
+    @property
+    def agrees(self) -> bool | None:
+        return None if self.off is None else abs(self.off) <= TOLERANCE
+
+
+class TestedOnPixels(Model):
+    """One seed's network for segmentation or super-resolution on the test images."""
+
+    seed: int
+    measure: str  # what the score is: mIoU, a share between 0 and 1, or PSNR in dB
+    score: float
+    recorded: float | None  # its score on record; None where there is none of these images
+    beside: dict[str, float]  # other measures: pixel accuracy and the IoU of each class; PSNR and SSIM of each test set
+    recorded_beside: dict[str, float]  # these on record; empty as above
+
+    @property
+    def agrees(self) -> bool | None:
+        return None if self.recorded is None else abs(self.score - self.recorded) <= TOLERANCES[self.measure]
 
 
 class Evaluation(Model):
@@ -54,33 +86,46 @@ class Evaluation(Model):
     config: LiteConfig
     parameters: int
     data: str  # what the data set is called
+    images: int  # of the test part
     test_digest: str  # of the images and labels tested on
     classes: tuple[str, ...]
-    seeds: list[Tested]
+    seeds: list[Tested] | list[TestedOnPixels]
 
     @property
-    def accuracies(self) -> list[float]:
-        return [tested.accuracy for tested in self.seeds]
+    def score(self) -> Score:
+        """What the networks are judged by."""
+        return SCORES[self.config.task]
+
+    @property
+    def scores(self) -> list[float]:
+        return [tested.score for tested in self.seeds]
 
     @property
     def mean(self) -> float:
-        return math.fsum(self.accuracies) / len(self.seeds)
+        return math.fsum(self.scores) / len(self.seeds)
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the mean over seeds, as for records."""
-        found = summary(self.accuracies)["interval"]
-        return found and (max(0.0, found[0]), min(1.0, found[1]))
+        found = summary(self.scores)["interval"]
+        return found and (max(0.0, found[0]), min(self.score.most, found[1]))
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K), of all seeds together."""
-        return np.sum([tested.confusion for tested in self.seeds], 0)
+        """(K, K), of all seeds together; of classifiers alone."""
+        return np.sum([tested.confusion for tested in self.seeds if isinstance(tested, Tested)], 0)
+
+    @property
+    def beside(self) -> dict[str, tuple[float, float | None]]:
+        """Means over seeds of the other measures of a task on pixels, here and on record."""
+        found = [tested for tested in self.seeds if isinstance(tested, TestedOnPixels)]
+        here, before = ([getattr(one, kind) for one in found] for kind in ("beside", "recorded_beside"))
+        return {name: (_mean(here, name) or 0.0, _mean(before, name)) for name in (here[0] if here else ())}
 
     @property
     def agrees(self) -> bool | None:
-        """Whether every seed is within an image of its record; None where nothing is on record for these images."""
-        found = [abs(tested.off) <= TOLERANCE for tested in self.seeds if tested.off is not None]
+        """Whether every seed is what is on record, but for rounding; None where nothing is of these images."""
+        found = [tested.agrees for tested in self.seeds if tested.agrees is not None]
         return all(found) if found else None
 
 
@@ -93,8 +138,7 @@ def evaluate(stored: Stored, runtime: Runtime, source: Source | None = None, see
 
     Raises UserError where there are no such data, or they do not fit the networks.
     """
-    stored.check_classifier()
-    test = datasets.load_classes(source or _source(stored), "test", runtime.data_dir)
+    test = datasets.load(source or _source(stored), "test", runtime.data_dir)
     check_fit(stored, test)
     record = stored.record
     known: dict[int, float] = {}
@@ -107,7 +151,11 @@ def evaluate(stored: Stored, runtime: Runtime, source: Source | None = None, see
                 f"{test.digest[:12]}, recorded {str(record.dataset.test_digest)[:12]}): name the original ones"
             )
         runtime.say(f"{stored.name}: {test.label} has other test images than the record: nothing to compare with")
-    chosen = [seed for seed in stored.seeds if record is None or seed in record.seeds]
+    chosen = [seed for seed in stored.seeds if record is None or seed in record.seeds][:seeds]
+    if isinstance(test, Split):
+        tested = [_tested(stored, seed, test, known.get(seed)) for seed in chosen]
+    else:
+        tested = _on_pixels(stored, chosen, test, known)
     return Evaluation(
         name=stored.name,
         row=stored.row,
@@ -115,10 +163,16 @@ def evaluate(stored: Stored, runtime: Runtime, source: Source | None = None, see
         config=stored.config,
         parameters=stored.config.parameters(),
         data=test.label,
+        images=len(test),
         test_digest=test.digest,
         classes=test.classes,
-        seeds=[_tested(stored, seed, test, known.get(seed)) for seed in chosen[:seeds]],
+        seeds=tested,
     )
+
+
+def _mean(measures: list[dict[str, float]], name: str) -> float | None:
+    values = [one[name] for one in measures if name in one]
+    return math.fsum(values) / len(values) if values else None
 
 
 def _source(stored: Stored) -> Source:
@@ -132,16 +186,30 @@ def _source(stored: Stored) -> Source:
     return Source(name)
 
 
-def check_fit(stored: Stored, data: Split) -> None:
+def source_like(stored: Stored, source: Source) -> Source:
+    """Data named by the user, read for the networks' task: as those that they were tested on, where that is known."""
+    config, record = stored.config, stored.record
+    if record is not None and record.dataset.reading is not None and source.reading == PLAIN:
+        return replace(source, reading=record.dataset.reading)
+    scale = getattr(config.head, "scale", None)
+    return replace(source, reading=Reading(**source.reading.model_dump() | {"task": config.task, "scale": scale}))
+
+
+def check_fit(stored: Stored, data: Portion) -> None:
     """Raise UserError where the networks can't be tested on `data`."""
     config, given = stored.config, stored.inputs
-    if len(data.classes) != config.num_classes:
+    # super-resolution takes the luma of whatever images there are
+    if config.task != "super-resolution" and len(data.classes) != config.num_classes:
         raise UserError(f"{data.label} has {len(data.classes)} classes, {stored.name} tells {config.num_classes} apart")
-    if given is not None and given.classes != data.classes:
+    if given is not None and given.classes != data.classes and config.task != "super-resolution":
         wrong = next((ours, theirs) for ours, theirs in zip(given.classes, data.classes) if ours != theirs)
         raise UserError(f"{data.label} has a class {wrong[1]!r} where {stored.name} has {wrong[0]!r}: name other data")
-    if data.shape[0] != config.in_channels or given is not None and given.shape != data.shape:
-        wanted = "x".join(map(str, given.shape if given else (config.in_channels, "height", "width")))
+    any_size = given is None or given.any_size
+    if config.task != "super-resolution" and (
+        data.shape[0] != config.in_channels or given is not None and not any_size and given.shape != data.shape
+    ):
+        size = "height and width of any size" if config.task == "segmentation" else "height x width"
+        wanted = "x".join(map(str, given.shape)) if given and not any_size else f"{config.in_channels} channels, {size}"
         raise UserError(
             f"images of {data.label} are {'x'.join(map(str, data.shape))} (channels, height, width), {stored.name} "
             f"takes {wanted}"
@@ -152,8 +220,32 @@ def check_fit(stored: Stored, data: Split) -> None:
         raise UserError(f"images of {data.label} do not fit {stored.name}: {error}") from error
 
 
+def _on_pixels(stored: Stored, seeds: list[int], test: Portion, known: dict[int, float]) -> list[TestedOnPixels]:
+    """As a confirmation tests them, by the task itself."""
+    given = stored.inputs or Inputs.plain(stored.config)
+    normalisation = torch.tensor(given.mean), torch.tensor(given.deviation)
+    task = task_named(stored.config.task)
+    assert isinstance(task, PixelTask)
+    with uncompiled():
+        found = task.tested([stored.network(seed) for seed in seeds], normalisation, test)
+    beside: dict[int, dict[str, float]] = {}
+    for number, seed in enumerate(stored.record.seeds if stored.record and known else ()):
+        beside[seed] = {name: values[number] for name, values in stored.record.beside.items()}
+    return [
+        TestedOnPixels(
+            seed=seed,
+            measure=task.score.name,
+            score=score,
+            recorded=known.get(seed),
+            beside={name: values[number] for name, values in found.beside.items()},
+            recorded_beside=beside.get(seed, {}),
+        )
+        for number, (seed, score) in enumerate(zip(seeds, found.scores))
+    ]
+
+
 def _tested(stored: Stored, seed: int, test: Split, recorded: float | None) -> Tested:
-    found, labels = scores(Classifier.of(stored, seed), test.images), test.labels.numpy()
+    found, labels = scores(module(stored, seed), test.images), test.labels.numpy()
     matrix = confusion(found, labels)
     return Tested(
         seed=seed,

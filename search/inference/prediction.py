@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from search.data import pixels
 from search.data.class_folders import MAX_FILE
 from search.data.entries import JUNK
 from search.errors import UserError
-from search.inference.classifier import Classifier, scores
+from search.inference.loading import module, scores
 from search.inference.stored import Stored
 from search.metrics.classification import softmax
 from search.records.environment import Model
@@ -47,29 +47,39 @@ def predict(
     Raises UserError where there are no images, or without `skip`, before any is classified, in one line for all that
     can't be used.
     """
-    stored.check_classifier()
-    if stored.inputs is not None and resize not in (None, stored.inputs.shape[1:]):
+    if stored.inputs is not None and not stored.inputs.any_size and resize not in (None, stored.inputs.shape[1:]):
         raise UserError(f"--resize {_size(resize)}: {stored.name} takes {_size(stored.inputs.shape[1:])}")
-    paths = [path for place in images for path in _files(place)]
     found: dict[Path, np.ndarray] = {}
-    problems: list[str] = []
-    for path in paths:
-        try:
-            found[path] = _read(path, stored, resize)
-        except UserError as error:
-            problems.append(f"{path}: {error}")
-    if problems and not skip or not found:
-        count = f" ({len(problems)} of {len(paths)} images can't be used)" if len(problems) > 1 else ""
-        hint = "" if skip else "; --skip-unreadable leaves out what can't be used"
-        raise UserError(f"{'; '.join(problems[:3])}{count}{hint}")
+    problems = usable(files(images), lambda path: found.update({path: read(path, stored, resize)}), skip)
     batch = _stacked(found, stored)
-    classifier = Classifier.of(stored, seed)
+    classifier = module(stored, seed)
     predictions = []
     for path, row in zip(found, softmax(scores(classifier, batch))):
         order = np.argsort(-row, kind="stable")
         shares = {classifier.classes[k]: float(row[k]) for k in order}
         predictions.append(Prediction(image=str(path), probabilities=shares))
     return predictions, problems
+
+
+def files(places: Sequence[Path]) -> list[Path]:
+    """Files, and those of folders, in order. Raises UserError where there are none."""
+    return [path for place in places for path in _files(place)]
+
+
+def usable(paths: Sequence[Path], read: Callable[[Path], object], skip: bool) -> list[str]:
+    """`read` all of them; a line for each that can't be read. Raises UserError where there is one, without `skip`, or
+    where none can be read."""
+    problems = []
+    for path in paths:
+        try:
+            read(path)
+        except UserError as error:
+            problems.append(f"{path}: {error}")
+    if problems and not skip or len(problems) == len(paths):
+        count = f" ({len(problems)} of {len(paths)} images can't be used)" if len(problems) > 1 else ""
+        hint = "" if skip else "; --skip-unreadable leaves out what can't be used"
+        raise UserError(f"{'; '.join(problems[:3])}{count}{hint}")
+    return problems
 
 
 def _files(place: Path) -> Iterator[Path]:
@@ -88,8 +98,8 @@ def _files(place: Path) -> Iterator[Path]:
     yield from sorted(inside, key=lambda path: unicodedata.normalize("NFC", str(path)))
 
 
-def _read(path: Path, stored: Stored, resize: Size | None) -> np.ndarray:
-    """uint8 (C, H, W) as the network takes it."""
+def read(path: Path, stored: Stored, resize: Size | None) -> np.ndarray:
+    """uint8 (C, H, W) as the network takes it; one for super-resolution takes grey and colour. Raises UserError."""
     try:
         if path.stat().st_size > MAX_FILE:
             raise UserError(f"more than {MAX_FILE:,} bytes, refused")
@@ -98,13 +108,16 @@ def _read(path: Path, stored: Stored, resize: Size | None) -> np.ndarray:
         raise UserError(f"cannot be read ({error.strerror})") from error
     image = pixels.read(content, resize)
     height, width = image.shape[:2]
-    if stored.inputs is not None and (height, width) != stored.inputs.shape[1:]:
+    any_size = stored.inputs is None or stored.inputs.any_size
+    if stored.inputs is not None and not any_size and (height, width) != stored.inputs.shape[1:]:
         wanted = _size(stored.inputs.shape[1:])
         raise UserError(f"its height and width are {height},{width}, the network's {wanted}: --resize {wanted}")
     try:
         stored.config.check_image_size(height, width)
     except ValueError as error:
         raise UserError(f"does not fit: {error}") from error
+    if stored.config.task == "super-resolution" and stored.config.in_channels == 1:
+        return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     if stored.config.in_channels == 1 and image.ndim == 3:
         if not (image == image[..., :1]).all():
             raise UserError(f"is in colour, {stored.name} takes grey images")

@@ -49,13 +49,6 @@ class Stored:
         """The row's name, or the file's."""
         return self.row or self.path.stem
 
-    def check_classifier(self) -> None:
-        """Raise UserError where the networks are for another task."""
-        if self.config.task != "classification":
-            raise UserError(
-                f"{self.name} is for {self.config.task}; only classifiers are evaluated, loaded and used so"
-            )
-
     def networks(self) -> dict[int, WaveMixLite]:
         """The networks by seed, in evaluation mode. Raises UserError where the file is damaged or another network's."""
         if self.inputs is not None:

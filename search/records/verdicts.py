@@ -49,9 +49,10 @@ def _floor(confidence: float) -> str:
 
 def beside(record: Confirmation) -> dict[str, str]:
     """The other measures by name, each the mean over seeds: a PSNR in dB, an SSIM as it is, others in per cent."""
-    found = {}
-    for name, values in record.beside.items():
-        mean = math.fsum(values) / max(1, len(values))
-        like = PSNR if name.startswith("PSNR") else MEAN_IOU
-        found[name] = f"{mean:.4f}" if name.startswith("SSIM") else like.shown(mean)
-    return found
+    return {name: measure(name, math.fsum(values) / max(1, len(values))) for name, values in record.beside.items()}
+
+
+def measure(name: str, value: float) -> str:
+    """One of them, as its name says that it is written."""
+    like = PSNR if name.startswith("PSNR") else MEAN_IOU
+    return f"{value:.4f}" if name.startswith("SSIM") else like.shown(value)

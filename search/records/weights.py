@@ -15,11 +15,11 @@ from itertools import chain, count
 from pathlib import Path
 
 import torch
-from pydantic import Json, ValidationError
+from pydantic import Json, ValidationError, model_serializer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from search.data.split import Portion
+from search.data.split import Colour, Portion
 from search.errors import UserError
 from search.files import LOCKS, acquire, can_name, set_aside, shortened, temporary_name
 from search.records.environment import Model
@@ -38,7 +38,8 @@ class Inputs(Model):
     `mean` and divided by `deviation`, a number a channel; one output for each of `classes`, in their order.
 
     Networks for segmentation take images of any height and width (`any_size`), those for super-resolution the luma of
-    such images and give an enlarged one.
+    such images and give an enlarged one. `colours` are those that the classes of a segmentation are shown in; a file
+    may be from before they were kept.
     """
 
     data: str  # what the data set is called
@@ -47,6 +48,25 @@ class Inputs(Model):
     deviation: tuple[float, ...]
     classes: tuple[str, ...]
     any_size: bool = False
+    colours: tuple[Colour, ...] = ()
+
+    @classmethod
+    def plain(cls, config: LiteConfig) -> "Inputs":
+        """Those of networks that nothing is known of but their configuration: images of any size, as they are."""
+        channels, classes = config.in_channels, () if config.task == "super-resolution" else range(config.num_classes)
+        return cls(
+            data="",
+            shape=(channels, 0, 0),
+            mean=(0.0,) * channels,
+            deviation=(1.0,) * channels,
+            classes=tuple(map(str, classes)),
+            any_size=True,
+        )
+
+    @model_serializer(mode="wrap")
+    def _short(self, write):
+        """Classifiers as they were written before classes had colours."""
+        return {name: value for name, value in write(self).items() if value or name != "colours"}
 
     @classmethod
     def of(cls, data: Portion) -> "Inputs":
@@ -60,6 +80,7 @@ class Inputs(Model):
             deviation=tuple(deviation.tolist()),
             classes=data.classes,
             any_size=task.name != "classification",
+            colours=getattr(data, "colours", ()),
         )
 
     def prepared(self, images: Tensor) -> Tensor:

@@ -102,12 +102,17 @@ class PixelTask(Task):
         return followed(run, recipe.epochs, on_epoch, checkpoint)
 
     def measure(self, config: LiteConfig, states: Sequence[State], train: Portion, test: Portion) -> Measured:
-        mean, deviation = self.normalisation(train)
-        examples = _normalised_like(self.examples(pictures(test)), mean, deviation)
-        found = Measured()
+        networks = []
         for state in states:
-            network = WaveMixLite(config)
-            network.load_state_dict(dict(state))
+            networks.append(WaveMixLite(config))
+            networks[-1].load_state_dict(dict(state))
+        return self.tested(networks, self.normalisation(train), test)
+
+    def tested(self, networks: Sequence[nn.Module], normalisation: tuple[Tensor, Tensor], test: Portion) -> Measured:
+        """Scores and all other measures of networks on `test`; `normalisation` is that of what they were trained on."""
+        examples = _normalised_like(self.examples(pictures(test)), *normalisation)
+        found = Measured()
+        for network in networks:
             found.add(self.judged(network.eval(), examples, pictures(test), beside=True))
         return found
 
