@@ -1,4 +1,4 @@
-"""A small folder for segmentation: discs and crosses on a coloured ground, in CamVid's layout."""
+"""Small folders for tasks on pixels: discs and crosses on a coloured ground, in CamVid's layout, and waves."""
 
 from pathlib import Path
 
@@ -23,4 +23,17 @@ def scenes(root: Path, counts: tuple[int, int, int] = (8, 3, 3), height: int = 3
             for folder, pixels in ((part, image), (f"{part}annot", mask)):
                 (root / folder).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(root / folder / f"{number}.png")
+    return root
+
+
+def waves(root: Path) -> Path:
+    """Pictures for super-resolution: waves, some of them grey, in odd sizes; train and two test sets, Near and Far."""
+    y, x = np.mgrid[:61, :67]
+    for folder, count in (("Train12", 12), ("Near", 3), ("Far", 2)):
+        (root / folder).mkdir()
+        for n in range(count):
+            angle, pace = 0.7 * n + len(folder), 0.9 + (n % 4) * 0.15
+            wave = 127 + 60 * np.sin((x * np.cos(angle) + y * np.sin(angle)) / pace)
+            image = np.stack([wave, wave[::-1], wave], 2) if n % 2 else wave
+            Image.fromarray(image[: 61 - n % 3, : 67 - n % 2].round().astype(np.uint8)).save(root / folder / f"{n}.png")
     return root

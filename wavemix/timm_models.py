@@ -126,7 +126,7 @@ def published(results: Path = RESULTS) -> dict[str, Published]:
     found = {}
     for entry in json.loads(index.read_text("utf-8")) if index.is_file() else ():
         path = results / "weights" / entry["weights"]["file"] if entry["weights"] else results
-        if not path.is_file():
+        if not path.is_file() or entry.get("task", "classification") != "classification":
             continue
         with safe_open(path, "pt") as file:
             inputs = json.loads(file.metadata()["inputs"])

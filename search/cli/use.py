@@ -299,9 +299,8 @@ def pull(
     """Download a network that was pushed, and check it by its SHA-256; needs the extra `hub`."""
     from search.inference import hub
     from search.records.results import Results
-    from search.tasks.score import ACCURACY
 
     path, entry = hub.pull(repository, Results(results))
-    tell(f"{entry.data.label}, {entry.parameters:,} parameters, test accuracy {ACCURACY.shown(entry.accuracy)}")
+    tell(f"{entry.data.label}, {entry.parameters:,} parameters, test {entry.measure} {entry.judged.shown(entry.score)}")
     tell(f"  weights     {path}")
     tell(f"  load        import wavemix; network = wavemix.load({json.dumps(str(path))})")

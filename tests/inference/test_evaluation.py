@@ -24,7 +24,7 @@ def test_what_the_kernels_measured_comes_out_again(results):
     stored = find(ROW, Results(results))
     found = evaluate(stored, QUIET)
     assert found.agrees is True and [one.seed for one in found.seeds] == [5, 6]
-    assert found.accuracies == pytest.approx(stored.record.accuracies, abs=1.5 / 96)
+    assert found.scores == pytest.approx(stored.record.accuracies, abs=1.5 / 96)
     assert found.mean == pytest.approx(stored.record.mean, abs=0.02)
     assert found.confusion.sum() == 2 * 96 and found.test_digest == stored.record.dataset.test_digest
     assert found.seeds[0].top5 is None, "among four classes it is always 1"

@@ -12,7 +12,10 @@ from PIL import Image
 
 import wavemix as package
 from search.errors import UserError
-from search.inference.classifier import Classifier, scores
+from search.inference.loading import scores
+from search.inference.ready import Classifier
+from search.records.weights import Inputs
+from wavemix import LiteConfig
 
 
 @pytest.fixture
@@ -88,5 +91,6 @@ def test_naming_it_imports_nothing_of_the_search():
 
 
 def test_weights_of_others_take_any_size_that_fits(tmp_path):
-    network = Classifier(torch.nn.Flatten(), "ab", [0.0], [1.0])
+    network = Classifier(torch.nn.Flatten(), Inputs.plain(LiteConfig(in_channels=1, num_classes=2)))
     assert network(torch.rand(2, 1, 3, 4)).shape == (2, 12) and network.shape is None
+    assert network.classes == ("0", "1")

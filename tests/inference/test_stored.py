@@ -5,14 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 from search.errors import UserError
-from search.inference.classifier import Classifier
-from search.inference.evaluation import evaluate
-from search.inference.prediction import predict
 from search.inference.stored import find
 from search.records.results import PUBLISHED as RESULTS
 from search.records.results import Results
 from search.report.efficiency import winners
-from search.runtime import Runtime
 from wavemix import LiteConfig, WaveMixLite, classification
 
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
@@ -21,12 +17,6 @@ CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampli
 @pytest.fixture(scope="module")
 def published() -> Results:
     return Results("runs-of-nobody", RESULTS)
-
-
-@pytest.mark.parametrize("use", [Classifier.of, lambda s: evaluate(s, Runtime()), lambda s: predict(s, [])])
-def test_networks_for_other_tasks_are_refused_in_one_line(published, use):
-    with pytest.raises(UserError, match="camvid-folder-51.3-extended is for segmentation; only classifiers"):
-        use(find("camvid-folder-51.3-extended", published))
 
 
 def test_every_row_of_the_table_has_its_weights(published):

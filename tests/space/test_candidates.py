@@ -1,7 +1,9 @@
 """Candidates of a search: drawn from the whole space, and near given ones."""
 
+import cheap_searches
 import pytest
 
+from search.space import configurations
 from search.space.candidates import TURNS, Pool
 from search.space.configurations import Space, training_work
 from search.space.recipe_choices import Tuning
@@ -10,6 +12,11 @@ from search.training.recipe import Recipe
 GREY = (1, 28, 28)
 PLAIN = Tuning(Recipe())
 TUNED = Tuning(Recipe(), {"lr": (0.02, 0.03, 0.05), "optimizer": ("adamw", "muon")})
+
+
+@pytest.fixture(autouse=True)
+def whole(monkeypatch):
+    monkeypatch.setattr(configurations, "ENUMERATED", cheap_searches.WHOLE)
 
 
 def pool(tuning=PLAIN, finished=lambda: 0, **options) -> Pool:

@@ -3,6 +3,7 @@
 import math
 import random
 
+import cheap_searches
 import jobs
 import pytest
 from bars import SMALL
@@ -14,6 +15,7 @@ from search.cli.listings import summary
 from search.cli.options import tune_of
 from search.confirmation.confirm import finalists
 from search.errors import UserError
+from search.space import configurations
 from search.records.jsonl import read
 from search.records.models import Confirmation, Trial
 from search.records.results import Results
@@ -147,6 +149,7 @@ def test_search_without_choices_has_the_knobs_and_the_identity_it_always_had(tmp
 
 
 def test_every_recipe_of_the_last_configuration_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(configurations, "ENUMERATED", cheap_searches.WHOLE)  # each draw then finds all there are
     training, notes = Tuned(monkeypatch), []
     smallest = engine(tmp_path, name="probe", family="published").setting.space.smallest
     ceiling = smallest.parameters() + 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenes import waves
 from torch import nn
 
 from search.data import datasets
@@ -29,16 +30,7 @@ CONFIG = LiteConfig(
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A folder: waves, some of them grey, in odd sizes."""
-    root, (y, x) = tmp_path_factory.mktemp("waves"), np.mgrid[:61, :67]
-    for folder, count in (("Train12", 12), ("Near", 3), ("Far", 2)):
-        (root / folder).mkdir()
-        for n in range(count):
-            angle, pace = 0.7 * n + len(folder), 0.9 + (n % 4) * 0.15
-            wave = 127 + 60 * np.sin((x * np.cos(angle) + y * np.sin(angle)) / pace)
-            image = np.stack([wave, wave[::-1], wave], 2) if n % 2 else wave
-            Image.fromarray(image[: 61 - n % 3, : 67 - n % 2].round().astype(np.uint8)).save(root / folder / f"{n}.png")
-    return root
+    return waves(tmp_path_factory.mktemp("waves"))
 
 
 def loaded(root, part="train", scale=2):
