@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import cheap_searches  # noqa: F401, it changes what searches do
+import examples  # noqa: F401, the profiles
 import postgres
 import pytest
-import cheap_searches  # noqa: F401, it changes what searches do
 import torchvision_operators
 from bars import bars
 from hypothesis import settings
@@ -30,8 +31,7 @@ import search.cli.workers  # noqa: F401, the commands
 from search import signals
 from search.__main__ import main
 
-settings.register_profile("any machine", deadline=None)  # a stall says nothing about the code
-settings.load_profile("any machine")
+settings.load_profile("any machine")  # unless --hypothesis-profile names another
 
 
 def pytest_configure(config: pytest.Config) -> None:

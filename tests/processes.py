@@ -13,14 +13,13 @@ import sys
 import tempfile
 import threading
 
+import cheap_searches  # noqa: F401, a forked process imports this file
+
 COMMAND = "from search.__main__ import main; main()"  # what `python -m search` runs
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    [
-        "search.cli.run", "search.campaign", "search.audit.counts", "search.report.tables", "search.study.joining",
-        "cheap_searches",
-    ]  # fmt: skip
+    ["search.cli.run", "search.campaign", "search.audit.counts", "search.report.tables", "search.study.joining"]
 )
 
 

@@ -122,7 +122,7 @@ class LiteConfig(BaseModel, frozen=True):
         return written
 
     @property
-    def task(self) -> str:
+    def task(self) -> Literal["classification", "segmentation", "super-resolution"]:
         """`classification`, `segmentation` or `super-resolution`."""
         return self.head.task
 
@@ -275,7 +275,8 @@ class LiteConfig(BaseModel, frozen=True):
         step = self.size_step
         taps = 2 if self.wavelet == "haar" else Wavelet(self.wavelet).dec_len
         least = taps * step // 2
-        return tuple(-(-max(size, least) // step) * step for size in (height, width))
+        height, width = (-(-max(size, least) // step) * step for size in (height, width))
+        return height, width
 
     def feature_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the feature map after the stem (0 where the image is smaller than a patch)."""

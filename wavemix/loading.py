@@ -22,8 +22,9 @@ def load(what: str | Path, seed: int | None = None, results: str | Path = "runs"
         what: a row of the parameter-efficiency table, a study, or a file of weights that wavemix has written.
         seed: whose network; default: the first seed's.
         results: directory of your own records and weights; those of the checkout that this runs from are known, too.
-        compiled: run a classifier's blocks through the compiled kernels (`wavemix.compiled`), several times as fast on a CPU; a
-            warning says so where they are missing. Scores then have no gradient and the weights can't be changed.
+        compiled: run a classifier's blocks through the compiled kernels (`wavemix.compiled`), several times as fast on
+            a CPU; a warning says so where they are missing. Scores then have no gradient and the weights can't be
+            changed.
 
     Raises `search.errors.UserError`, in one line, where there is no such network, or its weights are not here.
     """

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from search.export.extras import needed
 from search.export.program import sizes_told, traced
-from search.inference.ready import Enlarger, Ready
 from search.export.silence import quiet
+from search.inference.ready import Enlarger, Ready
 
 SUFFIX = ".onnx"
 

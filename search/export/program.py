@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from search.inference.ready import Ready
 from search.export.silence import quiet
+from search.inference.ready import Ready
 
 SUFFIX = ".pt2"
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from search.export.extras import needed
-from search.inference.ready import Ready
 from search.export.silence import quiet
+from search.inference.ready import Ready
 
 SUFFIX = "-timm"
 

@@ -228,9 +228,10 @@ def _on_pixels(stored: Stored, seeds: list[int], test: Portion, known: dict[int,
     assert isinstance(task, PixelTask)
     with uncompiled():
         found = task.tested([stored.network(seed) for seed in seeds], normalisation, test)
-    beside: dict[int, dict[str, float]] = {}
-    for number, seed in enumerate(stored.record.seeds if stored.record and known else ()):
-        beside[seed] = {name: values[number] for name, values in stored.record.beside.items()}
+    record, beside = stored.record, dict[int, dict[str, float]]()
+    if record is not None and known:
+        for number, seed in enumerate(record.seeds):
+            beside[seed] = {name: values[number] for name, values in record.beside.items()}
     return [
         TestedOnPixels(
             seed=seed,

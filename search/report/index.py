@@ -66,9 +66,11 @@ class Entry(Model):
     macs: int | None  # multiply-accumulates of convolutions and matrix products, one image
     flops: int | None  # two for each of those, and all other operations
     measure: str = ACCURACY.name  # what the score is: accuracy, mIoU or PSNR
-    score: Annotated[float, Field(validation_alias=AliasChoices("score", "accuracy"))]  # on the test images, mean over seeds
+    # on the test images, mean over seeds; indices of classifiers alone had other names
+    score: Annotated[float, Field(validation_alias=AliasChoices("score", "accuracy"))]
     interval: tuple[float, float] | None  # 95 %, of that mean
-    scores: Annotated[list[float], Field(validation_alias=AliasChoices("scores", "accuracies"))]  # by seed, in the order of `seeds`
+    # by seed, in the order of `seeds`
+    scores: Annotated[list[float], Field(validation_alias=AliasChoices("scores", "accuracies"))]
     beside: dict[str, float] = {}  # other measures, means over seeds
     seeds: list[int]
     weights: Weights | None  # None: not here

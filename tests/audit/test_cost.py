@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from configurations import configurations
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -31,7 +32,7 @@ configs = configurations(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(configs)
 def test_every_operator_of_our_networks_is_counted_and_torch_counts_twice_the_macs(config):
     found = cost(WaveMixLite(config), (config.in_channels, 32, 32), batch=2)

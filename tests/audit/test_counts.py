@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from configurations import configurations
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file, save_model
@@ -91,7 +92,7 @@ configs = configurations(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(configs)
 def test_a_configuration_is_read_off_the_weights(config):
     found = audit.infer(WaveMixLite(config).state_dict())

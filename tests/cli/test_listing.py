@@ -1,6 +1,7 @@
 import io
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -76,7 +77,7 @@ words = st.text("abzXY0189,.%-_[]/:ü漢", min_size=1, max_size=20)
 cells = st.lists(words, min_size=1, max_size=4).map(" ".join)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(cells, cells, words, words), min_size=1, max_size=3), st.integers(20, 130))
 def test_no_word_is_cut_at_any_width(rows, width):
     """Nor is a line longer than the terminal, but for a word that is."""

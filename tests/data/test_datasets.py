@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -81,7 +82,7 @@ def _split(count: int = 20) -> Split:
 
 
 @given(count=st.integers(1, 19), seed=st.integers(0, 2**31))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_validation_and_training_images_make_up_the_split(count: int, seed: int) -> None:
     split = _split()
     train, validation = split_validation(split, count, seed)
@@ -126,7 +127,7 @@ def test_idx_round_trip(array: np.ndarray) -> None:
 
 
 @given(hnp.arrays(np.uint8, (2, 3, 3)), st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_damaged_idx_is_refused_or_read_never_crashes(array: np.ndarray, data: st.DataObject) -> None:
     content = bytearray(write_idx(array))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -139,7 +140,7 @@ def test_damaged_idx_is_refused_or_read_never_crashes(array: np.ndarray, data: s
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_foreign_bytes_as_idx(noise: bytes, zipped: bool) -> None:
     packed = gzip.compress(noise) if zipped else b"\x1f\x8b" + noise
     for read in (lambda: read_idx(noise, "x"), lambda: unzip_idx(packed, "x")):
@@ -171,7 +172,7 @@ def test_gzip_bomb_is_not_unzipped() -> None:
 
 
 @given(images=hnp.arrays(np.uint8, (3, 3, 32, 32)), labels=hnp.arrays(np.uint8, 3, elements=st.integers(0, 9)))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_cifar_binary_round_trip(images: np.ndarray, labels: np.ndarray) -> None:
     data = b"".join(bytes([label]) + image.tobytes() for image, label in zip(images, labels, strict=True))
     read_images, read_labels = read_cifar_binary(data, "x")
@@ -179,7 +180,7 @@ def test_cifar_binary_round_trip(images: np.ndarray, labels: np.ndarray) -> None
 
 
 @given(st.one_of(st.binary(max_size=100), st.integers(0, 3 * 3073).map(bytes), st.binary(min_size=3073, max_size=3073)))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_foreign_bytes_as_cifar(data: bytes) -> None:
     try:
         images, labels = read_cifar_binary(data, "x")
@@ -629,7 +630,7 @@ def test_limits_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_damaged_archives_never_crash(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed"
     suffix = data.draw(st.sampled_from(["", "gz", "xz", "zip"]))

@@ -8,6 +8,7 @@ from pathlib import Path
 import exports
 import pytest
 import torch
+from examples import examples
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ def test_the_cases_have_every_choice_of_the_searches():
 
 
 @needs_cc
-@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     config=st.builds(
         LiteConfig,

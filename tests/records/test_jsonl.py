@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import trial
@@ -241,7 +242,7 @@ replaced = st.builds(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | damaged() | replaced, st.booleans())
 def test_whatever_a_file_holds_only_usererror_is_raised(tmp_path, content, ended):
     path = tmp_path / "fuzz.jsonl"

@@ -3,6 +3,7 @@ import math
 import pytest
 import scipy.stats
 from configurations import configurations
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -40,7 +41,7 @@ def trials(draw):
     )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trials(), accuracies, st.floats(-1e6, 1e6), st.floats(1, 1e6))
 def test_every_record_comes_back_as_it_was_written(tmp_path, one, values, ours, peer):
     path = tmp_path / "round.jsonl"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from campaigns import DATA, ENVIRONMENT, campaign, confirmation, trial
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import PAYLOADS, Page, assert_sealed, hostile, undrawn
@@ -137,7 +138,7 @@ def harmless() -> Page:
 
 
 @given(said=strings.filter(lambda said: line(said).strip() not in KNOWN))
-@settings(max_examples=150)
+@settings(max_examples=examples(40))
 def test_strings_of_records_cannot_become_markup(harmless, said):
     """The page of hostile strings has, element by element, the structure of the page of a harmless one."""
     page = without_pictures(said)

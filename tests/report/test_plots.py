@@ -12,6 +12,7 @@ import matplotlib
 import processes
 import pytest
 from campaigns import DATA, START, campaign, configuration, confirmation, trial
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -104,7 +105,7 @@ def test_no_picture_of_nothing():
 
 
 @given(st.lists(st.floats(0, 1), min_size=plots.FEWEST, max_size=8))
-@settings(max_examples=15)
+@settings(max_examples=examples(6))
 def test_every_accuracy_lies_inside_the_picture(values):
     runs = [trial(n, value, config=configuration(depth=n + 1)) for n, value in enumerate(values)]
     runs.append(confirmation(values))  # intervals reach below 0 and above 1
@@ -292,7 +293,7 @@ def test_short_names_keep_both_ends(value, most):
 
 
 @given(st.text(max_size=10))
-@settings(max_examples=15)
+@settings(max_examples=examples(6))
 def test_any_name_can_be_drawn(name):
     """Formulas, markup, control characters, scripts without a font: the picture is well-formed and keeps quiet."""
     for study in (name, name + "$\\frac{1}$ $x^ <&>\"'\x00\x1b漢"):

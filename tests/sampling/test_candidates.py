@@ -4,6 +4,7 @@ import random
 
 import optuna
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -45,7 +46,7 @@ def test_few_combinations_are_all_candidates(limit):
     assert all(c.cost == cost(c.params) and c.work == 1 for c in found)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(limit=st.floats(1.5, 1e6), seed=st.integers(0, 99))
 def test_of_many_combinations_new_ones_below_the_limit_are_drawn(limit, seed):
     product = Product(LARGE, cost, work=lambda params: 2 * cost(params), seed=seed)
@@ -55,7 +56,7 @@ def test_of_many_combinations_new_ones_below_the_limit_are_drawn(limit, seed):
     assert all(c.params[name] in values for c in found for name, values in LARGE.items())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(limit=st.floats(2, 1e6), seed=st.integers(0, 99))
 def test_neighbours_differ_in_one_or_two(limit, seed):
     place = {name: random.Random(seed).choice(values) for name, values in LARGE.items()}

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +12,7 @@ from wavemix import LiteConfig, WaveMixLite
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(
     family=st.sampled_from(["published", "extended"]),
     image=st.sampled_from([GREY, COLOUR, (3, 24, 40)]),

@@ -15,12 +15,12 @@ from search.cli.listings import summary
 from search.cli.options import tune_of
 from search.confirmation.confirm import finalists
 from search.errors import UserError
-from search.space import configurations
 from search.records.jsonl import read
 from search.records.models import Confirmation, Trial
 from search.records.results import Results
 from search.report.importance import importances
 from search.sampling.gaussian_process import Features
+from search.space import configurations
 from search.space.configurations import EXTENDED
 from search.space.recipe_choices import Tuning
 from search.study.handle import StudyHandle

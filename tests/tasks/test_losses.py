@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ def chances(logits: torch.Tensor, pixel: int) -> list[float]:
 
 
 @given(cases(), st.sampled_from([None, (0.5, 2.0, 1.0)]), st.sampled_from([0.0, 2.0, 3.5]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_focal_and_cross_entropy(case, weights, gamma):
     logits, labels = case
     shares = weights or (1.0, 1.0, 1.0)
@@ -61,7 +62,7 @@ def jaccard_loss(wrong: set[int], true: set[int]) -> float:
 
 
 @given(cases(classes=2, pixels=4))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_lovasz_is_the_largest_linear_bound(case):
     """The extension of a submodular function is the maximum over orders of its steps (Lovasz 1983; Bach 2013, 3.2)."""
     logits, labels = case

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,7 +58,7 @@ def reference(state, x, level):
     rows=st.integers(1, 3),
     columns=st.integers(1, 3),
 )
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_equals_the_reference(level, mult, ff_channel, quarter, rows, columns):
     torch.manual_seed(0)
     block = randomised(BLOCKS[level - 1](mult=mult, ff_channel=ff_channel, final_dim=4 * quarter))

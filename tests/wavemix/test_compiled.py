@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from shapes import configurations, fitting_size
 
@@ -37,7 +38,7 @@ def compare(network: WaveMixLite, *shape: int) -> None:
 
 
 @given(configurations(small=True))
-@settings(max_examples=30, derandomize=True)
+@settings(max_examples=examples(30), derandomize=True)
 def test_equals_the_module(config):
     size = fitting_size(config)
     network = trained(config)

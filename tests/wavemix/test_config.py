@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -10,7 +11,7 @@ from wavemix import LiteConfig, WaveMixLite
 
 
 @given(configurations())
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_closed_form_equals_count(config):
     network = WaveMixLite(config)
     counted = sum(parameter.numel() for parameter in network.parameters())
@@ -67,7 +68,7 @@ def test_image_size_that_does_not_fit_says_what_would():
 
 
 @given(configurations(), st.integers(1, 70), st.integers(1, 70))
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_what_is_said_to_fit_fits(config, height, width):
     config = config.model_copy(update={"wavelet": "haar"})
     try:

@@ -5,6 +5,7 @@ import processes
 import pytest
 import pywt
 import torch
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import forward_ad
@@ -20,7 +21,7 @@ even = st.integers(1, 9).map(lambda n: 2 * n)
 
 
 @given(st.integers(1, 3), st.integers(1, 4), even, even, st.sampled_from([torch.float32, torch.float64]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_haar_equals_pytorch_wavelets_and_inverts(n, c, height, width, dtype):
     x = torch.randn(n, c, height, width, dtype=dtype)
     low, details = haar(x)
@@ -33,7 +34,7 @@ def test_haar_equals_pytorch_wavelets_and_inverts(n, c, height, width, dtype):
 
 
 @given(even, even)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_haar_equals_pywavelets(height, width):
     x = np.random.default_rng(0).standard_normal((height, width))
     expected = pywt.dwt2(x, "haar", mode="zero")
@@ -48,7 +49,7 @@ def test_haar_equals_pywavelets(height, width):
     st.integers(10, 20).map(lambda n: 2 * n),
     st.integers(10, 20).map(lambda n: 2 * n),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_wavelet_equals_pywavelets(wavelet, mode, height, width):
     x = np.random.default_rng(1).standard_normal((2, height, width))
     low, details = transform2d(torch.from_numpy(x)[None], wavelet, mode)
@@ -68,7 +69,7 @@ def test_odd_sizes_with_zero_padding(height, width):
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_pyramid_equals_pytorch_wavelets_and_inverts(levels, channels, rows, columns):
     x = torch.randn(2, channels, rows * 2**levels, columns * 2**levels)
     bands = pyramid(x, levels)
@@ -147,7 +148,7 @@ def test_analysis_matrix_is_the_transform():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @given(planes=st.integers(1, 5), h=st.integers(1, 9), w=st.integers(1, 40), seed=st.integers(0, 9))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_compiled_haar_equals_the_plain_one(dtype, planes, h, w, seed):
     if kernels.library() is None:
         pytest.skip("no C++ compiler")

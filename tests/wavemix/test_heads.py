@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ def counted(module):
 
 
 @given(headed(small=False))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_closed_form_equals_count(config):
     network = WaveMixLite(config)
     parts = config.parameter_breakdown()
@@ -28,7 +29,7 @@ def test_closed_form_equals_count(config):
 
 
 @given(headed(), st.integers(16, 70), st.integers(16, 70))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_any_size_gives_an_output_of_the_images_size(config, height, width):
     network = WaveMixLite(config).eval()
     with torch.no_grad():
@@ -57,7 +58,7 @@ def test_the_size_an_image_is_padded_to_is_the_least_that_fits(config, height, w
 
 
 @given(headed())
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_every_parameter_has_a_gradient(config):
     network = WaveMixLite(config)
     network(torch.randn(2, config.in_channels, 20, 23)).square().sum().backward()

@@ -3,6 +3,7 @@ import pytest
 import pywt
 import torch
 import torch.nn.functional as F
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import configurations, fitting_size
@@ -14,7 +15,7 @@ BLOCKS = {1: Level1Waveblock, 2: Level2Waveblock, 3: Level3Waveblock, 4: Level4W
 
 
 @given(configurations(small=True))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_images_to_logits_and_a_gradient_for_every_parameter(config):
     torch.manual_seed(0)
     network, size = WaveMixLite(config), fitting_size(config)
@@ -121,7 +122,7 @@ def test_shared_blocks_equal_copies_of_them_in_turn(distinct):
 
 
 @given(configurations(small=True))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_another_layer_absorbs_the_biases_that_are_dropped(config):
     """Whatever the dropped biases are, the remaining ones can be set to give the same function."""
     config = config.model_copy(update={"bias": "all", "dropout": 0.0})
@@ -180,7 +181,7 @@ def test_same_seed_same_network():
 
 
 @given(st.sampled_from([torch.bfloat16, torch.float64]))
-@settings(max_examples=2)
+@settings(max_examples=examples(2))
 def test_other_precisions(dtype):
     torch.manual_seed(0)
     network = WaveMixLite(final_dim=8, depth=2, level=2, wavelet="db2", in_channels=1).eval()

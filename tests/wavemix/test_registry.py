@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ def models(draw):
 
 
 @given(models())
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_closed_form_of_any_size(model):
     arguments = model.arguments()
     assert model.closed_form(**arguments) == counted(model.network, **arguments)

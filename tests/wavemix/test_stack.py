@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import examples
 from hypothesis import given, settings
 from shapes import configurations
 
@@ -57,7 +58,7 @@ def compare(config: LiteConfig, height: int = 0, width: int = 0, most: float = 2
 
 
 @given(configurations(small=True))
-@settings(max_examples=25, derandomize=True)
+@settings(max_examples=examples(25), derandomize=True)
 def test_equals_module(config):
     # level 4 of bior2.2 has few values far from zero in a batch of two: rounding is a larger share
     compare(config.model_copy(update={"dropout": 0.0}), most=1e-2)
@@ -288,7 +289,7 @@ def test_gradients_do_not_depend_on_the_threads(upsampling, level):
 
 
 @given(configurations(small=True))
-@settings(max_examples=10, derandomize=True)
+@settings(max_examples=examples(10), derandomize=True)
 def test_member_by_member_equals_stack(config):
     """What a GPU runs where blocks can't be halved; here on the processor."""
     stack = Stack(config.model_copy(update={"dropout": 0.0}), [3, 4])
