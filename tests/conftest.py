@@ -10,26 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import cheap_searches  # noqa: F401, it changes what searches do
 import examples  # noqa: F401, the profiles
 import postgres
 import pytest
-import torchvision_operators
-from bars import bars
 from hypothesis import settings
 from PIL import Image
-
-import search.cli.audit
-import search.cli.benchmark
-import search.cli.data
-import search.cli.export
-import search.cli.launch
-import search.cli.run
-import search.cli.show
-import search.cli.use
-import search.cli.workers  # noqa: F401, the commands
-from search import signals
-from search.__main__ import main
 
 settings.load_profile("any machine")  # unless --hypothesis-profile names another
 
@@ -44,8 +29,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported stays: the garbage collector need not look at it again, which takes it a quarter of a second
-    each time that a measurement of memory asks for it."""
+    """What the tests have in common is imported, by those processes that run tests: not by one that hands them out.
+
+    It stays: the garbage collector need not look at it again, which takes it a quarter of a second each time that a
+    measurement of memory asks for it.
+    """
+    import cheap_searches  # noqa: F401, it changes what searches do
+
+    import search.cli.audit
+    import search.cli.benchmark
+    import search.cli.data
+    import search.cli.export
+    import search.cli.launch
+    import search.cli.run
+    import search.cli.show
+    import search.cli.use
+    import search.cli.workers  # noqa: F401, the commands
+
     gc.collect()
     gc.freeze()
 
@@ -56,6 +56,8 @@ def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cal
 
     What it has printed is returned: `out` and `err`.
     """
+
+    from search import signals
 
     def run(program: Callable[[], object], *arguments: object, code: int = 0):
         monkeypatch.setattr(sys, "argv", ["wavemix", *map(str, arguments)])
@@ -78,6 +80,8 @@ def ended(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cal
 @pytest.fixture
 def wavemix(ended: Callable) -> Callable:
     """The command, in this process: `wavemix("tables", "--check", code=1).err`."""
+    from search.__main__ import main
+
     return partial(ended, main)
 
 
@@ -97,6 +101,8 @@ def server() -> Iterator[postgres.Server]:
 @pytest.fixture(scope="session")
 def timm():
     """timm with our models, on a CPU build of torch as well."""
+    import torchvision_operators
+
     torchvision_operators.define()
     timm = pytest.importorskip("timm")
     import wavemix.timm_models  # noqa: F401
@@ -107,6 +113,8 @@ def timm():
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
     """Images of bars in class folders, a training and a test part."""
+    from bars import bars
+
     root = tmp_path_factory.mktemp("images") / "bars"
     for part, count, seed in (("train", 320, 0), ("test", 96, 1)):
         split = bars(count, seed)

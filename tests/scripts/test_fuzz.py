@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from examples import examples
 from samples import confirmation
 
 from scripts.robustness import fuzz_readers
@@ -26,7 +27,7 @@ SHORT = {"tables": 30, "commands": 60, "audit": 40, "whole-checkpoint": 60, "who
 
 @pytest.mark.parametrize("name", READERS)
 def test_readers_accept_or_refuse(name):
-    found = fuzz(name, SHORT.get(name, 250), seed=7)
+    found = fuzz(name, examples(min(SHORT.get(name, 100), 100)), seed=7)
     assert found["failures"] == []
     assert found["accepted"] + found["refused"] == found["inputs"]
 

@@ -133,7 +133,7 @@ def test_what_a_driver_quotes_of_a_password_is_hidden(url):
         assert "***" in message or "@" in text
 
 
-@pytest.mark.parametrize("name", ["ws_feature%2Fx", "why?", "a#b", "{x}", "50% more", "ünï", "a b", "x;y&z=1", "a:b@c"])
+@pytest.mark.parametrize("name", ["ws_feature%2Fx why?", "a#b {x}", "50% ünï", "x;y&z=1 a:b@c"])
 def test_a_results_path_of_any_kind_holds_its_own_study(tmp_path, monkeypatch, name):
     Training(monkeypatch)
     place = tmp_path / name / "results"
