@@ -20,6 +20,7 @@ from search.errors import UserError
 from search.records.jsonl import read
 from search.records.models import Confirmation, Trial
 from search.report import tables
+from search.report.efficiency import smallest
 from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 from wavemix import LiteConfig, load_checkpoint
@@ -172,7 +173,7 @@ def test_main_job(folder, tmp_path, wavemix):
     assert tables.check(tmp_path) == []
     # the printed command reproduces the winner
     command = next(line for line in done.stdout.splitlines() if "wavemix train" in line)
-    record = [r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)][-1]
+    record = smallest([r for r in read(tmp_path / "bars-50-extended.jsonl") if isinstance(r, Confirmation)])
     wavemix(*shlex.split(command.partition("wavemix")[2]), "--results", tmp_path / "again", "--target", 0.5)
     repeated = read(tmp_path / "again" / "train.jsonl")[0]
     assert repeated.config == record.config and tables.check(tmp_path / "again") == []

@@ -73,7 +73,10 @@ def test_the_cases_have_every_choice_of_the_searches():
 
 
 @needs_cc
-@settings(max_examples=examples(6), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(6),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture],
+)
 @given(
     config=st.builds(
         LiteConfig,
