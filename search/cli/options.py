@@ -23,6 +23,7 @@ from wavemix.threads import limit
 
 if TYPE_CHECKING:
     from search.data.split import Portion
+    from search.records.costs import CostName
     from wavemix.config import LiteConfig
 
 
@@ -110,7 +111,12 @@ TestSet = Annotated[
     str | None, typer.Option("--test-set", help="Of several test sets of super-resolution the one that decides.")
 ]
 Target = Annotated[
-    str, typer.Option(help="Score to reach: an accuracy or mean IoU as a fraction, 0.99; a PSNR in dB, 36.66dB.")
+    str,
+    typer.Option(
+        "--target",
+        "--targets",
+        help="Score to reach: an accuracy or mean IoU as a fraction, 0.99; a PSNR in dB, 36.66dB. Several: 0.97,0.99.",
+    ),
 ]
 
 
@@ -354,13 +360,29 @@ def target_of(text: str, task: str = "classification", option: str = "--target")
     raise UserError(f"{option} is a fraction between 0 and 1, not {shown}: 0.99 means 99 %")
 
 
+def targets_of(text: str, task: str = "classification") -> list[float]:
+    """'0.97,0.99' as these scores, the lowest first. Raises UserError for anything else."""
+    targets = sorted(target_of(part, task) for part in text.split(","))
+    if len(set(targets)) < len(targets):
+        raise UserError(f"--targets {text}: one of them stands twice")
+    return targets
+
+
 def checked(family: str) -> None:
     if family not in ("published", "extended"):
         raise UserError(f"--family is 'published' or 'extended', not {family!r}")
 
 
-def study_name(data: str, target: float, family: str, name: str | None = None, reading: Reading = PLAIN) -> str:
-    """`name` where it is one that a file can have, or without it one made of data, target and family."""
+def study_name(
+    data: str,
+    target: float | Sequence[float],
+    family: str,
+    name: str | None = None,
+    reading: Reading = PLAIN,
+    cost: "CostName" = "parameters",
+) -> str:
+    """`name` where it is one that a file can have, or without it one made of data, target, family and what is
+    minimised."""
     if name is not None:
         if not can_name(name):
             raise UserError(
@@ -375,4 +397,6 @@ def study_name(data: str, target: float, family: str, name: str | None = None, r
     from search.tasks.score import SCORES
 
     enlarged = [part for part in (reading.test_set, reading.scale and f"{reading.scale}x") if part]
-    return shortened("-".join([plain, *enlarged, SCORES[reading.task].tag(target), family]))
+    least = [cost] * (cost != "parameters")
+    tags = [SCORES[reading.task].tag(one) for one in (target if isinstance(target, Sequence) else [target])]
+    return shortened("-".join([plain, *enlarged, *tags, family, *least]))

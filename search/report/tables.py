@@ -21,7 +21,7 @@ from search.records.results import Results
 from search.report import audits, benchmark, index
 from search.report.efficiency import parameter_efficiency, winners
 from search.report.task_tables import segmentation, super_resolution
-from search.report.typeset import WORK, csv, frame_of, latex, markdown, work
+from search.report.typeset import WORK, csv, frame_of, latex, markdown, with_minimised, work
 from search.space.configurations import PUBLISHED_FAMILY
 
 # ------------------------------------------------------------------------------------ trials, audits, measurements
@@ -35,11 +35,12 @@ def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
         {
             "Study": r.study,
             "Data set": label(r.dataset),
-            "Target": r.score.number(r.target),
+            "Target": ", ".join(map(r.score.goal, r.targets)) if r.aims else r.score.number(r.target),
             "Family": r.family,
             "Trial": r.number,
             "Configuration": r.config.name,
             "Parameters": r.parameters,
+            "Minimised": r.minimised and r.minimised.shown,
             "State": r.state,
             "Validation": r.score.number(r.accuracy_validation),
             "Seeds": len(r.seeds),
@@ -49,7 +50,7 @@ def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
         }
         for r in trials
     ]
-    return frame_of(rows, STUDY)
+    return frame_of(rows, with_minimised(rows, STUDY))
 
 
 STUDY = (

@@ -1,8 +1,10 @@
 """What a search tells whoever watches it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.errors import present
+from search.records.costs import Minimised, size_shown
 from wavemix.config import LiteConfig
 
 
@@ -20,9 +22,24 @@ class Event:
     curve: list[float] = field(default_factory=list)
     state: str = ""
     accuracy: float | None = None
-    feasible: bool = False
+    reached: Sequence[float] = ()  # the targets that it is feasible for
+    minimised: Minimised | None = None  # by the search; None: the parameters
+
+    @property
+    def feasible(self) -> bool:
+        return bool(self.reached)
 
     @property
     def network(self) -> LiteConfig:
         """The configuration, which every event about a trial has, a note has not."""
         return present(self.config)
+
+    @property
+    def cost(self) -> float:
+        """What the search makes small."""
+        return self.minimised.value if self.minimised else self.network.parameters()
+
+    @property
+    def size(self) -> str:
+        """See `size_shown`."""
+        return size_shown(self.network.parameters(), self.minimised)

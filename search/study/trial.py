@@ -11,6 +11,7 @@ from search.study.checkpoint_store import Checkpoint, Checkpoints
 from search.study.events import Event
 from search.study.setting import Setting
 from search.study.store import Store, Taken
+from search.study.targets import marks
 from search.training.outcome import Epoch, Trained
 from search.training.precision import settled_precision
 from search.training.recipe import Training
@@ -46,13 +47,14 @@ class TrialRun:
         self.checkpoints, self.device, self.obey, self.listen = checkpoints, device, obey, listen
         self.precision = precision
         self.config, self.recipe = setting.plan(params)
+        self.minimised = setting.minimised(self.config)
         self.choices = setting.tuning.text(params)
         self.id = store.trial_id(number)
 
     def refuse(self, reason: str) -> None:
         """End it untrained."""
         if self._end("refused", [], reason, 0.0):
-            self.listen(Event("done", config=self.config, number=self.number, state="refused"))
+            self.listen(Event("done", reason, self.config, self.number, state="refused", minimised=self.minimised))
 
     def run(self, deadline: float | None = None) -> Exception | None:
         """Train it and judge it; what broke the training is returned, and the trial is a failed one.
@@ -66,7 +68,8 @@ class TrialRun:
         except Taken:
             self._taken()
             return None
-        self.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
+        epochs = self.recipe.epochs
+        self.listen(Event("trial", self.choices, config, self.number, epochs=epochs, minimised=self.minimised))
         checkpoint = self._begin()
         self.start = start = time.monotonic()
 
@@ -102,7 +105,7 @@ class TrialRun:
                 broken = error
                 reason = breakage(error)
                 self._end("failed", [], reason, time.monotonic() - start)
-                self.listen(Event("done", reason, config, self.number, state="failed"))
+                self.listen(Event("done", reason, config, self.number, state="failed", minimised=self.minimised))
             else:
                 self._judge(results, time.monotonic() - start)
         checkpoint.remove()
@@ -124,9 +127,8 @@ class TrialRun:
         accuracy = sum(present(e.accuracy) for e in latest) / len(latest)
         self.curve.append(accuracy)
         pruned = self.store.report(self.id, epoch, accuracy)
-        self.listen(
-            Event("epoch", self.choices, self.config, self.number, epoch, epochs, self.curve, accuracy=accuracy)
-        )
+        place = self.choices, self.config, self.number, epoch, epochs, self.curve
+        self.listen(Event("epoch", *place, accuracy=accuracy, minimised=self.minimised))
         if pruned:
             return True
         if epoch < epochs:
@@ -147,15 +149,13 @@ class TrialRun:
         mean = sum(present(r.accuracy) for r in results) / len(results)
         curve = [sum(present(e.accuracy) for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
         state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
-        feasible = state == "complete" and mean >= self.setting.threshold
+        reached = self.setting.reached(mean) if state == "complete" else []
         attributes = {"seconds": results[0].seconds}
         if state == "complete":
-            attributes["feasible"] = feasible
+            attributes |= marks(self.setting.targets, reached)
         if self._end(state, results, stopped, seconds, **attributes):
-            epochs = self.recipe.epochs
-            self.listen(
-                Event("done", stopped or "", self.config, self.number, len(curve), epochs, curve, state, mean, feasible)
-            )
+            place = stopped or "", self.config, self.number, len(curve), self.recipe.epochs, curve
+            self.listen(Event("done", *place, state, mean, reached, self.minimised))
 
     def _end(self, state: str, results: list[Trained], reason: str | None, spent: float, **attributes) -> bool:
         """Tell the outcome after `spent` seconds; False where another worker had done so before."""
@@ -181,7 +181,9 @@ class TrialRun:
             dataset=dataset_of(setting.train, setting.validation, None if setting.data.validation else setting.seed),
             target=setting.target,
             threshold=None if setting.task.name == "classification" else setting.threshold,
+            aims=setting.aims if len(setting.aims) > 1 else [],
             family=setting.family,
+            minimised=self.minimised,
             seeds=setting.seeds,
             parameters_counted=sum(weights) if weights else None,
             state=state,
