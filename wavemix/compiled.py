@@ -30,6 +30,11 @@ def with_kernels(network: WaveMixLite) -> nn.Module:
     return Compiled(network)
 
 
+def one_call(config: LiteConfig) -> bool:
+    """Whether all blocks of an image are one call of the kernels, where there are any."""
+    return single_level(config, training=False) and config.interpolation is not None
+
+
 class Compiled(nn.Module):
     """Normalised images (N, I, H, W) -> scores (N, K), those of `network` but for rounding; for evaluation alone.
 
@@ -54,8 +59,7 @@ class Compiled(nn.Module):
             for name, mean in state.items()
             if name.endswith(".running_mean")
         }
-        interpolated = single_level(self.config, training=False) and self.config.interpolation is not None
-        self.folded = _folded(self.config, self.stack, state) if interpolated else None
+        self.folded = _folded(self.config, self.stack, state) if one_call(self.config) else None
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

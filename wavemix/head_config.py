@@ -32,6 +32,10 @@ class ClassificationHead(Head, frozen=True):
     def parameters(self, features: int, classes: int) -> int:
         return features * classes + classes
 
+    def multiply_accumulates(self, features: int, classes: int) -> int:
+        """Of one image, whatever the size of its features."""
+        return features * classes
+
 
 class DenseHead(Head, frozen=True):
     """Scores of each pixel, (N, K, H, W), for segmentation.
@@ -84,6 +88,21 @@ class DenseHead(Head, frozen=True):
             total += features // 2 * self.joint(features, factors[0])
         return total + last * classes + classes
 
+    def multiply_accumulates(self, features: int, classes: int, factors: tuple[int, int], area: int) -> int:
+        """Of features of `area` pixels; `factors` as for `parameters`."""
+        total, last, size = 0, features, area  # the size of the map that the next layer works on
+        if self.kind == "transposed":
+            for doubling in range(1, (factors[0] * factors[1]).bit_length()):
+                out = self.narrowed(features, doubling)
+                total += 16 * last * out * size
+                last, size = out, 4 * size
+        elif self.skip:
+            last, size = self.joint(features, factors[0]), area * factors[0] ** 2
+            total += features * last * area
+        if self.skip and self.joint(features, factors[0]) != features // 2:
+            total += features // 2 * self.joint(features, factors[0]) * area * factors[0] ** 2
+        return total + last * classes * size
+
 
 class SuperResolutionHead(Head, frozen=True):
     """The image `scale` times as large, (N, I, scale H, scale W): of one channel (Y) or of several (RGB), as it comes.
@@ -114,6 +133,11 @@ class SuperResolutionHead(Head, frozen=True):
         if self.kind == "shuffle":
             return (self.kernel**2 * features + 1) * channels * factor**2
         return self.edge(factor) ** 2 * features * channels + channels
+
+    def multiply_accumulates(self, features: int, channels: int, factor: int, area: int) -> int:
+        """Of features of `area` pixels."""
+        edge = self.kernel * factor if self.kind == "shuffle" else self.edge(factor)
+        return edge**2 * features * channels * area
 
 
 AnyHead = Annotated[ClassificationHead | DenseHead | SuperResolutionHead, Field(discriminator="task")]

@@ -22,7 +22,7 @@ from scripts.benchmarks.harness import ROOT, print_table, record
 from search.exploration import Exploration
 from search.records.models import Trial
 from search.records.results import Results
-from search.space.configurations import multiply_accumulates
+from search.space.work import multiply_accumulates
 from search.training.default_recipe import default_recipe
 from search.training.images import reduced
 from search.training.recipe import Recipe

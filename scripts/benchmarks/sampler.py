@@ -53,8 +53,9 @@ from search.report.plot_style import Figure, style
 from search.report.plots import rendered
 from search.sampling.sampler import FrontierPruner, FrontierSampler
 from search.space.candidates import Pool
-from search.space.configurations import PUBLISHED, Space, training_work
+from search.space.configurations import PUBLISHED, Space
 from search.space.recipe_choices import Tuning
+from search.space.work import training_work
 from search.study.optuna_internals import rewrite
 from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe

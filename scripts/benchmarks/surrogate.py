@@ -21,7 +21,8 @@ from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 
 from search.records.models import Trial
-from search.space.configurations import PUBLISHED, training_work
+from search.space.configurations import PUBLISHED
+from search.space.work import training_work
 from wavemix.config import LiteConfig
 
 FREQUENCIES = 1000  # random features of a prior draw

@@ -19,7 +19,8 @@ import torch
 
 from scripts.benchmarks.harness import ROOT, ended, positive
 from search.exploration import Exploration
-from search.space.configurations import Space, training_work
+from search.space.configurations import Space
+from search.space.work import training_work
 from search.training.default_recipe import default_recipe
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig

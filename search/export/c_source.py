@@ -1,8 +1,7 @@
 """A network as one C99 file that needs nothing but the mathematical library: for microcontrollers.
 
 BatchNorms are folded into the layer before them (of shared blocks, which have one a depth, into a factor and a
-summand). Maps are kept channel by channel, residuals are added in place, and of what is up-sampled no more than three
-rows are kept, so that the one large buffer is the map itself.
+summand). `search.space.buffers` has the memory that it takes.
 """
 
 import re
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from search.errors import UserError
 from search.inference.ready import Ready
+from search.space.buffers import Buffers
 from wavemix.config import LiteConfig
 from wavemix.lite import Affine, LiteBlock
 
@@ -38,12 +38,11 @@ def source(ready: Ready, name: str) -> Source:
     config, (_, height, width) = ready.lite.config, ready.inputs.shape
     if config.wavelet != "haar":
         raise UserError(f"C source has the Haar wavelet only, not {config.wavelet}: use --format onnx or torch-export")
-    arrays, sizes = {**stem(ready), **blocks(ready)}, Sizes(config, height, width)
+    arrays, sizes = {**stem(ready), **blocks(ready)}, Buffers(config, height, width)
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"{name} has weights that are no numbers (NaN or infinite): train it again")
     flash = 4 * sum(values.size for values in arrays.values())
-    buffers = {stage: sum(parts.values()) for stage, parts in sizes.stages.items()}
-    ram = 4 * (sizes.map + max(buffers.values()))
+    ram = sizes.bytes
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("search.export", "."), undefined=jinja2.StrictUndefined
     )
@@ -180,62 +179,3 @@ def block_arrays(config: LiteConfig, block: LiteBlock) -> Iterator[tuple[str, Te
             yield f"{name}_{level}", weights
             if bias is not None:
                 yield f"{name}_bias_{level}", bias
-
-
-# ------------------------------------------------------------------------------------------------------------- buffers
-
-
-@dataclass(frozen=True)
-class First:
-    """The stem's first convolution."""
-
-    kernel: int
-    stride: int
-    pad: int
-    out: int
-    rows: int
-    columns: int
-
-
-class Sizes:
-    """What a network's buffers hold, in numbers of four bytes, for images of `height` x `width` pixels."""
-
-    def __init__(self, config: LiteConfig, height: int, width: int):
-        c, out = config.final_dim, max(config.branch_channels(level)[1] for level in range(1, config.level + 1))
-        self.rows, self.columns = config.feature_size(height, width)
-        self.map = self.rows * self.columns * c
-        self.ring = 1 if config.upsampling == "nearest" else 3
-        self.lag = {"nearest": 0, "depthwise": 2}.get(config.upsampling, 1)
-        self.first = first(config, height, width)
-        stem = {} if config.initial_conv == "single" else {"rows": 3 * self.first.columns * self.first.out}
-        if config.initial_conv in ("separable", "patchify"):
-            stem["pixel"] = c // 2
-        inside = max(config.branch_channels(level)[0] for level in range(1, config.level + 1))
-        ring = max(self._ring(config, level) for level in range(1, config.level + 1))
-        block = {"ring": ring, "reduced": c, "pixel": inside, "hidden": c * config.mult}
-        block |= {"filtered": ring} if config.upsampling == "depthwise" else {}
-        block |= {"sum": out} if config.upsampling == "deconv" else {}
-        block |= {"middle": config.ff_outputs} if config.projected else {}
-        for level in range(1, config.level):
-            pixels = self.rows * self.columns // 4**level
-            block |= {f"low_{level}": pixels * c // 4, f"coarse_{level}": pixels * c // 2}
-        self.stages = {"stem": stem} if stem else {}
-        self.stages |= {"blocks": block, "head": {"row": c, "total": c}}
-
-    def _ring(self, config: LiteConfig, level: int) -> int:
-        """The rows of a level that are kept for up-sampling."""
-        width = config.ff_outputs if config.upsampling == "deconv" else config.branch_channels(level)[1]
-        return self.ring * (self.columns // 2**level) * width
-
-
-def first(config: LiteConfig, height: int, width: int) -> First:
-    """The stem's first convolution of images of `height` x `width` pixels."""
-    c, kernel, stride = config.final_dim, 3, config.stride[0]
-    out = {"single": c, "patchify": c // 4}.get(config.initial_conv, c // 2)
-    if config.initial_conv == "single":
-        kernel, stride = config.kernel, config.stride[0] * config.stride[1]
-    if config.initial_conv == "patchify":
-        stride = 1
-    pad = kernel // 2 + config.pad
-    rows, columns = ((size + 2 * pad - kernel) // stride + 1 for size in (height, width))
-    return First(kernel, stride, pad, out, rows, columns)

@@ -1,7 +1,7 @@
 """What a network costs, as records hold it, and the kinds of numbers that they are made of."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,32 @@ Seconds = Annotated[float, Field(ge=0, le=1e10)]  # three centuries
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seed = Count  # what every generator of random numbers takes
+
+CostName = Literal["parameters", "macs", "activation-bytes", "latency"]
+COSTS: tuple[CostName, ...] = get_args(CostName)
+
+
+class Minimised(BaseModel):
+    """What a search minimised, where it is not the parameters, and what it is of a network.
+
+    'macs' and 'activation-bytes' are closed forms (`search.space.work`, `search.space.buffers`); 'latency' is seconds
+    of one image, measured on one thread of the machine that trained the trial (`search.space.latency`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: CostName
+    value: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @property
+    def shown(self) -> str:
+        return cost_shown(self.name, self.value)
+
+
+def cost_shown(name: CostName, value: float) -> str:
+    """A cost with its unit: 1,186 parameters; 512,345 MACs; 26,528 bytes of activations; 1.23 ms."""
+    if name == "latency":
+        return f"{1000 * value:.3g} ms"
+    return f"{value:,.0f} " + {"macs": "MACs", "activation-bytes": "bytes of activations"}.get(name, name)
 
 
 def work_of(operations: Mapping[str, float]) -> tuple[int, int]:

@@ -39,13 +39,13 @@ class Pool:
         self._built: dict[tuple, Candidate | None] = {}  # by choices: neighbours are asked for again and again
 
     def below(self, cost: float) -> list[Candidate]:
-        """Some with fewer parameters, from the whole space: others every few trials, or when few are left."""
+        """Some that cost less, from the whole space: others every few trials, or when few are left."""
         finished, (made, ceiling, drawn) = self.finished(), self._drawn
         left = [candidate for candidate in drawn if candidate.cost < cost]
         # an incumbent that is no longer believed in makes room above what was drawn
         if cost > ceiling or finished >= made + TURNS or (finished > made and len(left) < FEW):
             seed = self.seed + finished
-            configs, rng = self.space.configurations(seed, int(cost)), random.Random(seed)
+            configs, rng = self.space.configurations(seed, cost), random.Random(seed)
             recipes = max(2, LISTED // max(1, len(configs)))
             left = [
                 self._candidate(config, chosen)
@@ -58,7 +58,7 @@ class Pool:
         return left
 
     def near(self, places: Sequence[dict[str, Any]], cost: float) -> list[Candidate]:
-        """Those with fewer parameters that differ from one of `places` in one hyperparameter, and some that differ in
+        """Those that cost less and differ from one of `places` in one hyperparameter, and some that differ in
         two.
 
         Two, because a deeper network has room below the cost only where it is narrower as well.
@@ -80,7 +80,7 @@ class Pool:
 
     def _build(self, knobs: dict[str, Any]) -> Candidate | None:
         config = self.space.build({name: knobs[name] for name in self.space.knobs}, self.space.ceiling)
-        if config is None or not self.accept(config):
+        if config is None or self.space.costs.exceeded(config) or not self.accept(config):
             return None
         return self._candidate(config, {name: knobs[name] for name in self.tuning.knobs})
 
@@ -88,4 +88,4 @@ class Pool:
         """With the hyperparameters that a record of `config` has: several choices can build the same configuration."""
         knobs = present(self.space.knobs_of(config)) | chosen
         work = self.space.work(config, self.tuning.share(self.tuning.length(knobs)))
-        return Candidate(knobs, config.parameters(), work)
+        return Candidate(knobs, self.space.costs.of(config), work)

@@ -1,14 +1,19 @@
 """The spaces that are searched: hyperparameters, their choices, and the configurations under a parameter ceiling."""
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from search.errors import UserError
+from search.records.costs import cost_shown
+from search.space.costs import Costs
+from search.space.work import training_work
 from wavemix.config import LiteConfig
 
 PUBLISHED_FAMILY = (
@@ -39,6 +44,8 @@ EXTENDED = PUBLISHED | {
 }
 GREY_DIMS = (4, 8, 12, 16, 20, 24)
 COLOUR_DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
+SAMPLE = 24  # configurations by whose measured latencies those of all others are predicted
+DRAWN = 2000  # configurations of which the largest cost bounds a search without a limit of its own
 ENUMERATED = 60_000  # combinations up to which a space is listed whole; larger ones are drawn from
 
 
@@ -46,7 +53,11 @@ class Space:
     """The configurations of one family for images (channels, height, width) below `ceiling` parameters.
 
     `choices` are the hyperparameters of a task whose values differ from a classifier's; `heads` are the heads to
-    choose from, by name, where a task has several. Raises UserError where none fits, saying why.
+    choose from, by name, where a task has several; `costs` says what is minimised and what other limits there are, by
+    default the parameters and none. Raises UserError where none fits, saying why.
+
+    Attributes: those, `knobs`, hyperparameter -> choices, and `bound`, which the minimised cost has to be below: its
+    limit, or where it has none the largest of many configurations.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class Space:
         ceiling: int,
         choices: Mapping[str, tuple] = MappingProxyType({}),
         heads: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        costs: Costs | None = None,
     ):
         self.family, self.image, self.classes, self.ceiling, self.heads = family, image, classes, ceiling, heads
         self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
@@ -64,26 +76,56 @@ class Space:
         self.knobs |= choices
         if heads:
             self.knobs["head"] = tuple(heads)
-        smallest = self._smallest()
-        if smallest is None or smallest.parameters() >= ceiling:
-            reason = (
+        self.costs = costs or Costs(image)
+        least = self._least()
+        if not least:
+            raise self._impossible(
                 f"none fits images of {image[1]}x{image[2]} pixels: pad or crop them to a multiple of 4"
-                if smallest is None
-                else f"the smallest has {smallest.parameters():,} parameters and the ceiling is {ceiling:,}: "
+            )
+        self.smallest = min(least, key=LiteConfig.parameters)
+        if self.smallest.parameters() >= ceiling:
+            raise self._impossible(
+                f"the smallest has {self.smallest.parameters():,} parameters and the ceiling is {ceiling:,}: "
                 "raise --max-parameters"
             )
-            raise UserError(f"no configuration of the {family} family is possible: {reason}")
-        self.smallest = smallest
+        self._check_limits([config for config in least if config.parameters() < ceiling])
+        self.bound = self._bound()
 
-    def _smallest(self) -> LiteConfig | None:
-        """The configuration with the fewest parameters (level 1 fits every image that any level fits), or None."""
+    def _least(self) -> list[LiteConfig]:
+        """Those with the least of all that makes a network cost more (level 1 fits every image that any level fits)."""
         # a single block shares nothing, and an activation has no parameters: any one does
         least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation", "affine"}
         choices = [[min(values)] if name in least else values for name, values in self.knobs.items()]
         built = (self.build(dict(zip(self.knobs, combination))) for combination in itertools.product(*choices))
-        return min((config for config in built if config), key=LiteConfig.parameters, default=None)
+        return list(dict.fromkeys(config for config in built if config))
 
-    def build(self, knobs: dict, below: int | None = None) -> LiteConfig | None:
+    def _impossible(self, reason: str) -> UserError:
+        return UserError(f"no configuration of the {self.family} family is possible: {reason}")
+
+    def _check_limits(self, least: list[LiteConfig]) -> None:
+        """Raise UserError where none of `least` is below all limits: then none is at all."""
+        costs = self.costs
+        costs.measure(list(itertools.islice(self._below(math.inf, random.Random(0), limited=False), SAMPLE)))
+        for name, limit in costs.limits.items():
+            cheapest = min(least, key=partial(costs.cost, name))
+            if name == "latency":
+                costs.measure([cheapest])
+            if costs.cost(name, cheapest) >= limit:
+                said = cost_shown(name, costs.cost(name, cheapest)), cost_shown(name, limit)
+                raise self._impossible("the least is {} and the limit is {}: raise --max-{}".format(*said, name))
+        if all(costs.exceeded(config) for config in least):
+            names = " or ".join(f"--max-{name}" for name in ("parameters", *costs.limits))
+            raise self._impossible(f"none is below all limits at once: raise {names}")
+
+    def _bound(self) -> float:
+        costs = self.costs
+        if costs.minimise == "parameters":
+            return self.ceiling
+        if costs.minimise in costs.limits:
+            return costs.limits[costs.minimise]
+        return max(map(costs.of, self.configurations(0, math.inf, DRAWN)))
+
+    def build(self, knobs: dict, below: float | None = None) -> LiteConfig | None:
         """The configuration of one choice a hyperparameter, or None where the choices do not go together.
 
         With `below`, also None where it has not fewer parameters than that.
@@ -140,21 +182,27 @@ class Space:
         knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 1, "stride": "2,1"}
         knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
         built = (self.build(knobs | {"depth": depth}, self.ceiling) for depth in reversed(self.knobs["depth"]))
-        config = next((config for config in built if config is not None), None)
+        config = next((config for config in built if config is not None and self._inside(config, self.bound)), None)
         return None if config is None else self.knobs_of(config)
 
-    def configurations(self, seed: int, below: int, most: int = 4000) -> list[LiteConfig]:
-        """Up to `most` distinct configurations with fewer than `below` parameters, in an order given by `seed`."""
-        found: dict[LiteConfig, None] = {self.smallest: None} if self.smallest.parameters() < below else {}
+    def configurations(self, seed: int, below: float, most: int = 4000) -> list[LiteConfig]:
+        """Up to `most` distinct configurations that cost less than `below` and keep all limits, in an order given by
+        `seed`."""
+        found: dict[LiteConfig, None] = {self.smallest: None} if self._inside(self.smallest, below) else {}
         for config in self._below(below, random.Random(seed)):
             if len(found) >= most:
                 break
             found[config] = None
         return list(found)
 
-    def _below(self, below: int, rng: random.Random) -> Iterator[LiteConfig]:
-        """Configurations with fewer than `below` parameters; in random order, some more than once."""
-        knobs = self.knobs | {"final_dim": tuple(d for d in self.knobs["final_dim"] if self._floor(d) < below)}
+    def _inside(self, config: LiteConfig, below: float) -> bool:
+        return self.costs.of(config) < below and not self.costs.exceeded(config)
+
+    def _below(self, below: float, rng: random.Random, limited: bool = True) -> Iterator[LiteConfig]:
+        """Configurations that cost less than `below`; in random order, some more than once. Without `limited` limits
+        and costs other than the parameters are not looked at."""
+        most = below if self.costs.minimise == "parameters" and below < self.ceiling else self.ceiling
+        knobs = self.knobs | {"final_dim": tuple(d for d in self.knobs["final_dim"] if self._floor(d) < most)}
         names, choices = list(knobs), list(knobs.values())
         size = 1
         for values in choices:
@@ -165,8 +213,8 @@ class Space:
         else:
             combinations = ([rng.choice(values) for values in choices] for _ in range(ENUMERATED))
         for combination in combinations:
-            config = self.build(dict(zip(names, combination)), below)
-            if config is not None:
+            config = self.build(dict(zip(names, combination)), most)
+            if config is not None and not (limited and not self._inside(config, below)):
                 yield config
 
     def _floor(self, dim: int) -> int:
@@ -176,41 +224,3 @@ class Space:
 
 def _same_head(config: LiteConfig, head: Mapping[str, Any]) -> bool:
     return config.head == type(config.head).model_validate(head) if config.task == head["task"] else False
-
-
-def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
-    """Multiply-accumulates of one forward pass, closed form (convolutions and head; the transform is adds only)."""
-    h, w = config.feature_size(height, width)
-    i, c, area = config.in_channels, config.final_dim, h * w
-    height, width = height + 2 * config.pad, width + 2 * config.pad
-    first = ((height - 1) // config.stride[0] + 1) * ((width - 1) // config.stride[0] + 1) * 9 * i * (c // 2)
-    stems = {
-        "strided": first + 9 * (c // 2) * c * area,
-        "separable": first + (9 + c) * (c // 2) * area,
-        "single": config.kernel**2 * i * c * area,
-        "patchify": height * width * 9 * (c // 4) * (i + c // 2) + config.patch_size**2 * (c // 2) * c * area,
-    }
-    # a head for pixels works on the whole map, once per weight
-    head = config.parameter_breakdown()["head"] * area if config.task != "classification" else c * config.num_classes
-    total = head + stems[config.initial_conv]
-    block = c * (c // 4) * area
-    for level in range(1, config.level + 1):
-        inside, out = config.branch_channels(level)
-        hidden, f = config.mult * c, config.ff_outputs
-        macs = inside * hidden
-        if config.upsampling == "deconv":
-            macs += hidden * f + 16 * f * out
-        else:
-            macs += hidden * f + f * out if config.projected else hidden * out
-            macs += 9 * out * (config.upsampling == "depthwise")
-        block += macs * area // 4**level
-    return total + config.depth * block
-
-
-def training_work(config: LiteConfig, height: int, width: int) -> float:
-    """Relative cost of training on one image: multiply-accumulates, and what starting each operation costs.
-
-    Measured on two cores with two members and batches of 128: an operation's start costs what 850 multiply-accumulates
-    an image do, and a block has about 8 operations a level and 4 more, forward and backward.
-    """
-    return multiply_accumulates(config, height, width) + 850 * config.depth * (8 * config.level + 4)

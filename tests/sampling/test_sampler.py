@@ -15,8 +15,9 @@ from search.sampling.gaussian_process import Features, Kernel, Process
 from search.sampling.learning_curves import Curves, relative_error
 from search.sampling.posterior import SHARED, Survey
 from search.sampling.sampler import Candidate, FrontierPruner, FrontierSampler, Observation
-from search.space.configurations import Space, training_work
+from search.space.configurations import Space
 from search.space.recipe_choices import Tuning
+from search.space.work import training_work
 from search.study.warm_start import warm_start
 from search.training.recipe import Recipe
 

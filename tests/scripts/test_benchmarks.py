@@ -309,7 +309,7 @@ def test_recipes(tmp_path, monkeypatch):
 
     from scripts.benchmarks import recipes as module
     from search import exploration as courses
-    from search.space.configurations import multiply_accumulates
+    from search.space.work import multiply_accumulates
 
     monkeypatch.setitem(module.TASKS, "mnist", (CONFIG, 0.5))
     monkeypatch.setitem(courses.VALIDATION, "mnist", 128)

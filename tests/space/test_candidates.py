@@ -5,8 +5,9 @@ import pytest
 
 from search.space import configurations
 from search.space.candidates import TURNS, Pool
-from search.space.configurations import Space, training_work
+from search.space.configurations import Space
 from search.space.recipe_choices import Tuning
+from search.space.work import training_work
 from search.training.recipe import Recipe
 
 GREY = (1, 28, 28)

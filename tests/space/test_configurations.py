@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from search.errors import UserError
-from search.space.configurations import Space, multiply_accumulates, training_work
+from search.space.configurations import Space
+from search.space.work import multiply_accumulates, training_work
 from wavemix import LiteConfig, WaveMixLite
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)

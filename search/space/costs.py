@@ -1,0 +1,72 @@
+"""What a search minimises, and the limits that all its networks stay below."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from search.errors import UserError
+from search.records.costs import COSTS, CostName, Minimised, cost_shown
+from search.space.buffers import Buffers
+from search.space.latency import Latency
+from search.space.work import multiply_accumulates
+from wavemix.config import LiteConfig
+
+
+class Costs:
+    """The costs of a study's networks.
+
+    Args:
+        image: channels, height and width of what they take.
+        task: activation bytes are those of C source, which is for classification.
+        minimise: the one of `COSTS` that is minimised.
+        limits: by name, what a network's cost has to be below; that of the parameters is the space's ceiling.
+
+    Raises UserError for a cost that there is none of.
+    """
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        minimise: CostName = "parameters",
+        limits: Mapping[CostName, float] = MappingProxyType({}),
+        task: str = "classification",
+    ):
+        used = {minimise, *limits}
+        if unknown := used - {*COSTS}:
+            raise UserError(f"{sorted(unknown)[0]!r} is no cost of a network, only {', '.join(COSTS)}")
+        if "activation-bytes" in used and task != "classification":
+            raise UserError(f"activation bytes are those of C source, which is for classification, not for {task}")
+        self.image, self.minimise, self.limits = image, minimise, dict(limits)
+        self.latency = Latency(image) if "latency" in used else None
+
+    def cost(self, name: CostName, config: LiteConfig) -> float:
+        """A cost; a latency that was not measured is predicted."""
+        height, width = self.image[1:]
+        if name == "macs":
+            return multiply_accumulates(config, height, width)
+        if name == "activation-bytes":
+            return Buffers(config, height, width).bytes
+        if name == "latency":
+            assert self.latency is not None, "it is neither minimised nor limited"
+            return self.latency(config)
+        return config.parameters()
+
+    def of(self, config: LiteConfig) -> float:
+        """The cost that is minimised."""
+        return self.cost(self.minimise, config)
+
+    def exceeded(self, config: LiteConfig) -> str | None:
+        """The first limit that a configuration is not below, in words; None where it is below all."""
+        for name, limit in self.limits.items():
+            cost = self.cost(name, config)
+            if cost >= limit:
+                return f"{cost_shown(name, cost)}, and the limit is {cost_shown(name, limit)}"
+        return None
+
+    def measure(self, configs: Sequence[LiteConfig]) -> None:
+        """Time these where latency matters, so that all others are predicted by them."""
+        for config in configs if self.latency else ():
+            self.latency.measure(config)
+
+    def minimised(self, config: LiteConfig) -> Minimised | None:
+        """For a record: None where the parameters, which every record has, are minimised."""
+        return None if self.minimise == "parameters" else Minimised(name=self.minimise, value=self.of(config))
