@@ -60,9 +60,13 @@ def load(source: Source | str, runtime: Runtime = Runtime()) -> Portion:  # noqa
     return data
 
 
-def ceiling_of(data: Portion, target: float) -> int:
-    """The number of parameters to stay below: the published one of this target, or the task's (50,000 classifying)."""
-    return CEILINGS.get((data.name, target)) or task_of(data).ceiling
+def ceiling_of(data: Portion, goal: Goal) -> int:
+    """The number of parameters to stay below, where the goal says none: the published one of its target, or the task's
+    (50,000 classifying); where something else is minimised the larger of the two."""
+    published, own = CEILINGS.get((data.name, goal.aim)), task_of(data).ceiling
+    if goal.minimise != "parameters":
+        return max(published or 0, own)
+    return published or own
 
 
 def search(
@@ -88,7 +92,7 @@ def search(
     """Search the smallest network that reaches the goal, and test it with fresh seeds.
 
     Args:
-        goal: `ceiling` None is the published count of the target.
+        goal: `ceiling` None is the published count of the target (see `ceiling_of`).
         recipe: of every trial, by default the data set's, with several numbers of epochs to choose from.
         tune: hyperparameters of the recipe that are searched as well, and their values.
         start: configuration that is tried first.
@@ -102,7 +106,7 @@ def search(
     Raises UserError for bad input, before anything is trained; KeyboardInterrupt after a signal: the same call goes on.
     """
     began, results = time.monotonic(), _results(results)
-    ceiling, task = goal.ceiling or ceiling_of(data, goal.aim), task_of(data)
+    ceiling, task = goal.ceiling or ceiling_of(data, goal), task_of(data)
     base = recipe or task.recipe(data, ceiling)
     choices = dict(tune or {}) if recipe else {"epochs": lengths(base.epochs)} | dict(tune or {})
     setting = Setting(
@@ -115,6 +119,8 @@ def search(
         seed=seed,
         members=members,
         ceiling=ceiling,
+        minimise=goal.minimise,
+        limits=goal.limits,
         validation_count=data.validation or task.validation_count(data),
         threshold=goal.validation,
         test=partial(datasets.kind_of_test, data, runtime.data_dir),
@@ -168,9 +174,12 @@ def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
 
 def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
     first = min(len(plan.seeds), FIRST)
+    growth = engine.pace.growth(first)
     found = [
         Finalist(
-            *engine.setting.trained(trial.params), trial.user_attrs.get("seconds", 0.0) * engine.pace.growth(first)
+            *engine.setting.trained(trial.params),
+            trial.user_attrs.get("seconds", 0.0) * growth,
+            engine.minimised(trial),
         )
         for trial in engine.best()
     ]

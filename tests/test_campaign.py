@@ -55,7 +55,7 @@ def test_search_finds_and_records(folder, tmp_path):
 def test_candidates_at_or_above_the_incumbent_are_refused_without_training(folder, tmp_path, monkeypatch):
     search = engine(folder, tmp_path)
     config = search.setting.space.configurations(0, 1500)[0]
-    search.setting.ceiling = config.parameters()
+    search.setting.space.bound = config.parameters()
     search.study.enqueue_trial(search.setting.space.knobs_of(config))
     monkeypatch.setattr("search.tasks.classification.train", lambda *a, **k: pytest.fail("it was trained"))
     search._one()

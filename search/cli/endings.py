@@ -59,6 +59,7 @@ def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str
         "target": best.target,
         "family": best.family,
         "parameters": best.parameters,
+        "minimised": best.minimised and best.minimised.model_dump(),
         "config": best.config.model_dump(mode="json", exclude_defaults=True),
         "recipe": best.recipe,
         "score": best.score.name,
@@ -78,7 +79,7 @@ def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: 
 
     data = outcome.data
     target = "" if best.target is None else f" at {best.score.goal(best.target)}, {best.family} family"
-    facts = {"network": f"{best.config.name}, {best.parameters:,} parameters"}
+    facts = {"network": f"{best.config.name}, {best.size}"}
     if best.state == "complete":
         facts[best.score.name] = f"{accuracy_of(best)}, test images, last epoch"
     if best.state == "complete" and best.target is not None:
@@ -95,23 +96,28 @@ def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: 
 
 
 def _beside(outcome: "Outcome", best: "Confirmation") -> dict[str, str]:
-    """The published count, and the smallest networks that other studies have confirmed and reached."""
+    """The published count, and the smallest networks that other studies of the kind have confirmed and reached."""
     from search.records.models import Confirmation, numbered
     from search.report.efficiency import deciding
     from search.upstream import CEILINGS
 
-    count = CEILINGS.get((best.dataset.name, best.target or 0.0))
+    of = best.minimised and best.minimised.name
+    count = None if of else CEILINGS.get((best.dataset.name, best.target or 0.0))
     others = deciding(
         r
         for r in numbered(outcome.results.read_known())
         if isinstance(r, Confirmation)
         and (r.dataset.label, r.target, r.family) == (best.dataset.label, best.target, best.family)
         and r.study != outcome.goal.study
+        and (of is None or (r.minimised and r.minimised.name) == of)
     )
     found = []
     for verdict in ("confirmed", "reached"):
-        smallest = min((r.parameters for r in others if r.verdict == verdict), default=None)
-        found += [] if smallest is None else [f"{smallest:,} {verdict}"]
+        those = [r for r in others if r.verdict == verdict]
+        if those:
+            smallest = min(those, key=lambda r: r.objective if of else r.parameters)
+            size = smallest.minimised.shown if of and smallest.minimised else f"{smallest.parameters:,}"
+            found.append(f"{size} {verdict}")
     published = {"published": f"{count:,} parameters"} if count else {}
     return published | ({"on record": ", ".join(found)} if found else {})
 

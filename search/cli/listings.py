@@ -10,6 +10,7 @@ from rich.console import Group
 from search.cli.listing import Block, Listing
 from search.cli.panel import named
 from search.errors import present
+from search.records.costs import Minimised, cost_shown, size_shown
 from search.records.models import Confirmation, Record, Reproduction, Trial, numbered
 from search.report.efficiency import deciding
 from search.study.handle import StudyHandle
@@ -21,7 +22,8 @@ def facts(study: StudyHandle) -> dict[str, Any]:
     """How a study goes, as JSON can hold it."""
     trials = study.trials()
     feasible = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("feasible")]
-    best = min(feasible, key=lambda t: t.user_attrs["parameters"], default=None)
+    cost = study.identity.get("minimise", "parameters")
+    best = min(feasible, key=lambda t: t.user_attrs[cost], default=None)
     counts: dict[str, int] = {}
     for trial in trials:
         dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried
@@ -29,12 +31,15 @@ def facts(study: StudyHandle) -> dict[str, Any]:
         counts[state] = counts.get(state, 0) + 1
     smallest = None
     if best is not None:
-        smallest = {"parameters": best.user_attrs["parameters"], "accuracy": best.value, "trial": best.number}
+        smallest = {name: best.user_attrs[name] for name in dict.fromkeys(("parameters", cost))}
+        smallest |= {"accuracy": best.value, "trial": best.number}
     return {
         "study": study.name,
         "data": study.source,
         "target": study.identity["target"],
         "family": study.identity["family"],
+        "minimise": cost,
+        "limits": study.identity.get("limits", {}),
         "stopped": study.stopped,
         "trials": len(trials),
         "states": counts,
@@ -57,9 +62,10 @@ def standing(study: StudyHandle) -> Group:
         "smallest feasible": "none yet",
     }
     if best:
-        shown["smallest feasible"] = (
-            f"{best['parameters']:,} parameters, {score.shown(best['accuracy'])}, trial {best['trial']}"
-        )
+        cost = found["minimise"]
+        minimised = None if cost == "parameters" else Minimised(name=cost, value=best[cost])
+        size = size_shown(best["parameters"], minimised)
+        shown["smallest feasible"] = f"{size}, {score.shown(best['accuracy'])}, trial {best['trial']}"
     return Group(Block(study.name, shown), _workers(found["workers"]))
 
 
@@ -89,23 +95,26 @@ def _workers(rows: Sequence[Mapping[str, Any]]) -> Listing:
 
 def summary(setting: Setting, trials: Iterable[FrozenTrial]) -> Listing:
     """The ten smallest trials of a study that reach the target and the ten misses that came nearest to it."""
-    table = Listing(
-        title=f"{setting.data.label}, target {setting.task.score.goal(setting.target)}, {setting.family} family"
+    table, cost = (
+        Listing(
+            title=f"{setting.data.label}, target {setting.task.score.goal(setting.target)}, {setting.family} family"
+        ),
+        setting.costs.minimise,
     )
-    for column in ("trial", "configuration", "parameters", "validation", "verdict"):
-        right = column in ("trial", "parameters", "validation")
-        table.add_column(column, justify="right" if right else "left")
+    costs = dict.fromkeys((cost, "parameters"))
+    for column in ("trial", "configuration", *costs, "validation", "verdict"):
+        title = "latency, ms" if column == "latency" else column
+        table.add_column(title, justify="left" if column in ("configuration", "verdict") else "right")
     done = [t for t in trials if t.value is not None and "feasible" in t.user_attrs]
-    done.sort(key=lambda t: t.user_attrs["parameters"])
+    done.sort(key=lambda t: t.user_attrs[cost])
     passed = [t for t in done if t.user_attrs["feasible"]]
     misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -present(t.value))
-    for trial in sorted(passed[:10] + misses[:10], key=lambda t: t.user_attrs["parameters"]):
+    for trial in sorted(passed[:10] + misses[:10], key=lambda t: t.user_attrs[cost]):
         config, choices = setting.trained(trial.params)[0], setting.tuning.text(trial.params)
         outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
         name = named(config, choices)
-        table.add_row(
-            str(trial.number), name, f"{config.parameters():,}", setting.task.score.shown(trial.value), outcome
-        )
+        sizes = [cost_shown(kind, trial.user_attrs[kind]).partition(" ")[0] for kind in costs]
+        table.add_row(str(trial.number), name, *sizes, setting.task.score.shown(trial.value), outcome)
     return table
 
 

@@ -23,6 +23,7 @@ from wavemix.threads import limit
 
 if TYPE_CHECKING:
     from search.data.split import Portion
+    from search.records.costs import CostName
     from wavemix.config import LiteConfig
 
 
@@ -359,8 +360,16 @@ def checked(family: str) -> None:
         raise UserError(f"--family is 'published' or 'extended', not {family!r}")
 
 
-def study_name(data: str, target: float, family: str, name: str | None = None, reading: Reading = PLAIN) -> str:
-    """`name` where it is one that a file can have, or without it one made of data, target and family."""
+def study_name(
+    data: str,
+    target: float,
+    family: str,
+    name: str | None = None,
+    reading: Reading = PLAIN,
+    cost: "CostName" = "parameters",
+) -> str:
+    """`name` where it is one that a file can have, or without it one made of data, target, family and what is
+    minimised."""
     if name is not None:
         if not can_name(name):
             raise UserError(
@@ -375,4 +384,5 @@ def study_name(data: str, target: float, family: str, name: str | None = None, r
     from search.tasks.score import SCORES
 
     enlarged = [part for part in (reading.test_set, reading.scale and f"{reading.scale}x") if part]
-    return shortened("-".join([plain, *enlarged, SCORES[reading.task].tag(target), family]))
+    least = [cost] * (cost != "parameters")
+    return shortened("-".join([plain, *enlarged, SCORES[reading.task].tag(target), family, *least]))

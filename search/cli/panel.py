@@ -75,7 +75,7 @@ class Display:
 
     def _best(self, event: Event) -> bool:
         """Whether it is the smallest that reaches the target so far."""
-        smaller = self.best is None or event.network.parameters() < self.best.network.parameters()
+        smaller = self.best is None or event.cost < self.best.cost
         if event.feasible and smaller:
             self.best = event
         return event.feasible and smaller
@@ -121,7 +121,7 @@ class Display:
             self.now, self.began = event, None
             if not self.live:
                 name = named(event.network, event.text)
-                self.say(f"trial {event.number}: {name}, {event.network.parameters():,} parameters")
+                self.say(f"trial {event.number}: {name}, {event.size}")
         elif event.kind == "epoch":
             left = self._timed(event)
             quarter = max(1, event.epochs // 4)
@@ -135,8 +135,8 @@ class Display:
             reached = "reaches the target" + ": new incumbent" * smaller
             verdict = reached if event.feasible else event.state
             self.say(
-                f"trial {event.number}: {event.network.name}, {event.network.parameters():,} parameters,{accuracy} "
-                f"{verdict}" + (f" ({event.text})" if event.text and event.text != event.state else "")
+                f"trial {event.number}: {event.network.name}, {event.size},{accuracy} {verdict}"
+                + (f" ({event.text})" if event.text and event.text != event.state else "")
             )
 
     def __rich__(self) -> Panel:
@@ -145,11 +145,11 @@ class Display:
         best = f"none yet below {self.ceiling:,} parameters"
         if self.best:
             network, reached = self.best.network, self.score.shown(self.best.accuracy)
-            best = f"{network.parameters():,} parameters, {reached}  {network.name}"
+            best = f"{self.best.size}, {reached}  {network.name}"
         table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
         if self.now:
             name = line(named(self.now.network, self.now.text))
-            progress = f"trial {self.now.number}  {self.now.network.parameters():,} parameters  {name}"
+            progress = f"trial {self.now.number}  {self.now.size}  {name}"
             table.add_row("running", Text(progress))
             if self.now.curve:
                 curve = f"{sparkline(self.now.curve)} {self.score.shown(self.now.curve[-1])}"

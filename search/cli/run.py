@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from search.cli.app import app
+from search.cli.costs import MaxActivationBytes, MaxLatency, MaxMacs, Minimize, limits_of, minimise_of
 from search.cli.endings import conclude, resumable, tabulate
 from search.cli.options import (
     RUNS,
@@ -76,6 +77,10 @@ def search(
         int | None,
         typer.Option(min=1, help="Count to beat; default: the published one, 50,000 where there is none."),
     ] = None,
+    minimize: Minimize = "parameters",
+    max_macs: MaxMacs = None,
+    max_activation_bytes: MaxActivationBytes = None,
+    max_latency: MaxLatency = None,
     validation_target: Annotated[
         str | None, typer.Option(help="Score a trial has to reach on validation images; default: made of the target.")
     ] = None,
@@ -107,7 +112,8 @@ def search(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Search the smallest network that reaches TARGET on DATA and confirm it on the test set.
+    """Search the smallest network, or the one with the least of another cost, that reaches TARGET on DATA and confirm
+    it on the test set.
 
     The same command resumes an interrupted search, also after `wavemix stop`; `wavemix worker` helps it.
     """
@@ -117,6 +123,8 @@ def search(
     if trials and budget:
         raise UserError("--trials says how many trials and --budget how much time: give one of them")
     seconds, choices = None if trials else seconds_of(budget or "15m"), tune_of(tune)
+    cost = minimise_of(minimize)
+    limits = limits_of(macs=max_macs, activation_bytes=max_activation_bytes, latency=max_latency)
     from rich.console import Console
 
     from search import campaign
@@ -131,9 +139,10 @@ def search(
     # what a program reads is on standard output alone
     say = partial(tell, err=as_json, level=-1 if as_json else 0)
     split = campaign.load(source, Runtime(data_dir=data_dir, say=say))
-    ceiling = max_parameters or campaign.ceiling_of(split, aim)
     lower = None if validation_target is None else target_of(validation_target, task, "--validation-target")
-    goal = Goal(study_name(data, aim, family, name, source.reading), aim, family, ceiling, lower)
+    study = study_name(data, aim, family, name, source.reading, cost)
+    goal = Goal(study, aim, family, max_parameters, lower, cost, limits)
+    ceiling = max_parameters or campaign.ceiling_of(split, goal)
     title, score = f"{split.label}, {family} family", SCORES[source.reading.task]
     display = Display(Console(quiet=quiet or as_json), title, aim, ceiling, seconds, score)
     display.tell = say
@@ -174,6 +183,7 @@ def confirm(
     seed: Annotated[int, typer.Option(min=0, max=999, help="Which fresh seeds: other numbers are other attempts.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds at most, other ones than a search's.")] = 10,
     budget: Annotated[str | None, typer.Option(help="Time after which no further candidate is tried.")] = None,
+    minimize: Minimize = "parameters",
     name: Annotated[str | None, typer.Option(help="Name of the study; default: from data, target, family.")] = None,
     task: TaskOption = "classification",
     scale: Scale = None,
@@ -202,7 +212,7 @@ def confirm(
     from search.records.results import Results
     from search.runtime import Runtime
 
-    goal = Goal(study_name(data, aim, family, name, source.reading), aim, family)
+    goal = Goal(study_name(data, aim, family, name, source.reading, minimise_of(minimize)), aim, family)
     runtime = Runtime(device, data_dir, progress, precision=precision)
     campaign.recorded(goal, Results(results))
     split = campaign.load(source, runtime)

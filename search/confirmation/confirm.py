@@ -15,6 +15,7 @@ from search.confirmation.plan import SeedPlan
 from search.confirmation.retrain import OnEpoch, retrain
 from search.data.split import Portion
 from search.errors import present
+from search.records.costs import Minimised, size_shown
 from search.records.environment import environment
 from search.records.goal import Goal
 from search.records.jsonl import append, read, repair
@@ -33,15 +34,17 @@ from wavemix.config import LiteConfig
 
 @dataclass(frozen=True)
 class Finalist:
-    """What a search hands to confirmation; `seconds` is what its first look's seeds are expected to take."""
+    """What a search hands to confirmation; `seconds` is what its first look's seeds are expected to take, `minimised`
+    what the search made small, where that is not the parameters."""
 
     config: LiteConfig
     recipe: Recipe
     seconds: float = 0.0
+    minimised: Minimised | None = None
 
 
 def finalists(records: Sequence[Record], label: str, target: float, seeds: int) -> list[Finalist]:
-    """Feasible trials on the data set `label`, fewest parameters first.
+    """Feasible trials on the data set `label`, first those with the least of what their search minimised.
 
     Where there are none, the complete one nearest to the target. Of trials of one configuration and recipe, in whatever
     precision, the last counts. What a trial took says how long training those of the first look at `seeds` seeds, on
@@ -53,7 +56,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
             if record.dataset.label == label and record.target == target:
                 recipe = filled(record.recipe) | {"precision": None}
                 complete[record.config, json.dumps(recipe, sort_keys=True)] = record
-    trials = sorted(complete.values(), key=lambda t: t.parameters)
+    trials = sorted(complete.values(), key=lambda t: t.objective)
     chosen = [t for t in trials if t.feasible] or sorted(trials, key=lambda t: -present(t.accuracy_validation))[:1]
     return [
         Finalist(
@@ -63,6 +66,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
             * min(seeds, FIRST)
             / len(t.seeds)
             * (1 + (t.dataset.validation_count or 0) / t.dataset.train_count),
+            t.minimised,
         )
         for t in chosen
     ]
@@ -106,10 +110,13 @@ def confirm_smallest(
             break
         else:
             count = "up to " * (len(plan.looks) > 1) + counted(len(plan.seeds), "fresh seed")
-            say(f"confirming {name}, {training.config.parameters():,} parameters: {count}, all training data")
+            size = size_shown(training.config.parameters(), finalist.minimised)
+            say(f"confirming {name}, {size}: {count}, all training data")
             attempt = last + 1 if earlier is None else earlier.attempt or 1
             last = max(last, attempt)
-            record = confirm(training, data, goal, plan.numbered(attempt), results, runtime)
+            record = confirm(
+                training, data, goal, plan.numbered(attempt), results, runtime, minimised=finalist.minimised
+            )
         attempts.append(record)
         say(verdict(record))
         if record.verdict == "confirmed":
@@ -139,6 +146,7 @@ def confirm(
     results: Results,
     runtime: Runtime,
     on_epoch: OnEpoch | None = None,
+    minimised: Minimised | None = None,
 ) -> Confirmation:
     """Train one network a seed on all of `data`, test them, append the record and keep the weights.
 
@@ -166,6 +174,7 @@ def confirm(
         study=goal.study,
         target=goal.target,
         family=goal.family,
+        minimised=minimised,
         looks=list(plan.looks),
         attempt=plan.attempt,
         reused=[t.seed for t in ran.trained if known.get(t.seed) is t],

@@ -39,6 +39,11 @@ class Minimised(BaseModel):
         return cost_shown(self.name, self.value)
 
 
+def size_shown(parameters: int, minimised: Minimised | None) -> str:
+    """'1,186 parameters', or with what else was minimised: '512,345 MACs, 1,186 parameters'."""
+    return f"{minimised.shown}, {parameters:,} parameters" if minimised else f"{parameters:,} parameters"
+
+
 def cost_shown(name: CostName, value: float) -> str:
     """A cost with its unit: 1,186 parameters; 512,345 MACs; 26,528 bytes of activations; 1.23 ms."""
     if name == "latency":

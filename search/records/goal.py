@@ -1,8 +1,10 @@
 """What a study or a test is for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from search.errors import UserError
+from search.records.costs import CostName
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,8 @@ class Goal:
 
     `target` is a fraction of an accuracy or mean IoU and a number of dB of a PSNR; None: the tables have no row for it.
     `ceiling` is the number of parameters to stay below, `validation` the score that trials have to reach on validation
-    images, left out where the task says it.
+    images, left out where the task says it. `minimise` is the cost that the search makes small, `limits` what other
+    costs have to be below: MACs of an image, bytes of its activations as C source has them, seconds of latency.
     """
 
     study: str
@@ -19,6 +22,8 @@ class Goal:
     family: str = "extended"
     ceiling: int | None = None
     validation: float | None = None
+    minimise: CostName = "parameters"
+    limits: Mapping[CostName, float] = field(default_factory=dict)
 
     @property
     def aim(self) -> float:

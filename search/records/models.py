@@ -25,7 +25,7 @@ from pydantic import (
 
 from search.data.source import Reading
 from search.errors import present
-from search.records.costs import Accuracy, Cost, Count, Finite, Positive, Seconds, Seed
+from search.records.costs import Accuracy, Cost, Count, Finite, Minimised, Positive, Seconds, Seed, size_shown
 from search.records.environment import Environment, Masked, Model, environment
 from search.records.figures import Figure, Verdict, judged_parameters, judged_work
 from search.records.row_runs import RowResult
@@ -45,6 +45,11 @@ def _plain(value: Any) -> Any:
 def _finite(value: Any) -> Any:
     """JSON has no NaN: a loss that is not a number is stored as null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _without_empty(written: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Without those of `names` that say nothing, so that records are as they were before there was this."""
+    return {name: value for name, value in written.items() if name not in names or value not in (None, {}, [])}
 
 
 Family = Literal["published", "extended"]
@@ -140,6 +145,17 @@ class _Run(RecordBase):
     reason: Masked | None = None
     wall_seconds: Seconds = 0.0
     device_seconds: Seconds = 0.0
+    minimised: Minimised | None = None  # by its search; None: the parameters
+
+    @property
+    def objective(self) -> float:
+        """What its search has made small."""
+        return self.parameters if self.minimised is None else self.minimised.value
+
+    @property
+    def size(self) -> str:
+        """See `size_shown`."""
+        return size_shown(self.parameters, self.minimised)
 
     @property
     def score(self) -> Score:
@@ -206,7 +222,7 @@ class Trial(_Judged):
 
     @model_serializer(mode="wrap")
     def _classification_as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if name != "threshold" or value is not None}
+        return _without_empty(write(self), "threshold", "minimised")
 
     @property
     def needed(self) -> float:
@@ -243,7 +259,7 @@ class _Tested(_Run):
 
     @model_serializer(mode="wrap")
     def _classification_as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if name != "beside" or value}
+        return _without_empty(write(self), "beside", "minimised")
 
     @classmethod
     def of(cls, accuracies: Sequence[float], **fields: Any) -> Self:

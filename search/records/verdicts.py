@@ -10,7 +10,7 @@ def verdict(record: Confirmation) -> str:
     """A confirmation in one line."""
     if record.mean is None:
         return f"confirmation failed: {record.reason}"
-    size = f"{record.parameters:,} parameters, test {record.score.name} {accuracy_of(record)}"
+    size = f"{record.size}, test {record.score.name} {accuracy_of(record)}"
     if record.target is None:
         return f"{record.verdict}: {size}"
     missed = "" if record.reached else f" missed by {record.score.difference(record.target - record.mean)}"

@@ -11,7 +11,7 @@ import pandas as pd
 from search.errors import UserError, present
 from search.published.figures import Peer, peers
 from search.records.models import Confirmation, Record, base_label, label, numbered
-from search.report.typeset import NOT_RUN, WORK, frame_of, work
+from search.report.typeset import NOT_RUN, WORK, frame_of, with_minimised, work
 from search.tasks.score import ACCURACY, Score
 from search.training.recipe import filled
 from search.upstream import PUBLISHED, Published
@@ -30,7 +30,8 @@ def parameter_efficiency(records: Iterable[Record], task: str = "classification"
     end, other authors' networks with their own figures.
     """
     runs = [r for r in records if isinstance(r, Confirmation) and r.config.task == task]
-    return frame_of([row for row, _ in rows_of(runs, task)], EFFICIENCY)
+    rows = [row for row, _ in rows_of(runs, task)]
+    return frame_of(rows, with_minimised(rows, EFFICIENCY))
 
 
 def winners(records: Iterable[Record], task: str = "classification") -> dict[str, Confirmation]:
@@ -178,17 +179,18 @@ def _threshold(key: tuple[str, float], runs: list[Confirmation], row: Published 
     return rows
 
 
-def smallest(tried: Sequence[Confirmation]) -> Confirmation:
+def smallest(tried: Sequence[Confirmation], by: str = "parameters") -> Confirmation:
     """The smallest network that the run that decides has confirmed; where there is none, the smallest that reached the
     target; where there is none either, the one with the best mean.
 
-    `tried` is not empty; trainings that broke count only where there is nothing else.
+    `tried` is not empty; trainings that broke count only where there is nothing else. `by` is what is to be small: the
+    parameters, or the "objective" of the study that all of them are of.
     """
     runs = deciding(tried) or tried
     for verdict in ("confirmed", "reached"):
         if found := [run for run in runs if run.verdict == verdict]:
-            return min(found, key=lambda run: (run.parameters, run.created))
-    return max(runs, key=lambda run: (run.mean or 0, -run.parameters))
+            return min(found, key=lambda run: (getattr(run, by), run.created))
+    return max(runs, key=lambda run: (run.mean or 0, -getattr(run, by)))
 
 
 def maps(config: LiteConfig) -> str:
@@ -207,6 +209,7 @@ def _result(run: Confirmation, row: Published | None) -> dict[str, Any]:
     return {
         "Verdict": run.verdict,
         "Parameters": run.parameters,
+        "Minimised": run.minimised and run.minimised.shown,
         "Ratio": run.parameters / row.parameters if row else None,
         "Maps": maps(run.config),
         "Epochs": filled(run.recipe)["epochs"],

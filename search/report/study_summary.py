@@ -12,8 +12,24 @@ from search.report.typeset import work
 
 Run = Trial | Confirmation
 SHOWN = 20  # trials in a study's table; tables/trials.csv holds all
+LEAST = {
+    None: "The smallest network",
+    "macs": "The network with the fewest MACs",
+    "activation-bytes": "The network with the least memory for activations",
+    "latency": "The fastest network",
+}
 COMMANDS = 5  # recorded commands that are shown
-TRIAL_COLUMNS = ("Trial", "Configuration", "Parameters", "Validation", "Verdict", "Seeds", "Epochs", "Seconds")
+TRIAL_COLUMNS = (
+    "Trial",
+    "Configuration",
+    "Parameters",
+    "Minimised",
+    "Validation",
+    "Verdict",
+    "Seeds",
+    "Epochs",
+    "Seconds",
+)
 
 
 def trials_of(runs: Iterable[Run]) -> list[Trial]:
@@ -27,7 +43,7 @@ def confirmations_of(runs: Iterable[Run]) -> list[Confirmation]:
 def tested(runs: Iterable[Run]) -> Confirmation | None:
     """The test that a study stands for; None where nothing was tested."""
     found = [run for run in confirmations_of(runs) if run.mean is not None]
-    return smallest(found) if found else None
+    return smallest(found, by="objective") if found else None
 
 
 def question(runs: Sequence[Run]) -> str:
@@ -40,7 +56,7 @@ def question(runs: Sequence[Run]) -> str:
         return f"Does the network reach {goal}?"
     families = {run.family for run in runs}
     family = f" of the {first.family} family" if len(families) == 1 else ""
-    return f"The smallest network{family} that reaches {goal}."
+    return f"{LEAST[first.minimised and first.minimised.name]}{family} that reaches {goal}."
 
 
 def verdict(runs: Sequence[Run]) -> tuple[str, str]:
@@ -54,7 +70,7 @@ def _tested_verdict(runs: Sequence[Run], best: Confirmation) -> tuple[str, str]:
     interval = f", 95 % interval {low} to {high}" if best.clipped else ""
     target = "" if best.target is None else f", target {_target(best)}"
     said = (
-        f"{best.parameters:,} parameters, {best.score.shown(present(best.mean))} on the test set "
+        f"{best.size}, {best.score.shown(present(best.mean))} on the test set "
         f"(mean of {counted(best.n)}{interval}){target}."
     )
     attempts = len(confirmations_of(runs))
@@ -69,19 +85,15 @@ def _tested_verdict(runs: Sequence[Run], best: Confirmation) -> tuple[str, str]:
 def _untested_verdict(trials: Sequence[Trial]) -> str:
     reached = [run for run in trials if run.feasible]
     if reached:
-        small = min(reached, key=lambda run: run.parameters)
+        small = min(reached, key=lambda run: run.objective)
         reaches = small.score.shown(present(small.accuracy_validation))
-        return (
-            f"Not tested yet: {small.parameters:,} parameters reach {reaches} on "
-            f"validation images, target {_target(small)}."
-        )
+        return f"Not tested yet: {small.size} reach {reaches} on validation images, target {_target(small)}."
     complete = [run for run in trials if run.state == "complete" and run.accuracy_validation is not None]
     if complete:
         near = max(complete, key=lambda run: present(run.accuracy_validation))
         has = near.score.shown(present(near.accuracy_validation))
         return (
-            f"Not reached: the nearest trial has {has} on validation images "
-            f"with {near.parameters:,} parameters, target {_target(near)}."
+            f"Not reached: the nearest trial has {has} on validation images with {near.size}, target {_target(near)}."
         )
     return "Nothing to judge: no trial was completed."
 
@@ -159,13 +171,13 @@ def trial_table(runs: Sequence[Run]) -> tuple[pd.DataFrame, str] | None:
     finished = [r for r in trials if r.state == "complete" and r.accuracy_validation is not None]
     if not finished:
         return None
-    finished.sort(key=lambda r: (not r.feasible, r.parameters if r.feasible else -present(r.accuracy_validation)))
+    finished.sort(key=lambda r: (not r.feasible, r.objective if r.feasible else -present(r.accuracy_validation)))
     shown = finished[:SHOWN]
     frame = pd.concat([tables.study([r]) for r in shown], ignore_index=True)
     frame["Verdict"] = ["reaches the target" if r.feasible else "misses it" for r in shown]
     left = len(trials) - len(shown)
     note = f"{left:,} other trials, pruned and refused ones included, are in tables/trials.csv." if left else ""
-    return frame.loc[:, list(TRIAL_COLUMNS)], note
+    return frame.loc[:, [column for column in TRIAL_COLUMNS if column in frame]], note
 
 
 def recorded_commands(runs: Sequence[Run]) -> tuple[list[str], int]:

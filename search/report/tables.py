@@ -21,7 +21,7 @@ from search.records.results import Results
 from search.report import audits, benchmark, index
 from search.report.efficiency import parameter_efficiency, winners
 from search.report.task_tables import segmentation, super_resolution
-from search.report.typeset import WORK, csv, frame_of, latex, markdown, work
+from search.report.typeset import WORK, csv, frame_of, latex, markdown, with_minimised, work
 from search.space.configurations import PUBLISHED_FAMILY
 
 # ------------------------------------------------------------------------------------ trials, audits, measurements
@@ -40,6 +40,7 @@ def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
             "Trial": r.number,
             "Configuration": r.config.name,
             "Parameters": r.parameters,
+            "Minimised": r.minimised and r.minimised.shown,
             "State": r.state,
             "Validation": r.score.number(r.accuracy_validation),
             "Seeds": len(r.seeds),
@@ -49,7 +50,7 @@ def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
         }
         for r in trials
     ]
-    return frame_of(rows, STUDY)
+    return frame_of(rows, with_minimised(rows, STUDY))
 
 
 STUDY = (

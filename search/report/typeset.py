@@ -1,6 +1,6 @@
 """Data frames as Markdown and LaTeX tables, values formatted by the column they stand in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,13 @@ def frame_of(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame
     # object: a column holds numbers, words in their place, and nothing
     cells = [[row.get(column) for column in columns] for row in rows]
     return pd.DataFrame(cells, columns=list(columns), dtype=object)
+
+
+def with_minimised(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> list[str]:
+    """The columns, and after the parameters what else was minimised, where anything was."""
+    place = columns.index("Parameters") + 1
+    minimised = ["Minimised"] * any(row.get("Minimised") for row in rows)
+    return [*columns[:place], *minimised, *columns[place:]]
 
 
 def work(cost: Cost | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .learning_curves import relative_error
 
 SCORE = "score"  # the constraint that says how much of its score a trial lacks
 ALIKE = 0.1  # noise of a measurement that another study made under the same conditions, at most
+PARAMETERS = "parameters"  # the user attribute of a trial that is its cost by default
 SMALL = 8.0  # logarithm of a small network's parameter count
 
 
@@ -54,7 +55,7 @@ class Problem:
         ceiling: float,
         *,
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
-        cost: Callable[[dict[str, Any]], float] | None = None,
+        cost: Callable[[dict[str, Any]], float] | str = PARAMETERS,
         work: Callable[[dict[str, Any]], float] | None = None,
         epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,
@@ -74,14 +75,14 @@ class Problem:
             for name, values in search_space.items()
         }
         if candidates is None:
-            if cost is None:
+            if not callable(cost):
                 raise ValueError("cost is missing: a function of a configuration")
             product = Product(self.choices, cost, work, seed)
             if not product.below(ceiling):
                 raise ValueError(f"nothing in the search space costs less than the ceiling, {ceiling}")
             candidates, near = product.below, product.near
         # what a function gives may have any unit
-        self.features = Features(self.choices, centred, SMALL if cost is None else math.log(ceiling))
+        self.features = Features(self.choices, centred, SMALL if cost == PARAMETERS else math.log(ceiling))
         self.candidates, self.near, self.cost = candidates, near, cost
         self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
         self.earlier, self.curves = list(earlier), curves
@@ -97,7 +98,7 @@ class Problem:
 
     def cost_of(self, trial: FrozenTrial) -> float | None:
         """A trial's cost, where it is known."""
-        cost = trial.user_attrs.get("parameters") if self.cost is None else self.cost(trial.params)
+        cost = self.cost(trial.params) if callable(self.cost) else trial.user_attrs.get(self.cost)
         return None if cost == math.inf else cost
 
     def score_of(self, trial: FrozenTrial, minimised: bool) -> float:

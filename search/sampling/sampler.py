@@ -45,7 +45,7 @@ from scipy.special import ndtr
 
 from .candidates import Candidate
 from .posterior import History, Survey
-from .problem import Observation, Problem
+from .problem import PARAMETERS, Observation, Problem
 
 CUT = 0.1  # probability of reaching the threshold below which a training is pruned
 TOLD = 0.5  # unless it is still more than this share of what it was before the training's own curve
@@ -74,8 +74,8 @@ class FrontierSampler(BaseSampler):
         ceiling: the cost to beat; the first incumbent.
         near: gives configurations that differ little from given ones and cost less than its second argument; with it,
             the search for the next proposal goes on in the neighbourhood of the best of the `candidates`.
-        cost: of a configuration, above 0 and in any unit; infinite for combinations that are not allowed. Left out, a
-            trial's user attribute 'parameters' is its cost.
+        cost: of a configuration, above 0 and in any unit; infinite for combinations that are not allowed. Or the name
+            of the trials' user attribute that it is in, by default 'parameters'.
         work: how long a configuration's evaluation takes, in any unit; by default all take the same. It is not asked
             where there are `candidates`, which say it themselves.
         epochs: steps of a whole training, where trials report a score after each; or a function that gives those of a
@@ -99,7 +99,7 @@ class FrontierSampler(BaseSampler):
         ceiling: float = math.nan,
         *,
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
-        cost: Callable[[dict[str, Any]], float] | None = None,
+        cost: Callable[[dict[str, Any]], float] | str = PARAMETERS,
         work: Callable[[dict[str, Any]], float] | None = None,
         epochs: int | Callable[[Mapping[str, Any]], int] | None = None,
         seed: int = 0,

@@ -35,7 +35,9 @@ class Costs:
             raise UserError(f"{sorted(unknown)[0]!r} is no cost of a network, only {', '.join(COSTS)}")
         if "activation-bytes" in used and task != "classification":
             raise UserError(f"activation bytes are those of C source, which is for classification, not for {task}")
-        self.image, self.minimise, self.limits = image, minimise, dict(limits)
+        self.image = image
+        self.minimise: CostName = minimise
+        self.limits: dict[CostName, float] = dict(limits)
         self.latency = Latency(image) if "latency" in used else None
 
     def cost(self, name: CostName, config: LiteConfig) -> float:
@@ -64,8 +66,9 @@ class Costs:
 
     def measure(self, configs: Sequence[LiteConfig]) -> None:
         """Time these where latency matters, so that all others are predicted by them."""
-        for config in configs if self.latency else ():
-            self.latency.measure(config)
+        if self.latency:
+            for config in configs:
+                self.latency.measure(config)
 
     def minimised(self, config: LiteConfig) -> Minimised | None:
         """For a record: None where the parameters, which every record has, are minimised."""

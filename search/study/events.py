@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from search.errors import present
+from search.records.costs import Minimised, size_shown
 from wavemix.config import LiteConfig
 
 
@@ -21,8 +22,19 @@ class Event:
     state: str = ""
     accuracy: float | None = None
     feasible: bool = False
+    minimised: Minimised | None = None  # by the search; None: the parameters
 
     @property
     def network(self) -> LiteConfig:
         """The configuration, which every event about a trial has, a note has not."""
         return present(self.config)
+
+    @property
+    def cost(self) -> float:
+        """What the search makes small."""
+        return self.minimised.value if self.minimised else self.network.parameters()
+
+    @property
+    def size(self) -> str:
+        """See `size_shown`."""
+        return size_shown(self.network.parameters(), self.minimised)

@@ -46,6 +46,8 @@ def join(study: StudyHandle, data_dir: Path | None, results: Results, **options)
         seed=identity["seed"],
         members=identity["members"],
         ceiling=identity["ceiling"],
+        minimise=identity.get("minimise", "parameters"),
+        limits=identity.get("limits", {}),
         validation_count=identity["validation"],
         threshold=identity.get("threshold"),
     )

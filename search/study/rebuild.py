@@ -76,6 +76,8 @@ def trial_of(record: Trial, number: int, setting: Setting, worker: str) -> Froze
         "record": record.model_dump_json(),
         "seconds": record.device_seconds,
     }
+    if record.minimised is not None:
+        attributes[record.minimised.name] = record.minimised.value
     if record.state == "complete":
         attributes["feasible"] = record.feasible
     means = [[point.accuracy for point in points] for points in zip(*record.curves)]

@@ -1,6 +1,6 @@
 """A search: an Optuna study of configurations, trained on a training/validation split, by any number of workers.
 
-The parameter count is known before training, so a suggestion at or above the incumbent's is refused for free. A trial
+The cost is known before training, so a suggestion at or above the incumbent's is refused for free. A trial
 trains `members` seeds at once; its curve is extrapolated after every epoch and the trial is pruned when even an
 optimistic end misses the target. It is feasible when the mean validation accuracy reaches the target plus a margin.
 Only a confirmation (`search/confirmation`) ever loads the test part of a data set.
@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL
 from search import signals
 from search.errors import UserError, breakage, present
 from search.files import set_aside
+from search.records.costs import Minimised, cost_shown
 from search.records.environment import code
 from search.records.jsonl import identity_of, read
 from search.records.models import Confirmation, Record, Scout, Trial
@@ -187,6 +188,9 @@ class Search:
                 f"{start.name}, {start.parameters():,} parameters, can't be tried first: it is none of the "
                 f"{setting.family} family's configurations below {setting.ceiling:,} parameters"
             )
+        setting.costs.measure([start])
+        if exceeded := setting.costs.exceeded(start):
+            raise UserError(f"{start.name} can't be tried first: it has {exceeded}")
         return knobs
 
     def __enter__(self) -> "Search":
@@ -240,8 +244,9 @@ class Search:
             setting.knobs,
             self.pool.below,
             setting.threshold,
-            setting.ceiling,
+            setting.space.bound,
             near=self.pool.near,
+            cost=setting.costs.minimise,
             epochs=setting.tuning.length,
             seed=setting.seed,
             earlier=earlier,
@@ -270,6 +275,8 @@ class Search:
         """What a running trial of this worker says of itself, for others and for the sampler."""
         config, _ = self.setting.plan(params)
         built = {"parameters": config.parameters(), "config": config.model_dump(mode="json")} if config else {}
+        if minimised := self.setting.minimised(config):
+            built[minimised.name] = minimised.value
         return built | {"worker": self.worker, "beat": now()}
 
     def obey(self) -> None:
@@ -287,20 +294,29 @@ class Search:
         return len(self._ended())
 
     def feasible(self) -> list[FrozenTrial]:
-        """Trials that reached the threshold, fewest parameters first."""
+        """Trials that reached the threshold, those that cost least first."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return sorted((t for t in done if t.user_attrs.get("feasible")), key=lambda t: t.user_attrs["parameters"])
+        return sorted((t for t in done if t.user_attrs.get("feasible")), key=self.cost)
+
+    def cost(self, trial: FrozenTrial) -> float:
+        """What is minimised, of a trial that was built."""
+        return trial.user_attrs[self.setting.costs.minimise]
 
     def best(self) -> list[FrozenTrial]:
-        """Feasible trials, fewest parameters first; where there are none, the completed one nearest to the target."""
+        """Feasible trials, cheapest first; where there are none, the completed one nearest to the target."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return self.feasible() or sorted(done, key=lambda t: -present(t.value))[:1]
 
+    def minimised(self, trial: FrozenTrial) -> Minimised | None:
+        """What a record says of that; None where it is the parameters."""
+        name = self.setting.costs.minimise
+        return None if name == "parameters" else Minimised(name=name, value=self.cost(trial))
+
     @property
-    def incumbent(self) -> int:
-        """Parameters that a suggestion has to undercut: of the smallest trial believed to reach the threshold."""
+    def incumbent(self) -> float:
+        """The cost that a suggestion has to undercut: of the smallest trial believed to reach the threshold."""
         best = self.sampler.incumbent(self.study)
-        return best.user_attrs["parameters"] if best else self.setting.ceiling
+        return self.cost(best) if best else self.setting.space.bound
 
     def reopen(self) -> None:
         """Take back what `wavemix stop` has asked for, and go on with this version of the program, no other.
@@ -343,6 +359,7 @@ class Search:
                 state=trial.state.name.lower().replace("fail", "failed"),
                 accuracy=trial.value,
                 feasible=trial.user_attrs.get("feasible", False),
+                minimised=self.minimised(trial),
             )
             for trial in self.recorded()
         ]
@@ -424,16 +441,22 @@ class Search:
             obey=self.obey,
             listen=self.listen,
         )
-        incumbent = self.incumbent
         if run.config is None:
             self.store.drop(run.id)
         elif (twin := self.store.twin(*taken)) is not None:
             self.store.drop(run.id, twin=twin)
-        elif run.config.parameters() >= incumbent:
-            run.refuse(f"not below the incumbent's {incumbent:,}")
+        elif reason := self._refusal(run.config):
+            run.refuse(reason)
         else:
             self._count(run.run(deadline))
         return True
+
+    def _refusal(self, config: LiteConfig) -> str | None:
+        """Why a configuration is not to be trained: a latency, for one, is known only now that it was measured."""
+        costs, incumbent = self.setting.costs, self.incumbent
+        if costs.of(config) >= incumbent:
+            return f"not below the incumbent's {cost_shown(costs.minimise, incumbent)}"
+        return costs.exceeded(config)
 
     def _count(self, broken: Exception | None) -> None:
         """A training that broke (out of memory, say) is one failed trial; several in a row are no accident."""

@@ -1,12 +1,15 @@
 """What all workers of a study have in common: its images, its goal, its seeds and what may be tried."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
+from search.records.costs import CostName, Minimised
 from search.space.configurations import Space
+from search.space.costs import Costs
 from search.space.recipe_choices import Tuning
 from search.tasks.task import task_of
 from search.training.recipe import Recipe
@@ -25,11 +28,12 @@ class Setting:
             `Tuning`).
         members: seeds that a trial trains at once.
         ceiling: number of parameters to stay below.
+        minimise, limits: see `search.space.costs.Costs`.
         threshold: the validation score from which a trial is feasible; left out, what the task makes of the target,
             perhaps after a look at the kind of the images that `test` loads.
 
     Attributes: those, and `train` and `validation`, the images; `seeds` of a trial; `space` and `tuning`, what may be
-    tried; `threshold`; `task`, that the data are for.
+    tried; `costs`; `threshold`; `task`, that the data are for.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class Setting:
         seed: int = 0,
         members: int = 2,
         ceiling: int,
+        minimise: CostName = "parameters",
+        limits: Mapping[CostName, float] = MappingProxyType({}),
         validation_count: int,
         threshold: float | None = None,
         test: Callable[[], Portion] | None = None,
@@ -60,7 +66,9 @@ class Setting:
         self.train, self.validation = split_validation(data, validation_count, seed)
         task = self.task
         task.check_recipe(recipe, self.train)
-        self.space = Space(family, task.image(data), len(data.classes), ceiling, task.choices(data), task.heads(data))
+        image = task.image(data)
+        self.costs = Costs(image, minimise, limits, task.name)
+        self.space = Space(family, image, len(data.classes), ceiling, task.choices(data), task.heads(data), self.costs)
         self.tuning = Tuning(recipe, tune)
         if threshold is None:
             threshold = self.task.threshold(target, self.validation, test)
@@ -80,6 +88,13 @@ class Setting:
         """`plan` for a trial that was trained, whose parameters do go together."""
         config, recipe = self.plan(params)
         return present(config), recipe
+
+    def minimised(self, config: LiteConfig | None) -> Minimised | None:
+        """What a record says of it besides the parameters; a latency is measured."""
+        if config is None:
+            return None
+        self.costs.measure([config])
+        return self.costs.minimised(config)
 
     def work(self, params: Mapping) -> float:
         """Relative cost of a trial's training, as its candidate has it."""
@@ -101,6 +116,10 @@ class Setting:
         }
         if self.task.name != "classification":
             identity |= {"task": self.task.name, "scale": self.data.source.reading.scale, "threshold": self.threshold}
+        if self.costs.minimise != "parameters":
+            identity["minimise"] = self.costs.minimise
+        if self.costs.limits:
+            identity["limits"] = self.costs.limits
         if self.tuning.choices:  # studies without are as they were before there was this
             identity["tune"] = {name: list(values) for name, values in self.tuning.choices.items()}
         return identity

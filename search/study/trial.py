@@ -46,13 +46,14 @@ class TrialRun:
         self.checkpoints, self.device, self.obey, self.listen = checkpoints, device, obey, listen
         self.precision = precision
         self.config, self.recipe = setting.plan(params)
+        self.minimised = setting.minimised(self.config)
         self.choices = setting.tuning.text(params)
         self.id = store.trial_id(number)
 
     def refuse(self, reason: str) -> None:
         """End it untrained."""
         if self._end("refused", [], reason, 0.0):
-            self.listen(Event("done", config=self.config, number=self.number, state="refused"))
+            self.listen(Event("done", reason, self.config, self.number, state="refused", minimised=self.minimised))
 
     def run(self, deadline: float | None = None) -> Exception | None:
         """Train it and judge it; what broke the training is returned, and the trial is a failed one.
@@ -66,7 +67,8 @@ class TrialRun:
         except Taken:
             self._taken()
             return None
-        self.listen(Event("trial", self.choices, config, self.number, epochs=self.recipe.epochs))
+        epochs = self.recipe.epochs
+        self.listen(Event("trial", self.choices, config, self.number, epochs=epochs, minimised=self.minimised))
         checkpoint = self._begin()
         self.start = start = time.monotonic()
 
@@ -102,7 +104,7 @@ class TrialRun:
                 broken = error
                 reason = breakage(error)
                 self._end("failed", [], reason, time.monotonic() - start)
-                self.listen(Event("done", reason, config, self.number, state="failed"))
+                self.listen(Event("done", reason, config, self.number, state="failed", minimised=self.minimised))
             else:
                 self._judge(results, time.monotonic() - start)
         checkpoint.remove()
@@ -124,9 +126,8 @@ class TrialRun:
         accuracy = sum(present(e.accuracy) for e in latest) / len(latest)
         self.curve.append(accuracy)
         pruned = self.store.report(self.id, epoch, accuracy)
-        self.listen(
-            Event("epoch", self.choices, self.config, self.number, epoch, epochs, self.curve, accuracy=accuracy)
-        )
+        place = self.choices, self.config, self.number, epoch, epochs, self.curve
+        self.listen(Event("epoch", *place, accuracy=accuracy, minimised=self.minimised))
         if pruned:
             return True
         if epoch < epochs:
@@ -152,10 +153,8 @@ class TrialRun:
         if state == "complete":
             attributes["feasible"] = feasible
         if self._end(state, results, stopped, seconds, **attributes):
-            epochs = self.recipe.epochs
-            self.listen(
-                Event("done", stopped or "", self.config, self.number, len(curve), epochs, curve, state, mean, feasible)
-            )
+            place = stopped or "", self.config, self.number, len(curve), self.recipe.epochs, curve
+            self.listen(Event("done", *place, state, mean, feasible, self.minimised))
 
     def _end(self, state: str, results: list[Trained], reason: str | None, spent: float, **attributes) -> bool:
         """Tell the outcome after `spent` seconds; False where another worker had done so before."""
@@ -182,6 +181,7 @@ class TrialRun:
             target=setting.target,
             threshold=None if setting.task.name == "classification" else setting.threshold,
             family=setting.family,
+            minimised=self.minimised,
             seeds=setting.seeds,
             parameters_counted=sum(weights) if weights else None,
             state=state,

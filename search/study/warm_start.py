@@ -40,10 +40,10 @@ def warm_start(
         value = shortfall(score, trial.accuracy_validation, threshold if ours else trial.threshold or trial.target)
         noise = 0.4 if not ours else 0.1 if same else 0.3
         kind = () if ours and same else (trial.dataset.label, trial.study)
-        groups[kind].append(Observation(knobs | chosen, config.parameters(), value, noise))
+        groups[kind].append(Observation(knobs | chosen, space.costs.of(config), value, noise))
     for kind, group in groups.items():
         if kind and len(group) >= MANY:
-            level = sum(o.value - float(expected(space.ceiling, o.cost)) for o in group) / len(group)
+            level = sum(o.value - float(expected(space.bound, o.cost)) for o in group) / len(group)
             for observation in group:
                 observation.value -= level
     # the least noisy last: a survey takes those that it has room for from the end
