@@ -61,12 +61,11 @@ def load(source: Source | str, runtime: Runtime = Runtime()) -> Portion:  # noqa
 
 
 def ceiling_of(data: Portion, goal: Goal) -> int:
-    """The number of parameters to stay below, where the goal says none: the published one of its target, or the task's
+    """The number of parameters to stay below, where the goal says none: the published one of its targets, or the task's
     (50,000 classifying); where something else is minimised the larger of the two."""
-    published, own = CEILINGS.get((data.name, goal.aim)), task_of(data).ceiling
-    if goal.minimise != "parameters":
-        return max(published or 0, own)
-    return published or own
+    published = max(CEILINGS.get((data.name, target), 0) for target in goal.targets)
+    own = task_of(data).ceiling
+    return max(published, own) if goal.minimise != "parameters" else published or own
 
 
 def search(
@@ -89,7 +88,7 @@ def search(
     rebuild: bool = False,
     listen: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
-    """Search the smallest network that reaches the goal, and test it with fresh seeds.
+    """Search the smallest network that reaches the goal, and test it with fresh seeds; of several targets each one's.
 
     Args:
         goal: `ceiling` None is the published count of the target (see `ceiling_of`).
@@ -111,7 +110,7 @@ def search(
     choices = dict(tune or {}) if recipe else {"epochs": lengths(base.epochs)} | dict(tune or {})
     setting = Setting(
         data,
-        goal.aim,
+        goal.targets,
         base,
         tune=choices,
         family=goal.family,
@@ -173,28 +172,32 @@ def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
 
 
 def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
+    """Tests of what the search has found for each target, the lowest first."""
     first = min(len(plan.seeds), FIRST)
     growth = engine.pace.growth(first)
-    found = [
-        Finalist(
-            *engine.setting.trained(trial.params),
-            trial.user_attrs.get("seconds", 0.0) * growth,
-            engine.minimised(trial),
-        )
-        for trial in engine.best()
-    ]
-    try:
-        return confirm_smallest(
-            found,
-            outcome.data,
-            outcome.goal,
-            plan,
-            outcome.results,
-            replace(runtime, obey=engine.obey),
-            records=engine.shared(outcome.results.read()),
-        )
-    finally:
-        engine.shared(outcome.results.read())
+    tests = []
+    for goal in outcome.goal.each():
+        found = [
+            Finalist(
+                *engine.setting.trained(trial.params),
+                trial.user_attrs.get("seconds", 0.0) * growth,
+                engine.minimised(trial),
+            )
+            for trial in engine.best(goal.targets[0])
+        ]
+        try:
+            tests += confirm_smallest(
+                found,
+                outcome.data,
+                goal,
+                plan,
+                outcome.results,
+                replace(runtime, obey=engine.obey),
+                records=engine.shared(outcome.results.read()),
+            )
+        finally:
+            engine.shared(outcome.results.read())
+    return tests
 
 
 def recorded(goal: Goal, results: Results) -> Path:
@@ -217,8 +220,8 @@ def confirm(
     seed: int = 0,
     seeds: int = 10,
 ) -> Outcome:
-    """Test the smallest network that the study of `goal` has recorded, with other seeds than its search; where it is
-    not confirmed the next larger one, while there are `seconds`.
+    """Test the smallest network that the study of `goal` has recorded for each target, with other seeds than its
+    search; where it is not confirmed the next larger one, while there are `seconds`.
 
     Raises UserError where there is no such study, trial or family.
     """
@@ -227,15 +230,17 @@ def confirm(
     repair(path)
     records = results.read()
     trials = [r for r in records if isinstance(r, Trial) and r.study == goal.study]
-    found = finalists(trials, data.label, goal.aim, seeds)
-    if not found:
-        raise UserError(f"{path} holds no complete trial on {data.label} with target {goal.aim:g}: search longer")
+    found = {one.targets[0]: finalists(trials, data.label, one.targets[0], seeds) for one in goal.each()}
+    for target in [target for target, ready in found.items() if not ready]:
+        raise UserError(f"{path} holds no complete trial on {data.label} with target {target:g}: search longer")
     kept = {trial.family for trial in trials}
     if goal.family not in kept:
         raise UserError(f"the study {goal.study} is of the {' and '.join(kept)} family: give --family")
     deadline = None if seconds is None else time.monotonic() + seconds
     plan = SeedPlan.of(fresh_seeds(seeds, seed, OTHERS), deadline)
-    tests = confirm_smallest(found, data, goal, plan, results, runtime, records=records)
+    tests = []
+    for one in goal.each():
+        tests += confirm_smallest(found[one.targets[0]], data, one, plan, results, runtime, records=results.read())
     return Outcome(data, goal, results, tests)
 
 

@@ -23,7 +23,8 @@ class Outcome:
     """What a search or a confirmation came to.
 
     Attributes:
-        tests: of the candidates, in the order of their sizes; the last one is confirmed, or none is.
+        tests: of the candidates for each target, the lowest first, in the order of their sizes; a target's last one is
+            confirmed, or none of them is.
         finished: whether it came to its end; False where it was stopped, or is gone on with later.
         setting, trials: of the study that was searched.
     """
@@ -37,19 +38,35 @@ class Outcome:
     trials: list[FrozenTrial] = field(default_factory=list)
 
     @property
+    def front(self) -> list[Confirmation]:
+        """Of each target that was tested, the lowest first, the confirmed test; where there is none the first that
+        reached the target, else the first."""
+        targets = dict.fromkeys(test.target for test in self.tests)
+        return [_best([test for test in self.tests if test.target == target]) for target in targets]
+
+    @property
     def best(self) -> Confirmation | None:
-        """The confirmed test; where there is none the first that reached the target, else the first."""
-        return next((c for word in WORDS for c in self.tests if c.verdict == word), next(iter(self.tests), None))
+        """That of the highest target."""
+        return next(reversed(self.front), None)
 
     @property
     def weights(self) -> Path:
         """The file of the best one's weights. Raises UserError where nothing was tested."""
         if self.best is None:
             raise UserError("nothing was tested, so there are no weights")
-        training = Training(self.best.config, Recipe.model_validate(self.best.recipe), self.data.digest)
+        return self.weights_of(self.best)
+
+    def weights_of(self, test: Confirmation) -> Path:
+        """The file of the weights that were tested."""
+        training = Training(test.config, Recipe.model_validate(test.recipe), self.data.digest)
         return WeightsFile.of(self.results.weights, self.goal.study, training, Inputs.of(self.data)).place()
 
-    def load(self, seed: int | None = None) -> WaveMixLite:
-        """The best one's network of a seed (default: its first), in evaluation mode."""
-        found = networks(self.weights)
-        return found[present(self.best).seeds[0] if seed is None else seed]
+    def load(self, seed: int | None = None, test: Confirmation | None = None) -> WaveMixLite:
+        """The network of a seed (default: its first) that was tested, by default the best, in evaluation mode."""
+        chosen = test or self.best
+        found = networks(self.weights if chosen is None else self.weights_of(chosen))
+        return found[present(chosen).seeds[0] if seed is None else seed]
+
+
+def _best(tests: list[Confirmation]) -> Confirmation:
+    return next((c for word in WORDS for c in tests if c.verdict == word), tests[0])

@@ -1,6 +1,7 @@
 """How a command ends: with what was found, or interrupted with the command that resumes."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search import signals
-from search.cli.terminal import tell
-from search.errors import UserError
+from search.cli.terminal import show, tell
+from search.errors import UserError, present
 
 if TYPE_CHECKING:
+    from search.cli.listing import Listing
     from search.data.source import Source
     from search.outcome import Outcome
     from search.records.models import Confirmation
@@ -38,21 +40,54 @@ def resumable() -> Iterator[None]:
 
 def conclude(outcome: "Outcome", source: "Source", runtime: "Runtime", as_json: bool = False) -> None:
     """The result in about ten lines, and the tables written anew."""
+    front = outcome.front
     if as_json:
-        tell(json.dumps(_facts(outcome, source, runtime)))
-    elif outcome.best is None:
+        facts = [_facts(outcome, test, source, runtime) for test in front]
+        study = {"study": outcome.goal.study}
+        several = study | {"front": facts}
+        one = facts[0] if facts else study | {"verdict": None}
+        tell(json.dumps(several if _several(outcome) else one))
+    elif not front:
         tell("nothing to confirm: no trial was completed; a larger --budget or fewer --epochs may help")
     else:
-        for line in _lines(outcome, outcome.best, source, runtime):
-            tell(line, kept="\n")
+        if _several(outcome):
+            show(_front(outcome))
+        for test in front:
+            for line in _lines(outcome, test, source, runtime):
+                tell(line, kept="\n")
     tabulate(outcome.results.folder, quiet=as_json)
 
 
-def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str, Any]:
-    """The result as JSON has it; accuracies and mean IoUs are fractions, a PSNR is in dB."""
-    best = outcome.best
-    if best is None:
-        return {"study": outcome.goal.study, "verdict": None}
+def _several(outcome: "Outcome") -> bool:
+    return outcome.goal.target is not None and len(outcome.goal.targets) > 1
+
+
+def _front(outcome: "Outcome") -> "Listing":
+    """Of several targets what was found for each, a row a target."""
+    from search.cli.listing import Listing
+    from search.records.costs import cost_shown
+    from search.records.verdicts import verdict_of
+
+    found = {test.target: test for test in outcome.front}
+    table, cost = Listing(title=f"{outcome.data.label}, {outcome.goal.family} family"), outcome.goal.minimise
+    others = [cost] * (cost != "parameters")
+    for column in ("target", *others, "parameters", "accuracy", "95 % interval", "seeds", "adjusted"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for test in (found[target] for target in outcome.goal.targets if target in found):
+        shown = test.score.shown
+        size = [cost_shown(test.minimised.name, test.minimised.value)] if test.minimised else []
+        low_high = " to ".join(map(shown, test.clipped)) if test.clipped else "-"
+        sure = test.judgement.adjusted
+        table.add_row(
+            test.score.goal(present(test.target)), *size, f"{test.parameters:,}", shown(test.mean), low_high,
+            str(test.n), "-" if sure is None else f"{math.floor(1000 * sure) / 10:g} %", verdict_of(test),
+        )  # fmt: skip
+    return table
+
+
+def _facts(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: "Runtime") -> dict[str, Any]:
+    """A result as JSON has it; accuracies and mean IoUs are fractions, a PSNR is in dB."""
     return {
         "study": outcome.goal.study,
         "verdict": best.verdict,
@@ -69,7 +104,7 @@ def _facts(outcome: "Outcome", source: "Source", runtime: "Runtime") -> dict[str
         "seeds": best.seeds,
         "confidence": best.judgement.confidence if best.target is not None else None,
         "adjusted_confidence": best.judgement.adjusted if best.target is not None else None,
-        "weights": str(outcome.weights) if best.state == "complete" else None,
+        "weights": str(outcome.weights_of(best)) if best.state == "complete" else None,
         "retrain": _retrain(outcome, best, source, runtime),
     }
 
@@ -89,7 +124,7 @@ def _lines(outcome: "Outcome", best: "Confirmation", source: "Source", runtime: 
         facts["beside"] = ", ".join(f"{name} {shown}" for name, shown in beside(best).items())
     facts["retrain"] = _retrain(outcome, best, source, runtime)
     if best.state == "complete":
-        path = outcome.weights
+        path = outcome.weights_of(best)
         facts["weights"] = str(path)
         facts["load"] = f"import wavemix; network = wavemix.load({json.dumps(str(path))}, seed={best.seeds[0]})"
     return [f"{data.label}{target}: {verdict_of(best)}", *(f"  {name:<11} {fact}" for name, fact in facts.items())]

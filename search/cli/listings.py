@@ -10,29 +10,26 @@ from rich.console import Group
 from search.cli.listing import Block, Listing
 from search.cli.panel import named
 from search.errors import present
-from search.records.costs import Minimised, cost_shown, size_shown
-from search.records.models import Confirmation, Record, Reproduction, Trial, numbered
+from search.records.costs import CostName, Minimised, cost_shown, size_shown
+from search.records.models import Confirmation, Record, Reproduction, Trial, at_each_target, numbered
 from search.report.efficiency import deciding
 from search.study.handle import StudyHandle
 from search.study.setting import Setting
+from search.study.targets import listed, reached
 from search.tasks.score import SCORES
 
 
 def facts(study: StudyHandle) -> dict[str, Any]:
     """How a study goes, as JSON can hold it."""
     trials = study.trials()
-    feasible = [t for t in trials if t.state == TrialState.COMPLETE and t.user_attrs.get("feasible")]
-    cost = study.identity.get("minimise", "parameters")
-    best = min(feasible, key=lambda t: t.user_attrs[cost], default=None)
+    cost, targets = study.identity.get("minimise", "parameters"), listed(study.identity["target"])
     counts: dict[str, int] = {}
     for trial in trials:
         dropped = trial.state == TrialState.FAIL and "record" not in trial.user_attrs  # untried
         state = "dropped" if dropped else trial.state.name.lower()
         counts[state] = counts.get(state, 0) + 1
-    smallest = None
-    if best is not None:
-        smallest = {name: best.user_attrs[name] for name in dict.fromkeys(("parameters", cost))}
-        smallest |= {"accuracy": best.value, "trial": best.number}
+    smallest = {target: _smallest(trials, cost, targets, target) for target in targets}
+    front = [{"target": target, **(best or {})} for target, best in smallest.items()]
     return {
         "study": study.name,
         "data": study.source,
@@ -44,28 +41,39 @@ def facts(study: StudyHandle) -> dict[str, Any]:
         "trials": len(trials),
         "states": counts,
         "workers": _by_worker(trials),
-        "smallest_feasible": smallest,
-    }
+        "smallest_feasible": smallest[targets[-1]],
+    } | ({"front": front} if len(targets) > 1 else {})
+
+
+def _smallest(trials: list[FrozenTrial], cost: CostName, targets: list[float], target: float) -> dict[str, Any] | None:
+    """The cheapest trial that is feasible for one of the study's targets; None where there is none."""
+    feasible = [t for t in trials if t.state == TrialState.COMPLETE and target in reached(t, targets)]
+    best = min(feasible, key=lambda t: t.user_attrs[cost], default=None)
+    if best is None:
+        return None
+    sizes = {name: best.user_attrs[name] for name in dict.fromkeys(("parameters", cost))}
+    return {**sizes, "accuracy": best.value, "trial": best.number}
 
 
 def standing(study: StudyHandle) -> Group:
     """The same for a person, and what each worker does: what `wavemix status` shows."""
     found = facts(study)
-    best, stopped = found["smallest_feasible"], found["stopped"]
-    score = SCORES[study.reading.task]
+    stopped, targets = found["stopped"], listed(found["target"])
+    score, cost = SCORES[study.reading.task], found["minimise"]
     shown = {
         "data": found["data"],
-        "target": f"{found['target']:g}",
+        "target": ", ".join(f"{target:g}" for target in targets),
         "family": found["family"],
         "state": f"stopped at {stopped[:16]}" if stopped else "open",
         "trials": ", ".join(f"{count} {state}" for state, count in found["states"].items()) or "none",
-        "smallest feasible": "none yet",
     }
-    if best:
-        cost = found["minimise"]
-        minimised = None if cost == "parameters" else Minimised(name=cost, value=best[cost])
-        size = size_shown(best["parameters"], minimised)
-        shown["smallest feasible"] = f"{size}, {score.shown(best['accuracy'])}, trial {best['trial']}"
+    for target, best in zip(targets, found.get("front") or [found["smallest_feasible"] or {}]):
+        name = "smallest feasible" + f" at {target:g}" * (len(targets) > 1)
+        shown[name] = "none yet"
+        if "trial" in best:
+            minimised = None if cost == "parameters" else Minimised(name=cost, value=best[cost])
+            size = size_shown(best["parameters"], minimised)
+            shown[name] = f"{size}, {score.shown(best['accuracy'])}, trial {best['trial']}"
     return Group(Block(study.name, shown), _workers(found["workers"]))
 
 
@@ -94,34 +102,38 @@ def _workers(rows: Sequence[Mapping[str, Any]]) -> Listing:
 
 
 def summary(setting: Setting, trials: Iterable[FrozenTrial]) -> Listing:
-    """The ten smallest trials of a study that reach the target and the ten misses that came nearest to it."""
-    table, cost = (
-        Listing(
-            title=f"{setting.data.label}, target {setting.task.score.goal(setting.target)}, {setting.family} family"
-        ),
-        setting.costs.minimise,
-    )
+    """The ten smallest trials of a study that reach a target and the ten misses that came nearest to it."""
+    score, cost = setting.task.score, setting.costs.minimise
+    goals = ", ".join(map(score.goal, setting.targets))
+    table = Listing(title=f"{setting.data.label}, target {goals}, {setting.family} family")
     costs = dict.fromkeys((cost, "parameters"))
     for column in ("trial", "configuration", *costs, "validation", "verdict"):
         title = "latency, ms" if column == "latency" else column
         table.add_column(title, justify="left" if column in ("configuration", "verdict") else "right")
     done = [t for t in trials if t.value is not None and "feasible" in t.user_attrs]
     done.sort(key=lambda t: t.user_attrs[cost])
-    passed = [t for t in done if t.user_attrs["feasible"]]
-    misses = sorted((t for t in done if not t.user_attrs["feasible"]), key=lambda t: -present(t.value))
+    passed = [t for t in done if reached(t, setting.targets)]
+    misses = sorted((t for t in done if not reached(t, setting.targets)), key=lambda t: -present(t.value))
     for trial in sorted(passed[:10] + misses[:10], key=lambda t: t.user_attrs[cost]):
         config, choices = setting.trained(trial.params)[0], setting.tuning.text(trial.params)
-        outcome = "reaches the target" if trial.user_attrs["feasible"] else "misses it"
-        name = named(config, choices)
         sizes = [cost_shown(kind, trial.user_attrs[kind]).partition(" ")[0] for kind in costs]
-        table.add_row(str(trial.number), name, *sizes, setting.task.score.shown(trial.value), outcome)
+        outcome = _outcome(reached(trial, setting.targets), setting)
+        table.add_row(str(trial.number), named(config, choices), *sizes, score.shown(trial.value), outcome)
     return table
+
+
+def _outcome(those: list[float], setting: Setting) -> str:
+    if not those:
+        return "misses it" if len(setting.targets) == 1 else "misses them"
+    if len(setting.targets) == 1:
+        return "reaches the target"
+    return f"reaches {', '.join(map(setting.task.score.goal, those))}"
 
 
 def overview(records: Sequence[Record]) -> list[dict[str, Any]]:
     """What the records hold, one row a study, data set and target; counts are the fewest parameters."""
     groups: dict[tuple, list[Trial | Confirmation]] = {}
-    for record in numbered(records):
+    for record in at_each_target(numbered(records)):
         if isinstance(record, (Trial, Confirmation)):
             groups.setdefault((record.study, record.dataset.label, record.target), []).append(record)
     rows = []

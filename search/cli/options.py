@@ -111,7 +111,12 @@ TestSet = Annotated[
     str | None, typer.Option("--test-set", help="Of several test sets of super-resolution the one that decides.")
 ]
 Target = Annotated[
-    str, typer.Option(help="Score to reach: an accuracy or mean IoU as a fraction, 0.99; a PSNR in dB, 36.66dB.")
+    str,
+    typer.Option(
+        "--target",
+        "--targets",
+        help="Score to reach: an accuracy or mean IoU as a fraction, 0.99; a PSNR in dB, 36.66dB. Several: 0.97,0.99.",
+    ),
 ]
 
 
@@ -355,6 +360,14 @@ def target_of(text: str, task: str = "classification", option: str = "--target")
     raise UserError(f"{option} is a fraction between 0 and 1, not {shown}: 0.99 means 99 %")
 
 
+def targets_of(text: str, task: str = "classification") -> list[float]:
+    """'0.97,0.99' as these scores, the lowest first. Raises UserError for anything else."""
+    targets = sorted(target_of(part, task) for part in text.split(","))
+    if len(set(targets)) < len(targets):
+        raise UserError(f"--targets {text}: one of them stands twice")
+    return targets
+
+
 def checked(family: str) -> None:
     if family not in ("published", "extended"):
         raise UserError(f"--family is 'published' or 'extended', not {family!r}")
@@ -362,7 +375,7 @@ def checked(family: str) -> None:
 
 def study_name(
     data: str,
-    target: float,
+    target: float | Sequence[float],
     family: str,
     name: str | None = None,
     reading: Reading = PLAIN,
@@ -385,4 +398,5 @@ def study_name(
 
     enlarged = [part for part in (reading.test_set, reading.scale and f"{reading.scale}x") if part]
     least = [cost] * (cost != "parameters")
-    return shortened("-".join([plain, *enlarged, SCORES[reading.task].tag(target), family, *least]))
+    tags = [SCORES[reading.task].tag(one) for one in (target if isinstance(target, Sequence) else [target])]
+    return shortened("-".join([plain, *enlarged, *tags, family, *least]))

@@ -1,6 +1,7 @@
 """What a person sees of a search: a live panel on a terminal, plain lines anywhere else."""
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -37,19 +38,21 @@ def named(config: LiteConfig, choices: str) -> str:
 
 
 class Display:
-    """Listens to a search's events. `seconds` is the time budget, `ceiling` the parameter count to beat."""
+    """Listens to a search's events. `seconds` is the time budget, `ceiling` the number of parameters to stay below,
+    `targets` are the scores to reach, the lowest first."""
 
     def __init__(
         self,
         console: Console,
         title: str,
-        target: float,
+        targets: Sequence[float],
         ceiling: int,
         seconds: float | None,
         score: Score = ACCURACY,
     ):
         self.score = score
-        self.console, self.title, self.target, self.ceiling, self.seconds = console, title, target, ceiling, seconds
+        self.console, self.title, self.ceiling, self.seconds = console, title, ceiling, seconds
+        self.targets = targets
         self.start = time.monotonic()
         self.tell = tell
         self.began: tuple[int, float] | None = None  # epoch and time from which the running trial is timed
@@ -57,7 +60,7 @@ class Display:
         self.warned = False
         self.scouts = 0
         self.counts: dict[str, int] = {}
-        self.best: Event | None = None
+        self.best: dict[float, Event] = {}  # by target
         self.now: Event | None = None
         self.last: list[str] = []
         self.live = (
@@ -73,12 +76,27 @@ class Display:
         if self.live:
             self.live.__exit__(*problem)
 
-    def _best(self, event: Event) -> bool:
-        """Whether it is the smallest that reaches the target so far."""
-        smaller = self.best is None or event.cost < self.best.cost
-        if event.feasible and smaller:
-            self.best = event
-        return event.feasible and smaller
+    def _best(self, event: Event) -> list[float]:
+        """The targets that it is the smallest for so far."""
+        new = [goal for goal in event.reached if goal not in self.best or event.cost < self.best[goal].cost]
+        self.best |= dict.fromkeys(new, event)
+        return new
+
+    def _reaches(self, event: Event) -> str:
+        """What an event says that ends a trial: which targets it reaches, and for which it is the new incumbent."""
+        new = self._best(event)
+        if not event.reached:
+            return event.state
+        if len(self.targets) == 1:
+            return "reaches the target" + ": new incumbent" * bool(new)
+        reached = f"reaches {', '.join(map(self.score.goal, event.reached))}"
+        return reached + f": new incumbent for {', '.join(map(self.score.goal, new))}" * bool(new)
+
+    def _incumbent(self, target: float) -> Text:
+        best = self.best.get(target)
+        if best is None:
+            return Text(f"none yet below {self.ceiling:,} parameters", style="dim")
+        return Text(f"{best.size}, {self.score.shown(best.accuracy)}  {best.network.name}", style="bold green")
 
     def _left(self) -> float | None:
         """Seconds until the running trial's last epoch, at its speed since the first one, which compiles on a GPU."""
@@ -129,11 +147,9 @@ class Display:
                 self.say(f"  epoch {event.epoch}/{event.epochs}: {self.score.shown(event.curve[-1])} validation{left}")
         else:
             self.counts[event.state] = self.counts.get(event.state, 0) + 1
-            smaller = self._best(event)
             self.now = None
             accuracy = "" if event.accuracy is None else f" {self.score.shown(event.accuracy)}"
-            reached = "reaches the target" + ": new incumbent" * smaller
-            verdict = reached if event.feasible else event.state
+            verdict = self._reaches(event)
             self.say(
                 f"trial {event.number}: {event.network.name}, {event.size},{accuracy} {verdict}"
                 + (f" ({event.text})" if event.text and event.text != event.state else "")
@@ -142,11 +158,9 @@ class Display:
     def __rich__(self) -> Panel:
         table = Table.grid(padding=(0, 2))
         left = "" if self.seconds is None else clock(self.seconds - (time.monotonic() - self.start)) + " left"
-        best = f"none yet below {self.ceiling:,} parameters"
-        if self.best:
-            network, reached = self.best.network, self.score.shown(self.best.accuracy)
-            best = f"{self.best.size}, {reached}  {network.name}"
-        table.add_row("incumbent", Text(best, style="bold green" if self.best else "dim"))
+        for target in self.targets:
+            name = f"{self.score.goal(target)} " * (len(self.targets) > 1)
+            table.add_row(f"{name}incumbent", self._incumbent(target))
         if self.now:
             name = line(named(self.now.network, self.now.text))
             progress = f"trial {self.now.number}  {self.now.size}  {name}"
@@ -162,5 +176,5 @@ class Display:
         table.add_row("trials", counts)
         table.add_row("time", f"{clock(time.monotonic() - self.start)} {left}")
         lines = Text("\n".join(self.last), style="dim")
-        title = Text(line(f"{self.title}: {self.score.goal(self.target)}"))
+        title = Text(line(f"{self.title}: {', '.join(map(self.score.goal, self.targets))}"))
         return Panel(Group(table, lines), title=title, expand=True)

@@ -45,6 +45,7 @@ from search.cli.options import (
     source_of,
     study_name,
     target_of,
+    targets_of,
     tune_of,
 )
 from search.cli.terminal import show, tell
@@ -118,8 +119,10 @@ def search(
     The same command resumes an interrupted search, also after `wavemix stop`; `wavemix worker` helps it.
     """
     source = source_of(data, resize, test_split, skip_unreadable, task, scale, test_set)
-    aim = target_of(target, task)
+    aims = targets_of(target, task)
     checked(family)
+    if validation_target is not None and len(aims) > 1:
+        raise UserError("--validation-target goes with one --target: of several each has its own")
     if trials and budget:
         raise UserError("--trials says how many trials and --budget how much time: give one of them")
     seconds, choices = None if trials else seconds_of(budget or "15m"), tune_of(tune)
@@ -140,11 +143,11 @@ def search(
     say = partial(tell, err=as_json, level=-1 if as_json else 0)
     split = campaign.load(source, Runtime(data_dir=data_dir, say=say))
     lower = None if validation_target is None else target_of(validation_target, task, "--validation-target")
-    study = study_name(data, aim, family, name, source.reading, cost)
-    goal = Goal(study, aim, family, max_parameters, lower, cost, limits)
+    study = study_name(data, aims, family, name, source.reading, cost)
+    goal = Goal(study, aims, family, max_parameters, lower, cost, limits)
     ceiling = max_parameters or campaign.ceiling_of(split, goal)
     title, score = f"{split.label}, {family} family", SCORES[source.reading.task]
-    display = Display(Console(quiet=quiet or as_json), title, aim, ceiling, seconds, score)
+    display = Display(Console(quiet=quiet or as_json), title, aims, ceiling, seconds, score)
     display.tell = say
     runtime = Runtime(device, data_dir, display.say, precision=precision)
     say_if_built(display.say)
@@ -204,7 +207,7 @@ def confirm(
     An attempt ends when it is confirmed, from 5 seeds on, or can't be any more, from 3 seeds on.
     """
     source = source_of(data, resize, test_split, skip_unreadable, task, scale, test_set)
-    aim = target_of(target, task)
+    aims = targets_of(target, task)
     checked(family)
     seconds = seconds_of(budget) if budget else None
     from search import campaign
@@ -212,7 +215,7 @@ def confirm(
     from search.records.results import Results
     from search.runtime import Runtime
 
-    goal = Goal(study_name(data, aim, family, name, source.reading, minimise_of(minimize)), aim, family)
+    goal = Goal(study_name(data, aims, family, name, source.reading, minimise_of(minimize)), aims, family)
     runtime = Runtime(device, data_dir, progress, precision=precision)
     campaign.recorded(goal, Results(results))
     split = campaign.load(source, runtime)

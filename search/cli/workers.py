@@ -36,10 +36,11 @@ def worker(
     from search.records.results import Results, published
     from search.study.handle import find
     from search.study.joining import join
+    from search.study.targets import listed
 
     found = find(study, storage, results, wait=True)
-    target, ceiling = found.identity["target"], found.identity["ceiling"]
-    display = Display(Console(), f"{study}, worker", target, ceiling, None)
+    targets, ceiling = listed(found.identity["target"]), found.identity["ceiling"]
+    display = Display(Console(), f"{study}, worker", targets, ceiling, None)
     options = {"checkpoints": checkpoints, "device": device, "precision": precision, "listen": display}
     with resumable(), join(found, data_dir, Results(results, published()), **options) as search, display:
         for event in search.past():

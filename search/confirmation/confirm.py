@@ -20,7 +20,7 @@ from search.records.environment import environment
 from search.records.goal import Goal
 from search.records.jsonl import append, read, repair
 from search.records.making import dataset_of
-from search.records.models import Confirmation, Record, Trial, counted, numbered
+from search.records.models import Confirmation, Record, Trial, at_each_target, counted, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.records.verdicts import verdict
@@ -51,7 +51,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
     all training images, will.
     """
     complete: dict[tuple, Trial] = {}
-    for record in records:
+    for record in at_each_target(records):
         if isinstance(record, Trial) and record.state == "complete" and record.accuracy_validation is not None:
             if record.dataset.label == label and record.target == target:
                 recipe = filled(record.recipe) | {"precision": None}
@@ -90,7 +90,7 @@ def confirm_smallest(
     with.
     """
     attempts, say = [], runtime.say
-    past = [r for r in numbered(records) if isinstance(r, Confirmation) and r.target == goal.target]
+    past = [r for r in numbered(records) if isinstance(r, Confirmation) and r.target == goal.aim]
     of = dataset_of(data, None, None).population
     last = max((r.attempt or 1 for r in past if (r.dataset.population, r.family) == (of, goal.family)), default=0)
     for finalist in finalists:
@@ -162,7 +162,7 @@ def confirm(
     ran = retrain(
         training,
         data,
-        goal.target,
+        goal.aim,
         plan,
         runtime,
         checkpoint=results.study(goal.study) / f"confirm-{training.checkpoint_name(plan.seeds)}",
@@ -172,7 +172,7 @@ def confirm(
     record = Confirmation.of(
         **ran.fields,
         study=goal.study,
-        target=goal.target,
+        target=goal.aim,
         family=goal.family,
         minimised=minimised,
         looks=list(plan.looks),

@@ -1,7 +1,7 @@
 """What a study or a test is for."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from search.errors import UserError
 from search.records.costs import CostName
@@ -9,7 +9,7 @@ from search.records.costs import CostName
 
 @dataclass(frozen=True)
 class Goal:
-    """The score `target` for networks of the `family`, in the study `study`.
+    """The score `target` for networks of the `family`, in the study `study`; or several scores.
 
     `target` is a fraction of an accuracy or mean IoU and a number of dB of a PSNR; None: the tables have no row for it.
     `ceiling` is the number of parameters to stay below, `validation` the score that trials have to reach on validation
@@ -18,7 +18,7 @@ class Goal:
     """
 
     study: str
-    target: float | None
+    target: float | Sequence[float] | None
     family: str = "extended"
     ceiling: int | None = None
     validation: float | None = None
@@ -26,8 +26,18 @@ class Goal:
     limits: Mapping[CostName, float] = field(default_factory=dict)
 
     @property
-    def aim(self) -> float:
-        """The target, for what can't be done without one. Raises UserError where there is none."""
-        if self.target is None:
+    def targets(self) -> list[float]:
+        """All targets, the lowest first, for what can't be done without one. Raises UserError where there is none."""
+        targets = sorted(set(self.target)) if isinstance(self.target, Sequence) else [self.target]
+        if not targets or None in targets:
             raise UserError(f"the study {self.study} has no target: give a score to reach")
-        return self.target
+        return [target for target in targets if target is not None]
+
+    @property
+    def aim(self) -> float | None:
+        """The one target, or None; of several `each` has one."""
+        return None if self.target is None else self.targets[-1]
+
+    def each(self) -> list["Goal"]:
+        """The goal with each target alone."""
+        return [replace(self, target=target) for target in self.targets]

@@ -47,11 +47,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _without_empty(written: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Without those of `names` that say nothing, so that records are as they were before there was this."""
-    return {name: value for name, value in written.items() if name not in names or value not in (None, {}, [])}
-
-
+LATER = ("threshold", "aims", "beside", "minimised")  # fields that records are without where they say nothing
 Family = Literal["published", "extended"]
 Target = Annotated[float, Field(gt=0, lt=MOST_DECIBELS)]
 
@@ -147,6 +143,11 @@ class _Run(RecordBase):
     device_seconds: Seconds = 0.0
     minimised: Minimised | None = None  # by its search; None: the parameters
 
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """As records were before there were these fields."""
+        return {name: value for name, value in write(self).items() if name not in LATER or value not in (None, [], {})}
+
     @property
     def objective(self) -> float:
         """What its search has made small."""
@@ -212,6 +213,13 @@ class Scout(_Judged):
     kind: Literal["scout"] = "scout"
 
 
+class Aim(Model):
+    """One of several targets, and the validation score from which a trial is feasible for it."""
+
+    target: Target
+    threshold: Finite
+
+
 class Trial(_Judged):
     """One candidate of a search, trained on the whole training part but for the validation images."""
 
@@ -219,10 +227,19 @@ class Trial(_Judged):
     number: Count | None = None  # in its study
     parent: Count | None = None  # the trial this one goes on from
     threshold: Finite | None = None  # the validation score asked for; None: the target and the margin over it
+    aims: list[Aim] = Field([])  # of a study with several targets, lowest first; `target` is the highest
 
-    @model_serializer(mode="wrap")
-    def _classification_as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return _without_empty(write(self), "threshold", "minimised")
+    @property
+    def targets(self) -> list[float]:
+        return [aim.target for aim in self.aims] or [self.target]
+
+    def each(self) -> list["Trial"]:
+        """The trial at each target that it counts for."""
+        if not self.aims:
+            return [self]
+        return [
+            self.model_copy(update={"target": aim.target, "threshold": aim.threshold, "aims": []}) for aim in self.aims
+        ]
 
     @property
     def needed(self) -> float:
@@ -256,10 +273,6 @@ class _Tested(_Run):
     cost: Cost | None = None
     # other measures of the same networks on the test images, by name, one a seed
     beside: dict[str, list[Finite]] = Field({})
-
-    @model_serializer(mode="wrap")
-    def _classification_as_ever(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return _without_empty(write(self), "beside", "minimised")
 
     @classmethod
     def of(cls, accuracies: Sequence[float], **fields: Any) -> Self:
@@ -328,6 +341,11 @@ class Confirmation(_Tested):
         if self.state != "complete":
             return "failed"
         return "tested" if self.target is None else self.judgement.verdict
+
+
+def at_each_target(records: Iterable[Any]) -> list[Any]:
+    """The records, trials of a study with several targets at each of them (`Trial.each`)."""
+    return [one for record in records for one in (record.each() if isinstance(record, Trial) else [record])]
 
 
 def numbered(records: Iterable["Record"]) -> list["Record"]:

@@ -21,7 +21,7 @@ from search.errors import UserError, printable
 from search.files import write_atomically
 from search.records.commands import command
 from search.records.jsonl import read_all
-from search.records.models import Confirmation, Record, Trial, counted, label, numbered
+from search.records.models import Confirmation, Record, Trial, at_each_target, counted, label, numbered
 from search.report import plots, study_summary, tables, typeset
 from search.report.efficiency import parameter_efficiency
 from search.report.inline_svg import inline
@@ -206,7 +206,7 @@ def _thresholds(runs: Sequence[Run]) -> Iterator[Threshold]:
     """All studies by data set and threshold: first what was tested, then by name. A study that trained for several
     thresholds, or on several data sets, has a section at each."""
     groups: dict[tuple[str, float], dict[str, list[Run]]] = {}
-    for run in runs:
+    for run in at_each_target(runs):
         key = label(run.dataset), math.inf if run.target is None else round(run.target, 9)
         groups.setdefault(key, {}).setdefault(run.study, []).append(run)
     count = 0

@@ -27,7 +27,7 @@ from search.errors import UserError, present
 from search.files import write_atomically
 from search.published.figures import Peer, peers
 from search.records.jsonl import read_all
-from search.records.models import Confirmation, Record, Trial, base_label, label, numbered
+from search.records.models import Confirmation, Record, Trial, at_each_target, base_label, label, numbered
 from search.report.efficiency import deciding
 from search.report.importance import importances
 from search.report.plot_axes import capped, count_axis, score_axis, target_lines
@@ -398,8 +398,9 @@ def figures(records: Iterable[Record]) -> dict[str, Figure]:
     for run in runs:
         name = slug(label(run.dataset)) if run.dataset.variant == "folder" else run.dataset.name
         sets.setdefault(name, []).append(run)
-        if run.target is not None:
-            goals.setdefault((name, run.score.tag(run.target)), []).append(run)
+        for one in at_each_target([run]):
+            if one.target is not None:
+                goals.setdefault((name, one.score.tag(one.target)), []).append(one)
     found: dict[str, Figure | None] = {}
     for name, mine in sets.items():
         found[f"frontier-{name}"] = frontier(mine)

@@ -35,7 +35,7 @@ def study(records: Iterable[Record], name: str | None = None) -> pd.DataFrame:
         {
             "Study": r.study,
             "Data set": label(r.dataset),
-            "Target": r.score.number(r.target),
+            "Target": ", ".join(map(r.score.goal, r.targets)) if r.aims else r.score.number(r.target),
             "Family": r.family,
             "Trial": r.number,
             "Configuration": r.config.name,

@@ -33,9 +33,9 @@ SURE = 0.5  # probability from which a configuration measured feasible counts as
 class History:
     """A study's trials, finished ones read once: reading 10,000 of them would take longer than a suggestion.
 
-    Attributes: curves (of complete trials, and of earlier studies), finished (those with an accuracy) and passed (those
-        measured feasible) as (cost, trial), running (trials), seen (keys of all configurations that were finished),
-        ended (how many have).
+    Attributes: curves (of complete trials, and of earlier studies), finished (those with an accuracy) as (cost, trial),
+        passed (those measured feasible) as (cost, trial, how many thresholds it reaches), running (trials), seen (keys
+        of all configurations that were finished), ended (how many have).
         `minimised` says that a complete trial's value is its cost.
     """
 
@@ -45,7 +45,7 @@ class History:
         for curve in problem.curves:
             self.curves.add(curve)
         self.finished: list[tuple[float, FrozenTrial]] = []
-        self.passed: list[tuple[float, FrozenTrial]] = []
+        self.passed: list[tuple[float, FrozenTrial, int]] = []
         self.running: list[FrozenTrial] = []
         self.seen: set[tuple] = set()
         self.ended = 0
@@ -77,8 +77,9 @@ class History:
             score = self.problem.score_of(trial, self.minimised)
             if len(trial.intermediate_values) == self.problem.length(trial.params):
                 self.curves.add([trial.intermediate_values[step] for step in sorted(trial.intermediate_values)])
-            if self.problem.feasible(trial, score) and cost < self.problem.ceiling:
-                self.passed.append((cost, trial))
+            reached = self.problem.reached(trial, score)
+            if reached and cost < self.problem.ceiling:
+                self.passed.append((cost, trial, reached))
         elif not trial.intermediate_values:
             return
         self.finished.append((cost, trial))
@@ -100,7 +101,8 @@ class Survey:
             if cost is not None and not self._observe(trial, cost):
                 silent.append((trial.params, cost))
         self.model = self._model(silent)
-        self.incumbent, self.below = self._incumbent()
+        self.incumbents = [self._incumbent(*place) for place in enumerate(self.problem.offsets, 1)]
+        self.incumbent, self.below = self.incumbents[-1]  # the highest threshold's costs most
 
     def _scouted(self, scouts: Sequence[Observation]) -> list[Observation]:
         """Scouts at the level where the prior has candidates of their costs: what they tell is who is better."""
@@ -140,11 +142,12 @@ class Survey:
         self.shared = np.append(shared * ~scout, np.zeros(len(silent)))
         return model
 
-    def _incumbent(self) -> tuple[FrozenTrial | None, float]:
-        passed = sorted(self.history.passed, key=lambda pair: pair[0])[:FITTED]
+    def _incumbent(self, number: int, offset: float) -> tuple[FrozenTrial | None, float]:
+        """Of the threshold with this number, from 1, and offset."""
+        passed = sorted((one for one in self.history.passed if one[2] >= number), key=lambda one: one[0])[:FITTED]
         if passed:
-            mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial in passed])
-            for (cost, trial), probability in zip(passed, ndtr(-mean / deviation)):
+            mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial, _ in passed])
+            for (cost, trial, _), probability in zip(passed, ndtr((offset - mean) / deviation)):
                 if probability >= SURE:
                     return trial, cost
         return None, self.problem.ceiling
@@ -167,7 +170,10 @@ class Survey:
         return mean + self._prior(pool), deviation
 
     def reach(self, candidate: Candidate, end: tuple[float, float] | None) -> float:
-        """P(threshold reached) of one candidate; `end` is what its own curve promises, and the deviation of that."""
+        """P(threshold reached) of one candidate; `end` is what its own curve promises, and the deviation of that.
+
+        Of several thresholds the lowest that it would be an incumbent for.
+        """
         mean, deviation = (float(values[0]) for values in self.predict([candidate]))
         if end is not None:
             prior = float(self._prior([candidate])[0])
@@ -175,7 +181,9 @@ class Survey:
             place = self.problem.features([candidate.params], [candidate.cost])
             mean, deviation = self.model.measured(place, value - prior, noise, SHARED * noise * self.shared)
             mean += prior
-        return float(ndtr(-mean / deviation))
+        places = zip(self.problem.offsets, self.incumbents)
+        offset = next((offset for offset, (_, below) in places if candidate.cost < below), 0.0)
+        return float(ndtr((offset - mean) / deviation))
 
     def _prior(self, found: Sequence[Candidate | Observation]) -> np.ndarray:
         mean = expected(self.problem.ceiling, np.array([one.cost for one in found], dtype=float))

@@ -40,9 +40,10 @@ class Problem:
     """What a sampler is to solve; the arguments are those of `FrontierSampler`.
 
     Attributes: those; `scouts`, candidates that were trained briefly; `choices`, the values of each hyperparameter, and
-    `distributions`, the same for Optuna; `known`, the cheapest that has reached the threshold in an earlier study under
-    the same conditions, or None; `usual`, the epochs of the first choices; and how the model sees candidates:
-    `features` and `kernel`.
+    `distributions`, the same for Optuna; `thresholds`, the lowest first; `threshold`, the highest, which the model's
+    scale counts from, and `offsets`, where the others lie on it; `known`, for each threshold the cheapest that has
+    reached it in an earlier study under the same conditions, or None; `usual`, the epochs of the first choices; and how
+    the model sees candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -51,7 +52,7 @@ class Problem:
         self,
         search_space: Mapping[str, Sequence | BaseDistribution],
         candidates: Callable[[float], list[Candidate]] | None,
-        threshold: float,
+        threshold: float | Sequence[float],
         ceiling: float,
         *,
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
@@ -65,8 +66,9 @@ class Problem:
         error: Callable[[float, float], float] | None = None,
     ):
         self.error = error or relative_error
-        if not (0 < threshold < 1 or error and math.isfinite(threshold)):
-            raise ValueError(f"threshold is {threshold}: it has to be a score between 0 and 1")
+        thresholds = sorted(threshold) if isinstance(threshold, Sequence) else [threshold]
+        if not thresholds or not all(0 < score < 1 or error and math.isfinite(score) for score in thresholds):
+            raise ValueError(f"threshold is {threshold}: it has to be a score between 0 and 1, or several of them")
         if not 0 < ceiling < math.inf:
             raise ValueError(f"ceiling is {ceiling}: it has to be the cost that is to be beaten")
         self.choices = {name: choices_of(name, values) for name, values in search_space.items()}
@@ -84,11 +86,13 @@ class Problem:
         # what a function gives may have any unit
         self.features = Features(self.choices, centred, SMALL if cost == PARAMETERS else math.log(ceiling))
         self.candidates, self.near, self.cost = candidates, near, cost
-        self.threshold, self.ceiling, self.epochs = threshold, ceiling, epochs
+        self.thresholds, self.threshold = thresholds, thresholds[-1]
+        self.offsets = [*(self.error(score, self.threshold) for score in thresholds[:-1]), 0.0]
+        self.ceiling, self.epochs = ceiling, epochs
         self.earlier, self.curves = list(earlier), curves
         self.scouts: list[Observation] = []
-        reached = [o for o in self.earlier if o.noise <= ALIKE and o.value <= 0 and o.cost < ceiling]
-        self.known = min(reached, key=lambda o: o.cost, default=None)
+        alike = sorted((o for o in self.earlier if o.noise <= ALIKE and o.cost < ceiling), key=lambda o: o.cost)
+        self.known = [next((o for o in alike if o.value <= offset), None) for offset in self.offsets]
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})
         self.kernel = Kernel(len(self.features))
 
@@ -116,8 +120,12 @@ class Problem:
             )
         return trial.value
 
-    def feasible(self, trial: FrozenTrial, score: float) -> bool:
-        """Whether its score reaches the threshold and all its constraints are kept."""
-        constraints = trial.constraints
-        reached = constraints[SCORE] <= 0 if SCORE in constraints else score >= self.threshold
-        return reached and all(value <= 0 for value in constraints.values())
+    def reached(self, trial: FrozenTrial, score: float) -> int:
+        """How many of the thresholds its score reaches; 0 where another of its constraints is not kept."""
+        others = {name: value for name, value in trial.constraints.items() if name != SCORE}
+        if any(value > 0 for value in others.values()):
+            return 0
+        if trial.constraints.get(SCORE, 1.0) <= 0:
+            return len(self.thresholds)
+        below = self.thresholds[:-1] if SCORE in trial.constraints else self.thresholds
+        return sum(score >= threshold for threshold in below)

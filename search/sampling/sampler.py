@@ -70,7 +70,10 @@ class FrontierSampler(BaseSampler):
             all of these and no others. Positive numbers are compared by their logarithms, other choices have no order.
         candidates: gives configurations that cost less than its argument (all, or some of very many). Left out, they
             are all combinations of the choices.
-        threshold: score that makes a configuration feasible, in (0, 1); 1 is a perfect score.
+        threshold: score that makes a configuration feasible, in (0, 1); 1 is a perfect score. Or several: each trial
+            counts for all of them, a proposal is the one with the greatest sum of expected savings per time, and a
+            training is pruned where it is hopeless for all thresholds for which it would be the cheapest. The highest
+            is the one that a constraint or "feasible" means.
         ceiling: the cost to beat; the first incumbent.
         near: gives configurations that differ little from given ones and cost less than its second argument; with it,
             the search for the next proposal goes on in the neighbourhood of the best of the `candidates`.
@@ -95,7 +98,8 @@ class FrontierSampler(BaseSampler):
         self,
         search_space: Mapping[str, Sequence | BaseDistribution],
         candidates: Callable[[float], list[Candidate]] | None = None,
-        threshold: float = math.nan,  # it and the ceiling have to be given: by name, where there are no candidates
+        threshold: float
+        | Sequence[float] = math.nan,  # it and the ceiling have to be given: by name, where there are no candidates
         ceiling: float = math.nan,
         *,
         near: Callable[[Sequence[dict[str, Any]], float], list[Candidate]] | None = None,
@@ -172,20 +176,29 @@ class FrontierSampler(BaseSampler):
         mean, deviation = survey.predict(pool)
         cost = np.array([c.cost for c in pool])
         work = np.array([c.work for c in pool])
-        reach = ndtr(-mean / deviation)
-        training = work * (EARLY + (1 - EARLY) * reach) + OVERHEAD * typical
-        saving = np.log(survey.below / cost)
-        if not survey.incumbent:  # first find something that does; where something is known to, something smaller
-            saving = 1.0 + saving if self.problem.known else 1.0
-        return reach * saving / training
+        gain, trained = np.zeros(len(pool)), np.zeros(len(pool))
+        for offset, known, (incumbent, below) in zip(self.problem.offsets, self.problem.known, survey.incumbents):
+            saving = np.log(below / cost)
+            if not incumbent:  # first find something that does; where something is known to, something smaller
+                saving = 1.0 + saving if known else np.ones(len(pool))
+            reach = ndtr((offset - mean) / deviation) * (cost < below)
+            gain, trained = gain + reach * saving, np.maximum(trained, reach)
+        return gain / (work * (EARLY + (1 - EARLY) * trained) + OVERHEAD * typical)
 
     def unseen(self, study: Study) -> list[Candidate]:
         """Candidates below the incumbent's cost that no trial has had: what is left to propose."""
         return self._survey(study).pool()
 
     def incumbent(self, study: Study) -> FrozenTrial | None:
-        """The cheapest trial that was measured feasible and is believed to be, given all measurements; or None."""
-        return self._survey(study).incumbent
+        """The cheapest trial that was measured feasible and is believed to be, given all measurements; or None.
+
+        Of several thresholds it is that of the highest.
+        """
+        return self.incumbents(study)[-1]
+
+    def incumbents(self, study: Study) -> list[FrozenTrial | None]:
+        """The same for each threshold, the lowest first: no lower one's costs more than a higher one's."""
+        return [trial for trial, _ in self._survey(study).incumbents]
 
     def reach(self, study: Study, trial: FrozenTrial) -> float:
         """P(score after the last epoch >= threshold), given the trial's configuration and what it reported so far."""

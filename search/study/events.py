@@ -1,5 +1,6 @@
 """What a search tells whoever watches it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.errors import present
@@ -21,8 +22,12 @@ class Event:
     curve: list[float] = field(default_factory=list)
     state: str = ""
     accuracy: float | None = None
-    feasible: bool = False
+    reached: Sequence[float] = ()  # the targets that it is feasible for
     minimised: Minimised | None = None  # by the search; None: the parameters
+
+    @property
+    def feasible(self) -> bool:
+        return bool(self.reached)
 
     @property
     def network(self) -> LiteConfig:

@@ -15,6 +15,7 @@ from search.study.seals import seal
 from search.study.setting import Setting
 from search.study.storage import Patient
 from search.study.store import STATES
+from search.study.targets import marks
 from search.training.recipe import Recipe
 
 UNFINISHED = "rebuilding"  # attribute of a study whose trials are not all there yet
@@ -46,7 +47,7 @@ def restored(study: optuna.Study, setting: Setting, path: Path, worker: str) -> 
         for record in (read(path) if path.exists() else [])
         if isinstance(record, Trial)
         and record.number is not None
-        and (record.study, record.target, record.family) == (setting.name, setting.target, setting.family)
+        and (record.study, record.targets, record.family) == (setting.name, setting.targets, setting.family)
         and (record.dataset.digest, record.seeds) == (setting.train.digest, setting.seeds)
     ]
     latest = {present(record.number): record for record in sorted(records, key=lambda record: record.created)}
@@ -79,7 +80,7 @@ def trial_of(record: Trial, number: int, setting: Setting, worker: str) -> Froze
     if record.minimised is not None:
         attributes[record.minimised.name] = record.minimised.value
     if record.state == "complete":
-        attributes["feasible"] = record.feasible
+        attributes |= marks(setting.targets, [one.target for one in record.each() if one.feasible])
     means = [[point.accuracy for point in points] for points in zip(*record.curves)]
     trial = create_trial(
         state=state,

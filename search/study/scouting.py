@@ -96,7 +96,8 @@ class Scouting:
                 continue
             self.known.add(self._key(params))
             value = shortfall(self.setting.task.score, scout.accuracy_validation, self.setting.threshold)
-            found.append(Observation({**params, **self.setting.tuning.first}, scout.parameters, value, 0.0))
+            cost = self.setting.costs.of(scout.config)
+            found.append(Observation({**params, **self.setting.tuning.first}, cost, value, 0.0))
         if found:
             self.sampler.learn(found)
 

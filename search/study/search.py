@@ -44,6 +44,7 @@ from search.study.seals import checked
 from search.study.setting import Setting
 from search.study.storage import Presence, connect, open_study, sqlite_file
 from search.study.store import Store
+from search.study.targets import reached
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
 from search.study.warm_start import known_curves, warm_start
@@ -177,7 +178,7 @@ class Search:
         """Hyperparameters of the configuration tried first: the given one, or one of the published width. Raises
         UserError."""
         setting = self.setting
-        if start is None and (known := self.sampler.problem.known):
+        if start is None and (known := self.sampler.problem.known[-1]):
             return known.params
         if start is None:
             guess = start_of(setting.data.name, setting.target)
@@ -243,7 +244,7 @@ class Search:
         self.sampler = FrontierSampler(
             setting.knobs,
             self.pool.below,
-            setting.threshold,
+            [aim.threshold for aim in setting.aims],
             setting.space.bound,
             near=self.pool.near,
             cost=setting.costs.minimise,
@@ -293,19 +294,25 @@ class Search:
     def _finished(self) -> int:
         return len(self._ended())
 
-    def feasible(self) -> list[FrozenTrial]:
-        """Trials that reached the threshold, those that cost least first."""
+    def feasible(self, target: float | None = None) -> list[FrozenTrial]:
+        """Trials that are feasible for the target (left out: the highest), those that cost least first."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return sorted((t for t in done if t.user_attrs.get("feasible")), key=self.cost)
+        goal = self.setting.target if target is None else target
+        return sorted((t for t in done if goal in reached(t, self.setting.targets)), key=self.cost)
 
     def cost(self, trial: FrozenTrial) -> float:
         """What is minimised, of a trial that was built."""
         return trial.user_attrs[self.setting.costs.minimise]
 
-    def best(self) -> list[FrozenTrial]:
+    def best(self, target: float | None = None) -> list[FrozenTrial]:
         """Feasible trials, cheapest first; where there are none, the completed one nearest to the target."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return self.feasible() or sorted(done, key=lambda t: -present(t.value))[:1]
+        return self.feasible(target) or sorted(done, key=lambda t: -present(t.value))[:1]
+
+    def front(self) -> list[FrozenTrial]:
+        """What would be confirmed now: the first of the `best` for each target, each once."""
+        first = [trial for target in self.setting.targets for trial in self.best(target)[:1]]
+        return list({trial.number: trial for trial in first}.values())
 
     def minimised(self, trial: FrozenTrial) -> Minimised | None:
         """What a record says of that; None where it is the parameters."""
@@ -358,7 +365,7 @@ class Search:
                 number=trial.number,
                 state=trial.state.name.lower().replace("fail", "failed"),
                 accuracy=trial.value,
-                feasible=trial.user_attrs.get("feasible", False),
+                reached=reached(trial, self.setting.targets),
                 minimised=self.minimised(trial),
             )
             for trial in self.recorded()
@@ -386,8 +393,7 @@ class Search:
         ):
             deadline = None
             if seconds is not None:
-                best = next(iter(self.best()), None)
-                deadline = start + seconds - self.pace.confirmation(best, confirmation_seeds)
+                deadline = start + seconds - sum(self._confirming(confirmation_seeds))
                 left = deadline - time.monotonic()
                 late = left <= 0 or (self.store.ended > before and left < 0.5 * self.pace.typical(self._ended()))
                 if late and self.recorded():
@@ -424,7 +430,13 @@ class Search:
         if self._until is None:
             return math.inf
         end, seeds = self._until
-        return self.pace.affordable(self._ended(), end - time.monotonic(), seeds)
+        # in its stead the costliest one of the front is not confirmed; the others are
+        others = sum(sorted(self._confirming(seeds))[:-1])
+        return self.pace.affordable(self._ended(), end - time.monotonic() - others, seeds)
+
+    def _confirming(self, seeds: int) -> list[float]:
+        """Expected seconds of confirming each trial of the front."""
+        return [self.pace.confirmation(trial, seeds) for trial in self.front()]
 
     def _one(self, deadline: float | None = None) -> bool:
         """Ask for one configuration, train it and tell; False when there is nothing left to try."""

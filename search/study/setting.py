@@ -8,9 +8,11 @@ from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
 from search.records.costs import CostName, Minimised
+from search.records.models import Aim
 from search.space.configurations import Space
 from search.space.costs import Costs
 from search.space.recipe_choices import Tuning
+from search.study.targets import listed, one_or_all
 from search.tasks.task import task_of
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
@@ -29,17 +31,18 @@ class Setting:
         members: seeds that a trial trains at once.
         ceiling: number of parameters to stay below.
         minimise, limits: see `search.space.costs.Costs`.
-        threshold: the validation score from which a trial is feasible; left out, what the task makes of the target,
-            perhaps after a look at the kind of the images that `test` loads.
+        target: one or several, for all of which each trial counts.
+        threshold: the validation score from which a trial is feasible, one a target; left out, what the task makes of
+            the target, perhaps after a look at the kind of the images that `test` loads.
 
     Attributes: those, and `train` and `validation`, the images; `seeds` of a trial; `space` and `tuning`, what may be
-    tried; `costs`; `threshold`; `task`, that the data are for.
+    tried; `costs`; `aims`, the targets with their thresholds, the lowest first; `task`, that the data are for.
     """
 
     def __init__(
         self,
         data: Portion,
-        target: float,
+        target: float | Sequence[float],
         recipe: Recipe,
         *,
         tune: Mapping[str, Sequence] | None = None,
@@ -51,16 +54,17 @@ class Setting:
         minimise: CostName = "parameters",
         limits: Mapping[CostName, float] = MappingProxyType({}),
         validation_count: int,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         test: Callable[[], Portion] | None = None,
     ):
         self.task = task_of(data)
-        if not self.task.score.possible(target):
+        targets = sorted(set(listed(target)))
+        if wrong := [target for target in targets if not self.task.score.possible(target)]:
             what = "a fraction between 0 and 1" if self.task.score.unit == "%" else "a number of dB"
             example = "0.99 means 99 %" if self.task.score.unit == "%" else "36.66dB"
-            raise UserError(f"the target {self.task.score.name} is {what}, not {target}: {example}")
+            raise UserError(f"the target {self.task.score.name} is {what}, not {wrong[0]}: {example}")
         checked_name(name)
-        self.data, self.target, self.family, self.name = data, target, family, name
+        self.data, self.family, self.name = data, family, name
         self.seed, self.ceiling = seed, ceiling
         self.seeds = [seed * 1000 + member for member in range(members)]
         self.train, self.validation = split_validation(data, validation_count, seed)
@@ -70,9 +74,32 @@ class Setting:
         self.costs = Costs(image, minimise, limits, task.name)
         self.space = Space(family, image, len(data.classes), ceiling, task.choices(data), task.heads(data), self.costs)
         self.tuning = Tuning(recipe, tune)
-        if threshold is None:
-            threshold = self.task.threshold(target, self.validation, test)
-        self.threshold = threshold
+        thresholds = [] if threshold is None else sorted(listed(threshold))
+        if thresholds and len(thresholds) != len(targets):
+            raise UserError(
+                f"{len(targets)} targets and {len(thresholds)} scores on validation images: give one of each"
+            )
+        thresholds = thresholds or [self.task.threshold(target, self.validation, test) for target in targets]
+        self.aims = [Aim(target=target, threshold=score) for target, score in zip(targets, thresholds)]
+
+    @property
+    def targets(self) -> list[float]:
+        """The lowest first."""
+        return [aim.target for aim in self.aims]
+
+    @property
+    def target(self) -> float:
+        """The highest one."""
+        return self.targets[-1]
+
+    @property
+    def threshold(self) -> float:
+        """That of the highest target."""
+        return self.aims[-1].threshold
+
+    def reached(self, score: float | None) -> list[float]:
+        """The targets that a complete trial with this score is feasible for."""
+        return [aim.target for aim in self.aims if score is not None and score >= aim.threshold]
 
     @property
     def knobs(self) -> dict[str, Sequence]:
@@ -106,7 +133,7 @@ class Setting:
         identity = {
             "schema": SCHEMA,
             "digest": self.data.digest,
-            "target": self.target,
+            "target": one_or_all(self.targets),
             "family": self.family,
             "seed": self.seed,
             "members": len(self.seeds),
@@ -115,7 +142,8 @@ class Setting:
             "ceiling": self.ceiling,
         }
         if self.task.name != "classification":
-            identity |= {"task": self.task.name, "scale": self.data.source.reading.scale, "threshold": self.threshold}
+            identity |= {"task": self.task.name, "scale": self.data.source.reading.scale}
+            identity["threshold"] = one_or_all([aim.threshold for aim in self.aims])
         if self.costs.minimise != "parameters":
             identity["minimise"] = self.costs.minimise
         if self.costs.limits:

@@ -11,6 +11,7 @@ from search.study.checkpoint_store import Checkpoint, Checkpoints
 from search.study.events import Event
 from search.study.setting import Setting
 from search.study.store import Store, Taken
+from search.study.targets import marks
 from search.training.outcome import Epoch, Trained
 from search.training.precision import settled_precision
 from search.training.recipe import Training
@@ -148,13 +149,13 @@ class TrialRun:
         mean = sum(present(r.accuracy) for r in results) / len(results)
         curve = [sum(present(e.accuracy) for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
         state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
-        feasible = state == "complete" and mean >= self.setting.threshold
+        reached = self.setting.reached(mean) if state == "complete" else []
         attributes = {"seconds": results[0].seconds}
         if state == "complete":
-            attributes["feasible"] = feasible
+            attributes |= marks(self.setting.targets, reached)
         if self._end(state, results, stopped, seconds, **attributes):
             place = stopped or "", self.config, self.number, len(curve), self.recipe.epochs, curve
-            self.listen(Event("done", *place, state, mean, feasible, self.minimised))
+            self.listen(Event("done", *place, state, mean, reached, self.minimised))
 
     def _end(self, state: str, results: list[Trained], reason: str | None, spent: float, **attributes) -> bool:
         """Tell the outcome after `spent` seconds; False where another worker had done so before."""
@@ -180,6 +181,7 @@ class TrialRun:
             dataset=dataset_of(setting.train, setting.validation, None if setting.data.validation else setting.seed),
             target=setting.target,
             threshold=None if setting.task.name == "classification" else setting.threshold,
+            aims=setting.aims if len(setting.aims) > 1 else [],
             family=setting.family,
             minimised=self.minimised,
             seeds=setting.seeds,

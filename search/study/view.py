@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import UserError
 from search.study.optuna_internals import CONSTRAINTS, METRIC_NAMES, FrozenStudy, frozen_study, id_of_study, id_of_trial
+from search.study.targets import listed
 from search.tasks.score import ACCURACY as SHARE
 
 OBJECTIVE, ACCURACY, NEEDED = "parameters", "validation accuracy", "validation accuracy to reach"
@@ -24,14 +25,15 @@ HIDDEN = ("record", "seal", "beat")
 
 
 def needed(attributes: Mapping[str, Any]) -> float | None:
-    """The validation accuracy from which a trial is feasible, by its study's attributes.
+    """The validation accuracy from which a trial is feasible, for the highest target, by its study's attributes.
 
     None where the study was not made by `wavemix search`: such a study is shown as it is stored.
     """
     identity = attributes.get("identity")
     if not isinstance(identity, dict) or not identity.keys() >= {"target", "validation"}:
         return None
-    return identity.get("threshold") or SHARE.threshold(identity["target"], identity["validation"])
+    target = max(listed(identity["target"]))
+    return max(listed(identity.get("threshold") or SHARE.threshold(target, identity["validation"])))
 
 
 def constraint(trial: FrozenTrial, bound: float) -> float:
