@@ -360,12 +360,12 @@ def events() -> list[Event]:
         Event("epoch", "", CONFIG, 4, epoch, 8, [0.5 + 0.05 * e for e in range(epoch)], accuracy=0.5)
         for epoch in range(1, 9)
     ]
-    end = Event("done", "", CONFIG, 4, 8, 8, epochs[-1].curve, "complete", 0.95, True)
+    end = Event("done", "", CONFIG, 4, 8, 8, epochs[-1].curve, "complete", 0.95, [0.9])
     return [start, *epochs, end, Event("note", "that was all")]
 
 
 def test_plain_lines_without_a_terminal(capsys):
-    with Display(Console(file=io.StringIO()), "Toy", 0.9, 3566, 900) as display:
+    with Display(Console(file=io.StringIO()), "Toy", [0.9], 3566, 900) as display:
         for event in events():
             display(event)
     lines = [line.split("] ", 1)[1] for line in capsys.readouterr().out.splitlines()]
@@ -377,17 +377,17 @@ def test_plain_lines_without_a_terminal(capsys):
 
 
 def test_only_a_smaller_network_is_a_new_incumbent():
-    display = Display(Console(file=io.StringIO()), "Toy", 0.9, 3566, 900)
+    display = Display(Console(file=io.StringIO()), "Toy", [0.9], 3566, 900)
     larger = CONFIG.model_copy(update={"depth": CONFIG.depth + 1})
     for config in (CONFIG, larger):
-        display(Event("done", "", config, 4, 8, 8, [0.95], "complete", 0.95, True))
-    assert display.best.config == CONFIG
+        display(Event("done", "", config, 4, 8, 8, [0.95], "complete", 0.95, [0.9]))
+    assert display.best[0.9].config == CONFIG
 
 
 def test_panel_on_a_terminal():
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=120, color_system=None)
-    display = Display(console, "Toy", 0.9, 3566, 900)
+    display = Display(console, "Toy", [0.9], 3566, 900)
 
     def panel() -> str:
         file.truncate(0)

@@ -131,12 +131,12 @@ def test_total_counts_failed_trials_and_what_others_did(tmp_path, monkeypatch):
     with engine(tmp_path) as search:
         search.run(total=3)
         assert len(search.recorded()) == 3
-        display = Display(Console(), "Toy", TARGET, 3000, None)
+        display = Display(Console(), "Toy", [TARGET], 3000, None)
         for event in search.past():
             display(event)
     assert len(trials(tmp_path)) == 3 and sum(r.state == "failed" for r in trials(tmp_path)) == 1
     assert sum(display.counts.values()) == 3 and display.counts["failed"] == 1
-    assert display.best.config.parameters() == search.feasible()[0].user_attrs["parameters"]
+    assert display.best[TARGET].config.parameters() == search.feasible()[0].user_attrs["parameters"]
 
 
 def test_space_that_is_used_up_ends_the_search(tmp_path, monkeypatch):
