@@ -14,7 +14,9 @@ from search.study.setting import Setting
 from search.training.recipe import Recipe, Training
 from wavemix import LiteConfig
 
-OF_THE_SETTING = ("tune", "family", "name", "seed", "members", "ceiling", "validation_count")
+OF_THE_SETTING = (
+    "tune", "family", "name", "seed", "members", "ceiling", "minimise", "limits", "validation_count"
+)  # fmt: skip
 
 
 def search(data: Split, target: float, recipe: Recipe, results: Path, **options) -> Search:

@@ -103,7 +103,8 @@ class Space:
         return UserError(f"no configuration of the {self.family} family is possible: {reason}")
 
     def _check_limits(self, least: list[LiteConfig]) -> None:
-        """Raise UserError where none of `least` is below all limits: then none is at all."""
+        """Raise UserError for the first limit that none of `least` is below, of those that keep the limits before it:
+        then none is at all."""
         costs = self.costs
         costs.measure(list(itertools.islice(self._below(math.inf, random.Random(0), limited=False), SAMPLE)))
         for name, limit in costs.limits.items():
@@ -113,9 +114,7 @@ class Space:
             if costs.cost(name, cheapest) >= limit:
                 said = cost_shown(name, costs.cost(name, cheapest)), cost_shown(name, limit)
                 raise self._impossible("the least is {} and the limit is {}: raise --max-{}".format(*said, name))
-        if all(costs.exceeded(config) for config in least):
-            names = " or ".join(f"--max-{name}" for name in ("parameters", *costs.limits))
-            raise self._impossible(f"none is below all limits at once: raise {names}")
+            least = [config for config in least if costs.cost(name, config) < limit]
 
     def _bound(self) -> float:
         costs = self.costs
