@@ -19,8 +19,9 @@ from search.data import datasets
 from search.errors import UserError
 from search.records.jsonl import read
 from search.records.models import Confirmation, Trial
-from search.report import tables
+from search.report import html_page, tables
 from search.report.efficiency import smallest
+from search.space.costs import Costs
 from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 from wavemix import LiteConfig, load_checkpoint
@@ -193,6 +194,41 @@ def test_main_job(folder, tmp_path, wavemix):
     assert unknown.stderr.count("\n") == 1, "and no traceback"
 
 
+def test_three_targets_at_once(folder, tmp_path, wavemix):
+    targets, options = ("--targets", "0.7,0.4,0.55"), (*SMALL, tmp_path, "--seeds", 3)
+    found = json.loads(wavemix("search", folder, *targets, "--trials", 3, *options, "--json").out)
+    assert found["study"] == "bars-40-55-70-extended"
+    assert [one["target"] for one in found["front"]] == [0.4, 0.55, 0.7]
+    records = read(tmp_path / "bars-40-55-70-extended.jsonl")
+    tests = [r for r in records if isinstance(r, Confirmation)]
+    assert {r.target for r in tests} == {0.4, 0.55, 0.7} and all(r.attempt == 1 for r in tests if r == tests[0])
+    assert all(r.targets == [0.4, 0.55, 0.7] for r in records if isinstance(r, Trial))
+    # the same seeds of the same network are trained once, whatever target they are tested for
+    reused = [r for r in tests for earlier in tests[: tests.index(r)] if r.network == earlier.network]
+    assert all(r.reused for r in reused)
+    assert tables.check(tmp_path) == []
+    assert [section.target for section in html_page._thresholds(records)] == [0.4, 0.55, 0.7]
+    again = wavemix("confirm", folder, *targets, "--seeds", 3, "--results", tmp_path).out
+    assert all(f"bars at {target} %, extended family: " in again for target in (40, 55, 70))
+    assert "adjusted  verdict" in again, "the front, a row a target"
+    status = json.loads(wavemix("status", "--study", "bars-40-55-70-extended", "--results", tmp_path, "--json").out)
+    assert status["target"] == [0.4, 0.55, 0.7] and len(status["front"]) == 3
+
+
+def test_the_fastest_network_within_limits(folder, tmp_path, wavemix):
+    limits = ("--max-macs", "1M", "--max-activation-bytes", "16KiB", "--max-latency", "1s")
+    options = (*SMALL, tmp_path, "--seeds", 3, "--minimize", "latency", *limits)
+    found = json.loads(wavemix("search", folder, "--target", 0.4, "--trials", 2, *options, "--json").out)
+    assert found["study"] == "bars-40-extended-latency" and found["minimised"]["name"] == "latency"
+    records = read(tmp_path / "bars-40-extended-latency.jsonl")
+    costs = Costs((1, 8, 8), "macs", {"activation-bytes": 16384})
+    for record in records:
+        assert record.minimised.name == "latency" and 0 < record.objective < 1
+        assert costs.of(record.config) < 1e6 and not costs.exceeded(record.config)
+    assert found["minimised"]["value"] in [r.objective for r in records if isinstance(r, Trial)]
+    assert "Minimised" in (tmp_path / "tables" / "trials.md").read_text() and tables.check(tmp_path) == []
+
+
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):
     arguments = ["search", folder, "--target", 0.99, "--trials", 2, "--epochs", 3000, "--results", tmp_path]
     process = processes.Process(COMMAND, *arguments)
@@ -217,6 +253,14 @@ def test_interrupt_is_clean_and_resumable(folder, tmp_path):
         (["search", "FOLDER", "--target", "0.9", "--budget", "soon"], "--budget is a time"),
         (["search", "FOLDER", "--target", "0.9", "--family", "mine"], "--family is"),
         (["search", "FOLDER", "--target", "0.9", "--max-parameters", "9"], "raise --max-parameters"),
+        (["search", "FOLDER", "--target", "0.9", "--minimize", "size"], "--minimize is parameters, macs, activation-"),
+        (["search", "FOLDER", "--target", "0.9", "--max-macs", "many"], "--max-macs is a number such as 1.5M"),
+        (["search", "FOLDER", "--target", "0.9", "--max-macs", "20"], "the limit is 20 MACs: raise --max-macs"),
+        (["search", "FOLDER", "--target", "0.9", "--max-latency", "1us"], "the limit is 0.001 ms: raise --max-latency"),
+        (["search", "FOLDER", "--target", "0.9", "--max-activation-bytes", "64"], "raise --max-activation-bytes"),
+        (["search", "FOLDER", "--targets", "0.9,0.9"], "one of them stands twice"),
+        (["search", "FOLDER", "--targets", "0.9,"], "fraction between 0 and 1"),
+        (["search", "FOLDER", "--targets", "0.8,0.9", "--validation-target", "0.9"], "goes with one --target"),
         (["search", "FOLDER", "--target", "0.9", "--results", "/proc/results"], "cannot write to /proc/results"),
         (["search", "FOLDER", "--target", "0.9", "--recipe", '{"epochs": 0}'], "--recipe: epochs"),
         (["train", "FOLDER", "--config", '{"depth": 0}'], "--config: depth"),

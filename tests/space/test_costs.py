@@ -58,9 +58,7 @@ def test_multiply_accumulates_are_those_that_torch_counts(config, rows):
     assert multiply_accumulates(config, height, width) == counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize(
-    "knobs", [{}, {"upsampling": "deconv"}, {"level": 2, "stride": (1, 1), "shared": 1}]
-)
+@pytest.mark.parametrize("knobs", [{}, {"upsampling": "deconv"}, {"level": 2, "stride": (1, 1), "shared": 1}])
 def test_multiply_accumulates_are_those_that_fvcore_counts(knobs):
     config = CONFIG.model_copy(update=knobs)
     assert multiply_accumulates(config, 28, 28) == count_macs_fvcore(WaveMixLite(config), GREY)
