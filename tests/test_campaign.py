@@ -227,6 +227,10 @@ def test_the_fastest_network_within_limits(folder, tmp_path, wavemix):
         assert costs.of(record.config) < 1e6 and not costs.exceeded(record.config)
     assert found["minimised"]["value"] in [r.objective for r in records if isinstance(r, Trial)]
     assert "Minimised" in (tmp_path / "tables" / "trials.md").read_text() and tables.check(tmp_path) == []
+    said = wavemix(
+        "confirm", folder, "--target", 0.4, "--name", found["study"], "--seeds", 1, "--results", tmp_path
+    ).out
+    assert next(r for r in records if isinstance(r, Confirmation)).minimised.shown in said
 
 
 def test_interrupt_is_clean_and_resumable(folder, tmp_path):

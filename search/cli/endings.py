@@ -68,19 +68,20 @@ def _front(outcome: "Outcome") -> "Listing":
     from search.records.costs import cost_shown
     from search.records.verdicts import verdict_of
 
-    found = {test.target: test for test in outcome.front}
-    table, cost = Listing(title=f"{outcome.data.label}, {outcome.goal.family} family"), outcome.goal.minimise
-    others = [cost] * (cost != "parameters")
-    for column in ("target", *others, "parameters", "accuracy", "95 % interval", "seeds", "adjusted"):
+    front = outcome.front
+    table = Listing(title=f"{outcome.data.label}, {outcome.goal.family} family")
+    others = dict.fromkeys(test.minimised.name for test in front if test.minimised)  # of a study one, or none
+    for column in ("target", *others, "parameters", front[0].score.name, "95 % interval", "seeds", "adjusted"):
         table.add_column(column, justify="right")
     table.add_column("verdict")
-    for test in (found[target] for target in outcome.goal.targets if target in found):
+    for test in front:
         shown = test.score.shown
         size = [cost_shown(test.minimised.name, test.minimised.value)] if test.minimised else []
         low_high = " to ".join(map(shown, test.clipped)) if test.clipped else "-"
-        sure = test.judgement.adjusted
+        mean = "-" if test.mean is None else shown(test.mean)
+        sure = test.judgement.adjusted if test.state == "complete" else None
         table.add_row(
-            test.score.goal(present(test.target)), *size, f"{test.parameters:,}", shown(test.mean), low_high,
+            test.score.goal(present(test.target)), *size, f"{test.parameters:,}", mean, low_high,
             str(test.n), "-" if sure is None else f"{math.floor(1000 * sure) / 10:g} %", verdict_of(test),
         )  # fmt: skip
     return table
