@@ -26,7 +26,8 @@ from search.data.catalogue import VALIDATION
 from search.data.source import Source
 from search.data.split import split_validation
 from search.records.environment import environment
-from search.space.configurations import Space, multiply_accumulates
+from search.space.configurations import Space
+from search.space.work import multiply_accumulates
 from search.training.default_recipe import default_recipe
 from search.training.train import train
 from wavemix.config import LiteConfig
