@@ -6,14 +6,15 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 def recomputed(network: nn.Module) -> None:
     """Have the network's blocks (`layers`) do so. Outputs, gradients and running statistics stay what they were."""
     for layer in getattr(network, "layers", ()):
-        again = partial(_contexts, [module for module in layer.modules() if isinstance(module, _BatchNorm)])
+        again = partial(_contexts, [module for module in layer.modules() if isinstance(module, NORMS)])
         layer.forward = partial(_forward, layer, layer.forward, again)
 
 
@@ -23,12 +24,12 @@ def _forward(layer: nn.Module, forward: Any, contexts: Any, *arguments: Any) -> 
     return checkpoint(forward, *arguments, use_reentrant=False, context_fn=contexts)
 
 
-def _contexts(norms: list[_BatchNorm]) -> tuple[Any, Any]:
+def _contexts(norms: list[nn.Module]) -> tuple[Any, Any]:
     return nullcontext(), _at_rest(norms)
 
 
 @contextmanager
-def _at_rest(norms: list[_BatchNorm]) -> Iterator[None]:
+def _at_rest(norms: list[Any]) -> Iterator[None]:
     """Running statistics have seen this batch."""
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

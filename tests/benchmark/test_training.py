@@ -59,10 +59,15 @@ def test_an_interrupted_training_comes_to_the_same(whole: Path, tmp_path: Path, 
     assert not list((tmp_path / "studies").iterdir())  # the checkpoint is gone
 
 
-@pytest.mark.parametrize("setup", [{"recompute": True}, {"channels_last": True}, {"workers": 1}], ids=str)
-def test_what_only_saves_memory_or_time_changes_nothing(whole: Path, tmp_path: Path, setup: dict):
+# another layout sums in another order, and AdamW divides a gradient by its size, however small it is
+@pytest.mark.parametrize(
+    ("setup", "tolerance"),
+    [({"recompute": True}, 1e-5), ({"channels_last": True}, 1e-3), ({"workers": 1}, 1e-5)],
+    ids=str,
+)
+def test_what_only_saves_memory_or_time_changes_nothing(whole: Path, tmp_path: Path, setup: dict, tolerance: float):
     run(tmp_path, setup)
-    same(whole, tmp_path, 1e-5)
+    same(whole, tmp_path, tolerance)
 
 
 def test_gradients_are_accumulated(tmp_path: Path):
