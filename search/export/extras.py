@@ -1,6 +1,7 @@
 """Packages that one format alone needs."""
 
 import importlib
+import importlib.metadata
 
 from search.errors import UserError
 
@@ -10,7 +11,17 @@ def needed(extra: str, *packages: str) -> None:
     for package in packages:
         try:
             importlib.import_module(package)
-        except (ImportError, RuntimeError) as error:  # torchvision for another build of torch: RuntimeError
+        except ImportError as error:
             raise UserError(
-                f"{package} is not installed, or not for this torch ({str(error)[:100]}): pip install '.[{extra}]'"
+                f"{package} is not installed ({str(error)[:100]}): pip install '.[{extra}]' torch=={torch_here()}"
             ) from error
+        except RuntimeError as error:  # torchvision for another build of torch
+            raise UserError(
+                f"{package} does not go with this torch, {torch_here()} ({str(error)[:100]}): install the build of it "
+                "for the same release and the same device, CPU or CUDA"
+            ) from error
+
+
+def torch_here() -> str:
+    """The release of torch that is installed: what else is installed must not replace it."""
+    return importlib.metadata.version("torch")
