@@ -26,6 +26,7 @@ from search.study.scout_records import ScoutRecords
 from search.study.setting import Setting
 from search.tasks.scale import shortfall
 from search.training.outcome import Trained
+from wavemix.config import LiteConfig
 
 EPOCHS = 4
 SPREAD = 32  # scouts of all sizes before anything is proposed
@@ -74,23 +75,26 @@ class Scouting:
         best = self.sampler.proposal(self.study, affordable=affordable)
         if best is None or self.images is None:
             return best
+        before = len(self.known)
         self.learn(self.records.new())
         for candidate in self._spread():
             if not self._late(left):
                 self._scout(candidate, self.images)
-        for _ in range(RIVALS):
+        if len(self.known) > before:
             best = self.sampler.proposal(self.study, affordable=affordable) or best
+        for _ in range(RIVALS):
             if self._key(best.params) in self.known or self._late(left):
                 break
             self._scout(best, self.images)
-        return self.sampler.proposal(self.study, affordable=affordable) or best
+            best = self.sampler.proposal(self.study, affordable=affordable) or best
+        return best
 
     def learn(self, scouts: Iterable[Scout]) -> None:
         """Let the sampler know of those that were trained as here."""
         found = []
-        digest = self.images and self.images.digest
+        digest, recipe = self.images and self.images.digest, self.recipe.model_dump(mode="json")
         for scout in scouts:
-            alike = scout.dataset.digest == digest and scout.recipe == self.recipe.model_dump(mode="json")
+            alike = scout.dataset.digest == digest and scout.recipe == recipe
             params = self.setting.space.knobs_of(scout.config) if alike else None
             if params is None or scout.accuracy_validation is None or self._key(params) in self.known:
                 continue
@@ -140,14 +144,13 @@ class Scouting:
         if not results or results[0].stopped is not None:
             self.known.add(self._key(candidate.params))
             return
-        record = self._record(results[0], candidate, images, seconds)
+        record = self._record(results[0], config, images, seconds)
         self.records.keep(record)
         self.learn([record])
         self.listen(Event("scout", config=config, number=len(self.known), accuracy=record.accuracy_validation))
 
-    def _record(self, result: Trained, candidate: Candidate, images: Portion, seconds: float) -> Scout:
+    def _record(self, result: Trained, config: LiteConfig, images: Portion, seconds: float) -> Scout:
         setting = self.setting
-        config, _ = setting.trained(candidate.params)
         return scout_of(
             config,
             self.recipe,
