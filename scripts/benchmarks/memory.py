@@ -26,7 +26,7 @@ from torch import nn
 from scripts.benchmarks.harness import ROOT, alternate, devices, ended, positive, print_table, record, spread
 from search.audit.cost import activation_bytes
 from search.audit.speed import Way, speed
-from search.export.extras import needed
+from search.extras import needed
 from search.files import write_atomically
 from search.records.jsonl import read
 from search.records.models import Benchmark

@@ -23,7 +23,7 @@ from search.data.pictures import Pictures
 from search.data.source import Part, Reading, Source
 from search.data.split import Split, split_validation
 from search.errors import UserError
-from search.export.extras import needed
+from search.extras import needed
 
 TEST_SHARE, TEST_SEED = 0.1, 20_220_528  # of data without a test part
 

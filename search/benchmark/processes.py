@@ -19,7 +19,7 @@ from search.benchmark.norms import shared
 from search.benchmark.recompute import recomputed
 from search.benchmark.setup import PRECISIONS, Setup, Share
 from search.errors import UserError
-from search.export.extras import needed
+from search.extras import needed
 
 
 class Processes:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from search.export.extras import needed
 from search.export.program import sizes_told, traced
 from search.export.silence import quiet
+from search.extras import needed
 from search.inference.ready import Enlarger, Ready
 
 SUFFIX = ".onnx"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.export.extras import needed
 from search.export.silence import quiet
+from search.extras import needed
 from search.inference.ready import Ready
 
 SUFFIX = "-timm"

@@ -5,8 +5,9 @@ import json
 import exports
 import pytest
 
+from search import extras
 from search.errors import UserError
-from search.export import extras, onnx_file
+from search.export import onnx_file
 from search.export.check import Sample, check
 from wavemix import LiteConfig
 

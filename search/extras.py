@@ -1,4 +1,4 @@
-"""Packages that one format alone needs."""
+"""Packages that one format or one command alone needs."""
 
 import importlib
 import importlib.metadata
