@@ -123,6 +123,7 @@ def search(
         validation_count=data.validation or task.validation_count(data),
         threshold=goal.validation,
         test=partial(datasets.kind_of_test, data, runtime.data_dir),
+        records=results.read_known(),
     )
     with ExitStack() as held:
         with signals.prompt():
@@ -163,8 +164,14 @@ def _results(results: Results | Path | str) -> Results:
 
 
 def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
-    """Say what there is of the study already."""
-    past = engine.past()
+    """Say what there is of the study already, and what it asks of validation images where that is not the usual."""
+    setting, past = engine.setting, engine.past()
+    if setting.asked and not setting.stated and setting.task.score.scale != "linear":
+        score = setting.task.score
+        scores = " and ".join(score.shown(aim.threshold) for aim in setting.aims)
+        goals = " and ".join(score.goal(target) for target in setting.targets)
+        asked = f"{scores} on validation images {'stand' if len(setting.aims) > 1 else 'stands'} for {goals}"
+        listen(Event("note", f"{asked}, by networks on record that were validated and tested (--validation-target)"))
     for event in past:
         listen(event)
     if past:

@@ -54,6 +54,8 @@ CLIMBERS, ROUNDS = 6, 4  # candidates whose neighbours are looked at, and how of
 # share of a typical training that any trial costs: otherwise what trains fastest is tried in every variation
 OVERHEAD = 0.1
 EARLY = 0.1  # share of a whole training that one which fails takes before it is pruned
+# log error by which it has to miss the threshold for that: half-way through, extrapolations deviate so much
+NEAR = 0.3
 
 
 class FrontierSampler(BaseSampler):
@@ -181,8 +183,8 @@ class FrontierSampler(BaseSampler):
             saving = np.log(below / cost)
             if not incumbent:  # first find something that does; where something is known to, something smaller
                 saving = 1.0 + saving if known else np.ones(len(pool))
-            reach = ndtr((offset - mean) / deviation) * (cost < below)
-            gain, trained = gain + reach * saving, np.maximum(trained, reach)
+            gain = gain + ndtr((offset - mean) / deviation) * (cost < below) * saving
+            trained = np.maximum(trained, ndtr((offset + NEAR - mean) / deviation) * (cost < below))
         return gain / (work * (EARLY + (1 - EARLY) * trained) + OVERHEAD * typical)
 
     def unseen(self, study: Study) -> list[Candidate]:

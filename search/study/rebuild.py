@@ -13,7 +13,7 @@ from search.records.models import Trial
 from search.signals import Word
 from search.study.seals import seal
 from search.study.setting import Setting
-from search.study.storage import Patient
+from search.study.storage import Patient, keep_identity
 from search.study.store import STATES
 from search.study.targets import marks
 from search.training.recipe import Recipe
@@ -51,6 +51,10 @@ def restored(study: optuna.Study, setting: Setting, path: Path, worker: str) -> 
         and (record.dataset.digest, record.seeds) == (setting.train.digest, setting.seeds)
     ]
     latest = {present(record.number): record for record in sorted(records, key=lambda record: record.created)}
+    if latest and not setting.stated:  # as when it was begun, whatever is on record since
+        _, last = max(latest.items())
+        setting.resume({"threshold": [one.needed for one in last.each()]})
+        keep_identity(study, setting.identity())
     study.set_user_attr(UNFINISHED, True)
     back = 0
     with Word(f"{len(latest)} trials to be written"):

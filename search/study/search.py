@@ -223,11 +223,13 @@ class Search:
 
     def _open(self, rebuild: bool) -> optuna.Study:
         setting, identity = self.setting, self.setting.identity()
-        study = open_study(self.storage, setting.name, identity)
+        free = () if setting.stated else ("threshold",)
+        study = open_study(self.storage, setting.name, identity, free)
+        setting.resume(study.user_attrs["identity"])
         checked(study.get_trials(deepcopy=False))
         if rebuild:
             if emptied(study, self.storage, self.presence.alone):
-                study = open_study(self.storage, setting.name, identity)
+                study = open_study(self.storage, setting.name, setting.identity())
             self.listen(Event("note", restored(study, setting, self.records.path, self.worker)))
         elif study.user_attrs.get("rebuilding"):
             raise UserError(f"rebuilding the study {setting.name} was cut off: give --rebuild again")

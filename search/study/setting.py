@@ -1,6 +1,6 @@
 """What all workers of a study have in common: its images, its goal, its seeds and what may be tried."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -8,10 +8,11 @@ from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
 from search.records.costs import CostName, Minimised
-from search.records.models import Aim
+from search.records.models import Aim, Record
 from search.space.configurations import Space
 from search.space.costs import Costs
 from search.space.recipe_choices import Tuning
+from search.study.calibration import calibrated, gaps
 from search.study.targets import listed, one_or_all
 from search.tasks.task import task_of
 from search.training.recipe import Recipe
@@ -33,10 +34,13 @@ class Setting:
         minimise, limits: see `search.space.costs.Costs`.
         target: one or several, for all of which each trial counts.
         threshold: the validation score from which a trial is feasible, one a target; left out, what the task makes of
-            the target, perhaps after a look at the kind of the images that `test` loads.
+            the target, perhaps after a look at the kind of the images that `test` loads, and of the `records`.
+        records: of earlier searches and tests, which tell how validation images compare with test images
+            (`search.study.calibration`).
 
     Attributes: those, and `train` and `validation`, the images; `seeds` of a trial; `space` and `tuning`, what may be
-    tried; `costs`; `aims`, the targets with their thresholds, the lowest first; `task`, that the data are for.
+    tried; `costs`; `aims`, the targets with their thresholds, the lowest first; `stated`, whether `threshold` was
+    given; `task`, that the data are for.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Setting:
         validation_count: int,
         threshold: float | Sequence[float] | None = None,
         test: Callable[[], Portion] | None = None,
+        records: Iterable[Record] = (),
     ):
         self.task = task_of(data)
         targets = sorted(set(listed(target)))
@@ -79,8 +84,30 @@ class Setting:
             raise UserError(
                 f"{len(targets)} targets and {len(thresholds)} scores on validation images: give one of each"
             )
-        thresholds = thresholds or [self.task.threshold(target, self.validation, test) for target in targets]
+        self.stated, score = bool(thresholds), self.task.score
+        if not thresholds:
+            thresholds = [self.task.threshold(target, self.validation, test) for target in targets]
+            # a task on a linear scale has looked at the test images' kind already
+            found = [] if score.scale == "linear" else gaps(records, data, score)
+            thresholds = calibrated(thresholds, found, score)
+        self._aim(targets, thresholds)
+
+    def _aim(self, targets: Sequence[float], thresholds: Sequence[float]) -> None:
         self.aims = [Aim(target=target, threshold=score) for target, score in zip(targets, thresholds)]
+
+    def resume(self, identity: Mapping[str, Any]) -> None:
+        """Ask of validation images what the study with this identity does: records may say something else by now."""
+        kept = identity.get("threshold")
+        self._aim(self.targets, self._plain() if kept is None else listed(kept))
+
+    @property
+    def asked(self) -> list[float] | None:
+        """The validation scores that trials have to reach; None where they follow from the targets alone."""
+        thresholds = [aim.threshold for aim in self.aims]
+        return None if self.task.name == "classification" and thresholds == self._plain() else thresholds
+
+    def _plain(self) -> list[float]:
+        return [self.task.threshold(target, self.validation, None) for target in self.targets]
 
     @property
     def targets(self) -> list[float]:
@@ -143,7 +170,8 @@ class Setting:
         }
         if self.task.name != "classification":
             identity |= {"task": self.task.name, "scale": self.data.source.reading.scale}
-            identity["threshold"] = one_or_all([aim.threshold for aim in self.aims])
+        if self.asked:
+            identity["threshold"] = one_or_all(self.asked)
         if self.costs.minimise != "parameters":
             identity["minimise"] = self.costs.minimise
         if self.costs.limits:

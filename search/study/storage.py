@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -262,11 +262,12 @@ def _read_only(file: Path) -> str:
     return "immutable=1" if alone and not os.access(file.parent, os.W_OK, effective_ids=True) else "mode=ro"
 
 
-def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:
+def open_study(storage: Patient, name: str, identity: dict, free: Collection[str] = ()) -> optuna.Study:
     """The study `name` in `storage`, created where there is none.
 
     `identity` is what may not change between runs of one study (data digest, target, recipe, ...): kept with a new
-    study, compared with an old one's. Raises UserError where they differ, or where the storage can't be read.
+    study, compared with an old one's, but for what is `free`. Raises UserError where they differ, or where the storage
+    can't be read.
     """
     url = shown(storage.url)
     try:
@@ -282,16 +283,22 @@ def open_study(storage: Patient, name: str, identity: dict) -> optuna.Study:
     if stored is None and trials:
         raise UserError(f"the study {name} in {url} was not made by this program: give --name for a new one")
     if stored is None:
-        study.set_user_attr("identity", identity)
-        study.set_user_attr("seal", digest(identity))
+        keep_identity(study, identity)
         stored = study.user_attrs["identity"]  # another process may have started it at the same moment
     if "recipe" in stored:
         stored = {**stored, "recipe": filled(stored["recipe"])}
-    if stored != identity:
-        key = next(key for key in {**identity, **stored} if stored.get(key) != identity.get(key))
+    differing = [key for key in {**identity, **stored} if key not in free and stored.get(key) != identity.get(key)]
+    if differing:
+        key = differing[0]
         what = "it is of other images" if key == "digest" else f"its {key} differs"
         raise UserError(
             f"the storage holds another study named {name} ({what}): give --name for a new one, or the "
             "options it was started with to resume it"
         )
     return study
+
+
+def keep_identity(study: optuna.Study, identity: dict) -> None:
+    """Let the study say what it is, with a seal by which damage is found."""
+    study.set_user_attr("identity", identity)
+    study.set_user_attr("seal", digest(identity))

@@ -180,7 +180,7 @@ class TrialRun:
             number=self.number,
             dataset=dataset_of(setting.train, setting.validation, None if setting.data.validation else setting.seed),
             target=setting.target,
-            threshold=None if setting.task.name == "classification" else setting.threshold,
+            threshold=setting.threshold if setting.asked else None,
             aims=setting.aims if len(setting.aims) > 1 else [],
             family=setting.family,
             minimised=self.minimised,

@@ -22,3 +22,12 @@ def shortfall(score: Score, value: float, target: float) -> float:
         return PER_DECIBEL * (target - value)
     plain = relative_error(value, target)
     return plain if score.scale == "error" else plain - math.log(max(value, LEAST) / target)
+
+
+def score_at(score: Score, distance: float, target: float) -> float:
+    """The score whose `shortfall` of the target is `distance`."""
+    if score.scale == "linear":
+        return target - distance / PER_DECIBEL
+    if score.scale == "error":
+        return 1 - (1 - target) * math.exp(distance)
+    return 1 / (1 + (1 - target) / target * math.exp(distance))
