@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from search.data import datasets
-from search.data.catalogue import VALIDATION
 from search.data.source import Source
 from search.data.split import split_validation
 from search.files import writable
@@ -14,10 +13,9 @@ from search.records.jsonl import append, read, repair
 from search.records.making import dataset_of, trial_of
 from search.records.models import Trial
 from search.records.results import Results
-from search.training.evaluate import evaluate
+from search.tasks.task import task_of
 from search.training.outcome import Epoch
 from search.training.recipe import Recipe, Training, identity
-from search.training.train import train
 from wavemix.config import LiteConfig
 
 
@@ -31,7 +29,7 @@ class Exploration:
     def __init__(
         self,
         study: str,
-        data: str,
+        source: Source,
         target: float,
         data_dir: Path | None,
         results: Path,
@@ -40,9 +38,11 @@ class Exploration:
     ):
         self.study, self.target, self.path = study, target, Results(results).journal(study)
         self.device, self.few = device, images is not None
-        split = datasets.load_classes(Source(data), "train", data_dir)
-        others = VALIDATION[data] if images is None else len(split) - images
+        split = datasets.load(source, "train", data_dir)
+        self.task = task_of(split)
+        others = self.task.validation_count(split) if images is None else len(split) - images
         self.training, self.validation = split_validation(split, others, 0)
+        self.split = None if split.validation else 0
         writable(results / "studies")
         repair(self.path)
 
@@ -72,7 +72,7 @@ class Exploration:
         name = Training(config, recipe, self.training.digest).checkpoint_name(seeds)
         checkpoint = self.path.parent / "studies" / name
         start = time.monotonic()
-        results = train(
+        results = self.task.train(
             config,
             recipe,
             self.training,
@@ -84,15 +84,16 @@ class Exploration:
         )
         if self.few:
             states = [result.state for result in results]
-            for result, accuracy in zip(results, evaluate(config, states, self.training, self.validation)):
-                result.accuracy = result.curve[-1].accuracy = accuracy
+            measured = self.task.measure(config, states, self.training, self.validation)
+            for result, score in zip(results, measured.scores):
+                result.accuracy = result.curve[-1].accuracy = score
         trial = trial_of(
             config,
             recipe,
             results,
             study=self.study,
             number=len(self.done) if number is None else number,
-            dataset=dataset_of(self.training, self.validation, 0),
+            dataset=dataset_of(self.training, self.validation, self.split),
             target=self.target,
             family=config.family,
             seeds=list(seeds),

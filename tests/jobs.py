@@ -15,7 +15,8 @@ from search.training.recipe import Recipe, Training
 from wavemix import LiteConfig
 
 OF_THE_SETTING = (
-    "tune", "family", "name", "seed", "members", "ceiling", "minimise", "limits", "validation_count"
+    "tune", "family", "name", "seed", "members", "ceiling", "minimise", "limits", "validation_count",
+    "threshold", "records",
 )  # fmt: skip
 
 

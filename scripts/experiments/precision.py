@@ -18,6 +18,7 @@ import torch
 from scipy import stats
 
 from scripts.benchmarks.harness import RECORDS, ROOT, ended, positive
+from search.data.source import Source
 from search.errors import UserError
 from search.exploration import Exploration
 from search.records.jsonl import read
@@ -42,7 +43,7 @@ PAGE = ROOT / "results" / "pages" / "precision.md"
 def train(data: str, seed: int, options: argparse.Namespace) -> None:
     """A data set's network in both precisions."""
     config, epochs, target = PLANS[data]
-    course = Exploration(f"precision-{data}", data, target, options.data_dir, options.records)
+    course = Exploration(f"precision-{data}", Source(data), target, options.data_dir, options.records)
     recipe = default_recipe(data, course.training.images.shape[-1], options.epochs or epochs, config.parameters())
     for precision in PRECISIONS:
         title = f"{data}, seed {seed}, {precision}"

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.harness import ROOT, ended, positive
+from search.data.source import Source
 from search.exploration import Exploration
 from search.space.configurations import Space
 from search.space.work import training_work
@@ -64,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     target = TARGETS[options.data]
-    course = Exploration(f"curves-{options.data}", options.data, target, options.data_dir, options.results)
+    course = Exploration(f"curves-{options.data}", Source(options.data), target, options.data_dir, options.results)
     split = course.training
     height, width = split.images.shape[2:]
     space = Space("extended", tuple(split.images.shape[1:]), len(split.classes), CEILINGS[options.data, target] + MOST)
