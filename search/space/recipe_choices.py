@@ -56,6 +56,11 @@ class Tuning:
         """The choices that a search starts with."""
         return self._numbered(0)
 
+    @property
+    def single(self) -> list[dict[str, Any]]:
+        """Each choice of each hyperparameter alone, as the recipe names it."""
+        return [{name: value} for name, values in self.choices.items() for value in values]
+
     def recipe(self, knobs: Mapping[str, Any]) -> Recipe:
         """The recipe of a trial with these hyperparameters, the architecture's among them or not."""
         return self.base.model_copy(update={name: knobs[PREFIX + name] for name in self.choices})

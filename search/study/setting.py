@@ -79,6 +79,8 @@ class Setting:
         self.costs = Costs(image, minimise, limits, task.name)
         self.space = Space(family, image, len(data.classes), ceiling, task.choices(data), task.heads(data), self.costs)
         self.tuning = Tuning(recipe, tune)
+        for change in self.tuning.single:
+            task.check_recipe(recipe.model_copy(update=change), self.train)
         thresholds = [] if threshold is None else sorted(listed(threshold))
         if thresholds and len(thresholds) != len(targets):
             raise UserError(

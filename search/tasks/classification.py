@@ -15,7 +15,7 @@ from search.training.evaluate import evaluate
 from search.training.images import normalisation
 from search.training.outcome import Trained
 from search.training.recipe import Recipe
-from search.training.train import check_fit, train
+from search.training.train import check_batch, check_fit, train
 from wavemix.config import LiteConfig
 
 
@@ -41,6 +41,10 @@ class Classification(Task):
 
     def check(self, config: LiteConfig, recipe: Recipe, data: Portion) -> None:
         check_fit(config, _split(data))
+        self.check_recipe(recipe, data)
+
+    def check_recipe(self, recipe: Recipe, data: Portion) -> None:
+        check_batch(recipe)
 
     def train(
         self,

@@ -27,7 +27,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=20, ge=1, le=MOST_EPOCHS, description="passes over the training images")
-    batch_size: int = Field(default=128, ge=MULTIPLE, multiple_of=MULTIPLE, description="images a step and member")
+    batch_size: int = Field(
+        default=128, ge=1, description=f"images a step and member, of classification a multiple of {MULTIPLE}"
+    )
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
         default="adamw", description="sgd: with Nesterov's momentum, beta1"
     )

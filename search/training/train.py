@@ -50,6 +50,7 @@ def train(
     of the averaged weights.
     """
     check_fit(config, data)
+    check_batch(recipe)
     run = _Run(config, recipe, data, list(seeds), validation, torch.device(device))
     return followed(run, recipe.epochs, on_epoch, checkpoint)
 
@@ -170,6 +171,12 @@ def check_fit(config: LiteConfig, data: Split) -> None:
         config.check_image_size(*data.images.shape[-2:])
     except ValueError as error:
         raise UserError(f"the configuration does not fit {data.label}: {error}") from error
+
+
+def check_batch(recipe: Recipe) -> None:
+    """Raise UserError where the kernels can't take a recipe's batches."""
+    if recipe.batch_size % MULTIPLE:
+        raise UserError(f"batch_size is {recipe.batch_size}: classification takes multiples of {MULTIPLE}")
 
 
 def schedule(progress: float, warmup: float, anneal: str = "linear") -> float:

@@ -81,7 +81,7 @@ def test_options_become_values_of_the_recipes_types_with_its_own_first():
         ("lr=0.1,", "--tune lr=: Input should be a valid number"),
         ("lr=0.1,inf", "--tune lr=inf: .*finite"),
         ("weight_decay=0.1,nan", "--tune weight_decay=nan: "),
-        ("batch_size=128,100", "--tune batch_size=100: Input should be a multiple of 16"),
+        ("batch_size=128,0", "--tune batch_size=0: Input should be greater than or equal to 1"),
         ("optimizer=sgd,adam", "--tune optimizer=adam: Input should be 'adamw', 'muon' or 'sgd'"),
         ("lr=0.1", "--tune lr: give two or more different values"),
         ("lr=0.1,1e-1", "--tune lr: give two or more different values"),

@@ -411,3 +411,12 @@ def test_a_given_configuration_is_tried_first(tmp_path, monkeypatch):
     outside = first.model_copy(update={"final_dim": 1024, "ff_channel": 1024})
     with pytest.raises(UserError, match="can't be tried first"):
         engine(tmp_path / "outside", start=outside)
+
+
+@pytest.mark.parametrize(
+    "options", [{"recipe": RECIPE.model_copy(update={"batch_size": 100})}, {"tune": {"batch_size": [128, 100]}}]
+)
+def test_batches_that_the_kernels_cannot_take_are_refused_before_anything_is_trained(tmp_path, options):
+    with pytest.raises(UserError, match="batch_size is 100: classification takes multiples of 16"):
+        engine(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
