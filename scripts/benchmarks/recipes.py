@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from scripts.benchmarks.harness import ROOT, print_table, record
+from search.data.source import Source
 from search.exploration import Exploration
 from search.records.models import Trial
 from search.records.results import Results
@@ -74,7 +75,7 @@ class Recipes(Exploration):
 
     def __init__(self, data: str, data_dir: Path | None, results: Path):
         self.data, (self.config, target) = data, TASKS[data]
-        super().__init__(f"recipes-{data}", data, target, data_dir, results)
+        super().__init__(f"recipes-{data}", Source(data), target, data_dir, results)
         self.small = reduced(self.training, self.config)
 
     def train(self, name: str, epochs: int) -> Trial:

@@ -19,7 +19,8 @@ of two seeds. Rules, the same for all:
 
 Optuna's samplers minimise the parameters under the constraint that the accuracy reaches the threshold
 (`Trial.set_constraint`); NSGA-II minimises parameters and error under it. Hyperband judges by the error after each
-epoch. Ours proposes and prunes as `search.study.search` does.
+epoch. Ours proposes and prunes as `search.study.search` does; "random, our pruning" only prunes so, and is given the
+nearest configuration below its incumbent, too.
 """
 
 import argparse
@@ -70,7 +71,7 @@ TABLE = 20_000  # configurations that a landscape's table is drawn from
 # landscape: the sampler's constants were chosen on 0 to 23, and 1000 to 1019 were looked at before its last redesign
 FIRST = 2000
 OURS, PLAIN = "frontier", "TPE"
-COLOURS = ("#000000", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#56B4E9")
+COLOURS = ("#000000", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#56B4E9", "#999999")
 
 
 @dataclass
@@ -169,12 +170,23 @@ class Contender:
     most: float = math.inf  # trainings of the published network, where the sampler itself is too slow for more
 
 
-def frontier(task: Task, seed: int) -> FrontierSampler:
+def frontier(task: Task, seed: int, kind: type[FrontierSampler] = FrontierSampler) -> FrontierSampler:
     pool = Pool(task.space, Tuning(Recipe()), seed, lambda: len(task.known), task.inside)
-    return FrontierSampler(
+    return kind(
         task.space.knobs, pool.below, task.threshold, task.ceiling,
         near=pool.near, epochs=task.epochs, seed=seed,
     )  # fmt: skip
+
+
+class Drawn(FrontierSampler):
+    """Proposes at random; what it prunes and which trial it believes in is the frontier sampler's."""
+
+    def sample_relative(self, study, trial, search_space):
+        return {}
+
+
+def drawn(task: Task, seed: int) -> FrontierSampler:
+    return frontier(task, seed, Drawn)
 
 
 CONTENDERS = {
@@ -188,14 +200,15 @@ CONTENDERS = {
     "GP below": Contender(lambda task, seed: GPSampler(seed=seed), most=15),
     "NSGA-II below": Contender(lambda task, seed: NSGAIISampler(population_size=20, seed=seed), objectives=2),
     "random below": Contender(lambda task, seed: RandomSampler(seed=seed)),
+    "random, our pruning": Contender(drawn),
 }
 
 
 def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
     """Let a contender search until its compute is `budget`."""
-    ours, epochs = contender.sampler is frontier, task.epochs
+    epochs, sampler = task.epochs, contender.sampler(task, seed)
+    ours = isinstance(sampler, FrontierSampler)
     directions = ["maximize"] if ours else ["minimize"] * contender.objectives
-    sampler = contender.sampler(task, seed)
     pruner = FrontierPruner(sampler) if ours else contender.pruner(epochs)
     study = optuna.create_study(directions=directions, sampler=sampler, pruner=pruner)
     distributions = {

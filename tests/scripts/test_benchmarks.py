@@ -275,8 +275,7 @@ def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, mo
     few, _ = split_validation(datasets.load("mnist", "train", data_dir), 58_000, 0)
     monkeypatch.setattr(benchmark.datasets, "load", lambda *arguments: few)
     monkeypatch.setitem(benchmark.VALIDATION, "mnist", 500)
-    monkeypatch.setitem(benchmark.TASKS, "mnist", ("MNIST", 0.03, 3566))  # less than chance: the first one reaches it
-    monkeypatch.setattr(benchmark, "EPOCHS", 2)
+    monkeypatch.setitem(benchmark.TASKS, "mnist", ("MNIST", 0.03, 3566, 2))  # less than chance
     charge, spent = benchmark.Trainings.charge, []
 
     def charged(task, config) -> float:  # an epoch at one price on every machine, however slow
@@ -285,13 +284,13 @@ def test_searches_with_real_trainings_are_kept_and_judged(tmp_path, data_dir, mo
 
     monkeypatch.setattr(benchmark.Trainings, "charge", charged)
     kept = tmp_path / "play.json"
-    result = benchmark.job(kept, "frontier", 0, 2, data_dir)
+    result = benchmark.job(kept, "mnist", "frontier", 0, 2, data_dir)
     assert result["trained"] >= 1 and result["shown"] and len(result["judged"]) == 5
     assert len(spent) == 2 * result["compute"] and all(0 < minutes < 5 for minutes in spent)
     assert benchmark.at(result, 2) == LiteConfig.model_validate(result["shown"]).parameters() < 3566
     assert all(earlier[0] < later[0] for earlier, later in zip(result["steps"], result["steps"][1:]))
     monkeypatch.setattr(benchmark, "play", None)  # what is kept is not searched again
-    assert benchmark.job(kept, "frontier", 0, 2, data_dir) == result
+    assert benchmark.job(kept, "mnist", "frontier", 0, 2, data_dir) == result
 
 
 def test_storage(tmp_path, script):
@@ -310,17 +309,18 @@ def test_recipes(tmp_path, monkeypatch):
     from scripts.benchmarks import recipes as module
     from search import exploration as courses
     from search.space.work import multiply_accumulates
+    from search.tasks import classification
 
     monkeypatch.setitem(module.TASKS, "mnist", (CONFIG, 0.5))
-    monkeypatch.setitem(courses.VALIDATION, "mnist", 128)
-    monkeypatch.setattr(courses.datasets, "load_classes", lambda name, part, folder: bars(640))
+    monkeypatch.setattr(classification, "VALIDATION", {"mnist": 128})
+    monkeypatch.setattr(courses.datasets, "load", lambda source, part, folder: bars(640))
     course = module.Recipes("mnist", None, tmp_path)
     trial, reached = course.shortest([1, 8, 16])
     assert reached and trial.accuracy_validation >= 0.5 and trial.seeds == [0, 1, 2]
     recorded = read(tmp_path / "recipes-mnist.jsonl")
     assert [r.recipe["epochs"] for r in recorded] == [1, 8, 16][: len(recorded)] and recorded[-1].config == CONFIG
     # again from the records, without training
-    monkeypatch.setattr(courses, "train", None)
+    monkeypatch.setattr(classification, "train", None)
     assert module.Recipes("mnist", None, tmp_path).shortest([1, 8, 16])[0] == trial
     # plain at five times the length, then at shorter ones until one misses
     lengths = {10: 0.6, 4: 0.55, 2: 0.4}
