@@ -166,7 +166,7 @@ def _results(results: Results | Path | str) -> Results:
 def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
     """Say what there is of the study already, and what it asks of validation images where that is not the usual."""
     setting, past = engine.setting, engine.past()
-    if setting.asked and not setting.stated and setting.task.score.scale != "linear":
+    if setting.asked and setting.gaps:
         score = setting.task.score
         scores = " and ".join(score.shown(aim.threshold) for aim in setting.aims)
         goals = " and ".join(score.goal(target) for target in setting.targets)

@@ -40,7 +40,8 @@ class Setting:
 
     Attributes: those, and `train` and `validation`, the images; `seeds` of a trial; `space` and `tuning`, what may be
     tried; `costs`; `aims`, the targets with their thresholds, the lowest first; `stated`, whether `threshold` was
-    given; `task`, that the data are for.
+    given; `gaps`, how much worse networks on record came out on test images than on validation images; `task`, that the
+    data are for.
     """
 
     def __init__(
@@ -86,12 +87,12 @@ class Setting:
             raise UserError(
                 f"{len(targets)} targets and {len(thresholds)} scores on validation images: give one of each"
             )
-        self.stated, score = bool(thresholds), self.task.score
+        self.stated, self.gaps, score = bool(thresholds), [], self.task.score
         if not thresholds:
             thresholds = [self.task.threshold(target, self.validation, test) for target in targets]
             # a task on a linear scale has looked at the test images' kind already
-            found = [] if score.scale == "linear" else gaps(records, data, score)
-            thresholds = calibrated(thresholds, found, score)
+            self.gaps = [] if score.scale == "linear" else gaps(records, data, score)
+            thresholds = calibrated(thresholds, self.gaps, score)
         self._aim(targets, thresholds)
 
     def _aim(self, targets: Sequence[float], thresholds: Sequence[float]) -> None:
