@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import DATA, TARGET, Training, engine, trials
 
+from search.campaign import _begin
 from search.errors import UserError
 from search.study.calibration import calibrated, gaps
 from search.study.handle import StudyHandle
@@ -77,11 +78,27 @@ def test_a_setting_asks_what_is_on_record_unless_it_is_told():
     assert setting(records=BETTER, threshold=0.87).threshold == 0.87
 
 
-def test_a_study_keeps_what_it_began_with(tmp_path, monkeypatch):
-    """A resumed search, a worker that joins, and one made anew from its records ask the same as the first."""
-    Training(monkeypatch)
+@pytest.fixture
+def known() -> list:
+    """Records of the toy's images, on which networks came out better when tested."""
     at = {"dataset": OF_RECORDS.model_copy(update={"label": "Toy", "variant": "folder", "digest": DATA.digest})}
-    known = [r.model_copy(update=at) for r in BETTER]
+    return [r.model_copy(update=at) for r in BETTER]
+
+
+def test_a_search_says_what_it_asks_where_records_differ(tmp_path, known):
+    said = []
+    with engine(tmp_path / "plain") as search:
+        _begin(search, said.append)
+    with engine(tmp_path / "known", records=known) as search:
+        _begin(search, said.append)
+        asked = search.setting.threshold
+    (note,) = said
+    assert note.text.startswith(f"{100 * asked:.2f} % on validation images stands for 90 %, by networks on record")
+
+
+def test_a_study_keeps_what_it_began_with(tmp_path, monkeypatch, known):
+    """A search that is resumed, and one made anew from its records, ask the same as the first."""
+    Training(monkeypatch)
     with engine(tmp_path, records=known) as search:
         asked = search.setting.threshold
         search.run(trials=2)
