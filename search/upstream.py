@@ -30,11 +30,11 @@ class Published:
     parameters: int
     size: int  # pixels, square images
     upsampling: str  # found by `published`, checked against it by a test
-    knobs: dict[str, Any] = field(hash=False)
+    hyperparameters: dict[str, Any] = field(hash=False)
 
     @property
     def config(self) -> LiteConfig:
-        return LiteConfig(**self.knobs, upsampling=self.upsampling)
+        return LiteConfig(**self.hyperparameters, upsampling=self.upsampling)
 
     @property
     def task(self) -> str:
@@ -87,7 +87,7 @@ class Saved:
     # 'classification', 'segmentation', 'super-resolution', 'luma super-resolution' (WaveMixSR), or 'backbone' (a
     # classifier with a dense head)
     task: str
-    knobs: dict[str, Any] = field(hash=False)
+    hyperparameters: dict[str, Any] = field(hash=False)
     size: int = 256
     millions: int | None = None  # parameters as published, in millions; None: not published
 
@@ -98,22 +98,26 @@ class Saved:
 
     @property
     def channels(self) -> int:
-        return self.knobs.get("in_channels", 3)
+        return self.hyperparameters.get("in_channels", 3)
 
     @property
     def name(self) -> str:
-        knobs = self.knobs
-        stem = f"patch {knobs['patch_size']}" if "patch_size" in knobs else f"stride {knobs.get('stride', 1)}"
+        hyperparameters = self.hyperparameters
+        stem = (
+            f"patch {hyperparameters['patch_size']}"
+            if "patch_size" in hyperparameters
+            else f"stride {hyperparameters.get('stride', 1)}"
+        )
         task = "classifier with a dense head" if self.task == "backbone" else self.task
-        return f"{task} {knobs['final_dim']}/{knobs['depth']}, level {knobs['level']}, {stem}"
+        return "{} {final_dim}/{depth}, level {level}, {}".format(task, stem, **hyperparameters)
 
 
 def _c(final_dim: int, depth: int, level: int, num_classes: int, **stem: Any) -> dict[str, Any]:
     """Hyperparameters of upstream's classifier, whose feed-forward is as wide as its embedding in every published
     case."""
     stem = stem or {"initial_conv": "patchify", "patch_size": 4}
-    knobs = {"final_dim": final_dim, "ff_channel": final_dim, "depth": depth, "level": level}
-    return {**knobs, "num_classes": num_classes, "mult": 2, "dropout": 0.5, **stem}
+    hyperparameters = {"final_dim": final_dim, "ff_channel": final_dim, "depth": depth, "level": level}
+    return {**hyperparameters, "num_classes": num_classes, "mult": 2, "dropout": 0.5, **stem}
 
 
 STRIDE1 = {"initial_conv": "strided", "stride": 1}
@@ -168,31 +172,31 @@ CITYSCAPES_HEAD = (192, 128, 64)  # channels of the two transposed convolutions 
 def build(saved: Saved) -> nn.Module:
     """The network of a stated configuration, through the constructors upstream has."""
     if saved.task == "segmentation":
-        return SemSegment.WaveMix(**saved.knobs)
+        return SemSegment.WaveMix(**saved.hyperparameters)
     if saved.task == "super-resolution":
-        return sisr.WaveMix(**saved.knobs)
+        return sisr.WaveMix(**saved.hyperparameters)
     if saved.task == "luma super-resolution":
-        return WaveMixSR(**{name: value for name, value in saved.knobs.items() if name != "level"})
+        return WaveMixSR(**{name: value for name, value in saved.hyperparameters.items() if name != "level"})
     if saved.channels != 3:  # upstream's constructor has three; its scripts for grey images change the stem
         return WaveMixLite(classifier_config(saved))
     if saved.task == "backbone":
-        return cityscapes.WaveMix(**saved.knobs, widths=CITYSCAPES_HEAD[1:])
-    return classification.WaveMix(**saved.knobs)
+        return cityscapes.WaveMix(**saved.hyperparameters, widths=CITYSCAPES_HEAD[1:])
+    return classification.WaveMix(**saved.hyperparameters)
 
 
 def classifier_config(saved: Saved) -> LiteConfig:
     """The classifier with a stated configuration's stem and blocks (and, for a classifier, its head)."""
-    knobs = {"stride": 1, "in_channels": 3, **saved.knobs}
+    hyperparameters = {"stride": 1, "in_channels": 3, **saved.hyperparameters}
     if saved.task == "luma super-resolution":
-        knobs["in_channels"] = 1
+        hyperparameters["in_channels"] = 1
     if saved.task in ("segmentation", "super-resolution", "luma super-resolution"):
-        knobs["initial_conv"] = "strided"
-    return LiteConfig(**knobs, upsampling="deconv")
+        hyperparameters["initial_conv"] = "strided"
+    return LiteConfig(**hyperparameters, upsampling="deconv")
 
 
 def closed_form(saved: Saved) -> int:
     """Parameters of a stated configuration without building it: `LiteConfig`'s stem and blocks, and the task's head."""
-    c, classes = saved.knobs["final_dim"], saved.knobs.get("num_classes", 0)
+    c, classes = saved.hyperparameters["final_dim"], saved.hyperparameters.get("num_classes", 0)
     parts = classifier_config(saved).parameter_breakdown()
     if saved.task == "segmentation":
         parts["head"] = _dense_head((c, c // 2, c // 4), classes)

@@ -22,8 +22,8 @@ DATA = Data(
 )  # fmt: skip
 
 
-def configuration(**knobs) -> LiteConfig:
-    return LiteConfig(**{"in_channels": 1, "final_dim": 8, "depth": 3} | knobs)
+def configuration(**hyperparameters) -> LiteConfig:
+    return LiteConfig(**{"in_channels": 1, "final_dim": 8, "depth": 3} | hyperparameters)
 
 
 def trial(number: int, accuracy: float | None, state: str = "complete", epochs: int = 5, **changes) -> Trial:

@@ -16,8 +16,8 @@ SEEDS = [1_000_000, 1_000_001, 1_000_002]
 SURE = [0.949, 0.95, 0.951]
 
 
-def config(depth: int, **knobs) -> LiteConfig:
-    return LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=depth, **knobs)
+def config(depth: int, **hyperparameters) -> LiteConfig:
+    return LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=depth, **hyperparameters)
 
 
 def split(part: str = "train", count: int = 40) -> Split:

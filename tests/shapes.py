@@ -40,12 +40,12 @@ def headed(draw, small=True):
     dense = {"task": "segmentation", "kind": pick("interpolated", "transposed"), "width": pick(None, 3, 8)}
     enlarging = {"task": "super-resolution", "scale": pick(2, 3, 4), "kind": pick("shuffle", "transposed")}
     head = pick(dense | {"skip": pick(True, False)}, enlarging | {"kernel": pick(1, 3), "bicubic": pick(True, False)})
-    knobs = draw(configurations(small)).model_dump() | {"pad": 0, "head": head}
+    hyperparameters = draw(configurations(small)).model_dump() | {"pad": 0, "head": head}
     try:
-        return LiteConfig(**knobs)
+        return LiteConfig(**hyperparameters)
     except ValueError as error:  # a head that this stem does not serve
         assert "stem" in str(error)
-        return LiteConfig(**knobs | {"initial_conv": "strided", "stride": (2, 2)})
+        return LiteConfig(**hyperparameters | {"initial_conv": "strided", "stride": (2, 2)})
 
 
 def fitting_size(config):

@@ -57,7 +57,7 @@ def test_candidates_at_or_above_the_incumbent_are_refused_without_training(folde
     search = engine(folder, tmp_path)
     config = search.setting.space.configurations(0, 1500)[0]
     search.setting.space.bound = config.parameters()
-    search.study.enqueue_trial(search.setting.space.knobs_of(config))
+    search.study.enqueue_trial(search.setting.space.hyperparameters_of(config))
     monkeypatch.setattr("search.tasks.classification.train", lambda *a, **k: pytest.fail("it was trained"))
     search._one()
     (record,) = read(tmp_path / "bars.jsonl")
@@ -103,7 +103,10 @@ def test_interrupted_trial_goes_on_from_its_checkpoint(folder, tmp_path, monkeyp
 
 def test_killed_run_leaves_no_trial_behind(folder, tmp_path):
     search = engine(folder, tmp_path)
-    choices = {name: optuna.distributions.CategoricalDistribution(v) for name, v in search.setting.space.knobs.items()}
+    choices = {
+        name: optuna.distributions.CategoricalDistribution(v)
+        for name, v in search.setting.space.hyperparameters.items()
+    }
     trial = search.study.ask(choices)
     search.close()
     (waiting,) = engine(folder, tmp_path).study.get_trials()

@@ -13,38 +13,38 @@ def convolution(inside: int, out: int, kernel: int = 1) -> int:
     return kernel**2 * inside * out + out
 
 
-def classifier(*, num_classes: int, final_dim: int, **knobs) -> int:
+def classifier(*, num_classes: int, final_dim: int, **rest) -> int:
     """`classification.WaveMix`."""
-    return _stem(final_dim, **knobs) + _waveblocks(final_dim, **knobs) + convolution(final_dim, num_classes)
+    return _stem(final_dim, **rest) + _waveblocks(final_dim, **rest) + convolution(final_dim, num_classes)
 
 
-def cityscapes(*, num_classes: int, final_dim: int, widths: tuple[int, int], **knobs) -> int:
+def cityscapes(*, num_classes: int, final_dim: int, widths: tuple[int, int], **rest) -> int:
     """`cityscapes.WaveMix`."""
     head = _dense((final_dim, *widths), num_classes)
-    return _stem(final_dim, **knobs) + _waveblocks(final_dim, **knobs) + head
+    return _stem(final_dim, **rest) + _waveblocks(final_dim, **rest) + head
 
 
-def segmentation(*, num_classes: int, final_dim: int, **knobs) -> int:
+def segmentation(*, num_classes: int, final_dim: int, **rest) -> int:
     """`SemSegment.WaveMix`."""
     head = _dense((final_dim, final_dim // 2, final_dim // 4), num_classes)
-    return _strided(3, final_dim) + _waveblocks(final_dim, **knobs) + head
+    return _strided(3, final_dim) + _waveblocks(final_dim, **rest) + head
 
 
-def doubling(*, final_dim: int, **knobs) -> int:
+def doubling(*, final_dim: int, **rest) -> int:
     """`sisr.WaveMix`."""
-    return _strided(3, final_dim) + _waveblocks(final_dim, **knobs) + _dense((final_dim, final_dim // 2), 3)
+    return _strided(3, final_dim) + _waveblocks(final_dim, **rest) + _dense((final_dim, final_dim // 2), 3)
 
 
-def v3(*, num_classes: int, depth: int, mult: int, final_dim: int, **knobs) -> int:
+def v3(*, num_classes: int, depth: int, mult: int, final_dim: int, **rest) -> int:
     """`v3.WaveMix`."""
     c = final_dim
     block = convolution(c, c // 4) + convolution(c, mult * c) + convolution(mult * c // 4, c, 3) + 2 * c
-    return _stem(c, **knobs) + depth * block + convolution(c, num_classes)
+    return _stem(c, **rest) + depth * block + convolution(c, num_classes)
 
 
-def wavemixsr(*, final_dim: int, **knobs) -> int:
+def wavemixsr(*, final_dim: int, **rest) -> int:
     """`wavemixsr.WaveMixSR`: the convolutions before and after its blocks, and its blocks."""
-    return _luma_path(final_dim) + _waveblocks(final_dim, level=1, **knobs)
+    return _luma_path(final_dim) + _waveblocks(final_dim, level=1, **rest)
 
 
 def wavemixsr_v2(*, sr: int, blocks: int, mult: int, final_dim: int, **_) -> int:

@@ -91,11 +91,11 @@ class WaveMixLite(nn.Module):
     are `affines.N.(level - 1)`, N counting blocks.
     """
 
-    def __init__(self, config: LiteConfig | None = None, **knobs):
+    def __init__(self, config: LiteConfig | None = None, **hyperparameters):
         super().__init__()
-        if config is not None and knobs:
-            raise ValueError("give either a LiteConfig or its knobs, not both")
-        self.config = config = config or LiteConfig(**knobs)
+        if config is not None and hyperparameters:
+            raise ValueError("give either a LiteConfig or its hyperparameters, not both")
+        self.config = config = config or LiteConfig(**hyperparameters)
         self.conv = _stem(config)
         self.layers = nn.ModuleList(LiteBlock(config, norms=not config.norms_apart) for _ in range(config.distinct))
         outs, own = [config.branch_channels(level)[1] for level in range(1, config.level + 1)], config.affine == "depth"

@@ -23,11 +23,11 @@ class Model:
 
     network: type[nn.Module]
     closed_form: Callable[..., int]
-    knobs: dict[str, Any] = field(hash=False)
+    hyperparameters: dict[str, Any] = field(hash=False)
 
     def arguments(self, **changes) -> dict[str, Any]:
         """All arguments of the constructor. Raises TypeError for one that it does not have."""
-        bound = inspect.signature(self.network).bind(**self.knobs | changes)
+        bound = inspect.signature(self.network).bind(**self.hyperparameters | changes)
         bound.apply_defaults()
         return bound.arguments
 
@@ -58,7 +58,10 @@ _CLASSIFIERS = {
     "wavemix_320_8_l1_s1": _strides(320, 8, 1, 1),
 }
 MODELS = {
-    **{name: Model(classification.WaveMix, counts.classifier, knobs) for name, knobs in _CLASSIFIERS.items()},
+    **{
+        name: Model(classification.WaveMix, counts.classifier, hyperparameters)
+        for name, hyperparameters in _CLASSIFIERS.items()
+    },
     "wavemix_v3_144_16_p4": Model(v3.WaveMix, counts.v3, {"final_dim": 144, "depth": 16, "patch_size": 4}),
     "wavemix_cityscapes_192_16_l3_p4": Model(cityscapes.WaveMix, counts.cityscapes, _patches(192, 16, 3, 4)),
     "wavemix_segmentation_256_16_l4_s2": Model(
@@ -82,19 +85,19 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(MODELS, pattern))
 
 
-def create(name: str, **knobs) -> nn.Module:
-    """The network of a name, with random weights; `knobs` are arguments of its constructor, as `num_classes`.
+def create(name: str, **hyperparameters) -> nn.Module:
+    """The network of a name, with random weights; `hyperparameters` are arguments of its constructor, as `num_classes`.
 
     Raises ValueError for an unknown name, TypeError for an argument that the network does not have.
     """
     model = _model(name)
-    return model.network(**model.arguments(**knobs))
+    return model.network(**model.arguments(**hyperparameters))
 
 
-def count(name: str, **knobs) -> int:
-    """Parameters of `create(name, **knobs)` in closed form. Raises the same errors."""
+def count(name: str, **hyperparameters) -> int:
+    """Parameters of `create(name, **hyperparameters)` in closed form. Raises the same errors."""
     model = _model(name)
-    return model.closed_form(**model.arguments(**knobs))
+    return model.closed_form(**model.arguments(**hyperparameters))
 
 
 def _model(name: str) -> Model:

@@ -43,9 +43,14 @@ class TimmWaveMixLite(WaveMixLite):
     """
 
     def __init__(
-        self, in_chans: int = 3, num_classes: int = 10, global_pool: str = "avg", drop_rate: float = 0.0, **knobs
+        self,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        **hyperparameters,
     ):
-        super().__init__(LiteConfig(in_channels=in_chans, num_classes=max(num_classes, 2), **knobs))
+        super().__init__(LiteConfig(in_channels=in_chans, num_classes=max(num_classes, 2), **hyperparameters))
         if not hasattr(self, "pool"):
             raise ValueError("timm's models are classifiers: leave out the other head")
         self.in_chans, self.drop_rate = in_chans, drop_rate
@@ -94,7 +99,7 @@ class Published:
     pretrained_cfg: dict[str, Any]
 
     @property
-    def knobs(self) -> dict[str, Any]:
+    def hyperparameters(self) -> dict[str, Any]:
         return self.config.model_dump(exclude=set(CHANNELS))
 
     def state(self) -> dict[str, Tensor]:
@@ -151,7 +156,7 @@ def _stored(name: str, network: Published, pretrained: bool = False, **options) 
     own = options.get("pretrained_cfg_overlay") or {}
     if pretrained:  # the file holds all seeds, which timm can't tell apart
         options["pretrained_cfg_overlay"] = {**own, "state_dict": network.state()}
-    model: Any = _built(name, pretrained, network.knobs | options)
+    model: Any = _built(name, pretrained, network.hyperparameters | options)
     model.pretrained_cfg.pop("state_dict", None)
     return model
 

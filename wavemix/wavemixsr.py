@@ -54,8 +54,8 @@ class WaveMixSR(LumaDoubling):
     def __init__(
         self, *, depth: int = 4, mult: int = 1, ff_channel: int = 144, final_dim: int = 144, dropout: float = 0.3
     ):
-        knobs = dict(mult=mult, ff_channel=ff_channel, final_dim=final_dim)
-        super().__init__((Level1Waveblock(**knobs, dropout=dropout) for _ in range(depth)), final_dim)
+        hyperparameters = dict(mult=mult, ff_channel=ff_channel, final_dim=final_dim)
+        super().__init__((Level1Waveblock(**hyperparameters, dropout=dropout) for _ in range(depth)), final_dim)
 
 
 class WaveMixSRV2(nn.Module):
@@ -71,9 +71,11 @@ class WaveMixSRV2(nn.Module):
         super().__init__()
         if sr not in (2, 4, 8):
             raise ValueError(f"sr is 2, 4 or 8, not {sr!r}")
-        knobs = dict(final_dim=final_dim, mult=mult)
+        hyperparameters = dict(final_dim=final_dim, mult=mult)
         self.SR_blocks = nn.ModuleList(
-            LumaDoubling((ShuffleBlock(**knobs, dropout=dropout, widened=True) for _ in range(blocks)), final_dim)
+            LumaDoubling(
+                (ShuffleBlock(**hyperparameters, dropout=dropout, widened=True) for _ in range(blocks)), final_dim
+            )
             for _ in range(sr.bit_length() - 1)
         )
 

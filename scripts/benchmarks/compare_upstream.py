@@ -60,10 +60,10 @@ class Unavailable(Exception):
 
 def build(case: tuple) -> tuple[torch.nn.Module, torch.Tensor]:
     """The network of a case, from whichever `wavemix` this process imports, and images for it."""
-    module, name, knobs, size = case
+    module, name, hyperparameters, size = case
     torch.manual_seed(0)
-    network = getattr(importlib.import_module(module), name)(**knobs).eval()
-    channels = knobs.get("final_dim", 16) if module == "wavemix" else 3
+    network = getattr(importlib.import_module(module), name)(**hyperparameters).eval()
+    channels = hyperparameters.get("final_dim", 16) if module == "wavemix" else 3
     return network, torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
@@ -171,10 +171,10 @@ def print_table(rows: list[dict]) -> None:
     print(f"{'':8}{'max |diff|':>10} {'parameters':>11}  network")
     for row in rows:
         difference = row["max_abs_difference"]
-        knobs = ", ".join(f"{key}={value!r}" for key, value in row["config"].items())
+        hyperparameters = ", ".join(f"{key}={value!r}" for key, value in row["config"].items())
         print(
             f"{'equal' if equal(row) else 'DIFFERS':8}{'-' if difference is None else f'{difference:.1e}':>10} "
-            f"{row['parameters']:>11,}  {row['network']}({knobs})"
+            f"{row['parameters']:>11,}  {row['network']}({hyperparameters})"
         )
     wrong = sum(not equal(row) for row in rows)
     print(f"{len(rows)} networks, {f'{wrong} differ' if wrong else 'all equal'} (tolerance {TOLERANCE:g})")

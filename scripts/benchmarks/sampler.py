@@ -87,12 +87,12 @@ class Task:
     def __post_init__(self):
         self.space = Space("extended", (1, 28, 28), 10, self.ceiling + 1)
         # what curves are recorded of
-        self.space.knobs |= {"upsampling": PUBLISHED["upsampling"], "shared": (0, 1)}
+        self.space.hyperparameters |= {"upsampling": PUBLISHED["upsampling"], "shared": (0, 1)}
         self.threshold = self.target + ACCURACY.margin(self.target, 5000)
         drawn = self.space.configurations(12345, self.ceiling + 1, TABLE)
         self.table = [c for c in drawn if self.inside(c)]
         self.counts = np.array([c.parameters() for c in self.table])
-        self.places = np.array([self.place(self.space.knobs_of(c)) for c in self.table])
+        self.places = np.array([self.place(self.space.hyperparameters_of(c)) for c in self.table])
 
     def inside(self, config: LiteConfig | None) -> bool:
         return (
@@ -101,25 +101,25 @@ class Task:
             and training_work(config, 28, 28) <= WORK
         )
 
-    def place(self, knobs: dict) -> list[float]:
+    def place(self, chosen: dict) -> list[float]:
         """Hyperparameters as coordinates: numbers by rank between 0 and 1, half a unit between any two other
         choices."""
         row: list[float] = []
-        for name, values in self.space.knobs.items():
-            index = values.index(knobs[name])
+        for name, values in self.space.hyperparameters.items():
+            index = values.index(chosen[name])
             if isinstance(values[0], int) and not isinstance(values[0], bool):
                 row.append(index / (len(values) - 1))
             else:
                 row += [0.5 * (index == other) for other in range(len(values))]
         return row
 
-    def nearest(self, knobs: dict, below: int) -> LiteConfig:
+    def nearest(self, chosen: dict, below: int) -> LiteConfig:
         """What these hyperparameters build, or the nearest configuration of the table that is inside, new and below a
         count."""
-        config = self.space.build(knobs)
+        config = self.space.build(chosen)
         if self.inside(config) and config.parameters() < below and config not in self.known:
             return config
-        distance = np.abs(self.places - self.place(knobs)).sum(1) + np.where(self.counts < below, 0, 1e6)
+        distance = np.abs(self.places - self.place(chosen)).sum(1) + np.where(self.counts < below, 0, 1e6)
         return next(self.table[i] for i in np.argsort(distance, kind="stable") if self.table[i] not in self.known)
 
     def train(self, config: LiteConfig, rng: np.random.Generator, on_epoch: Callable[[int, float], bool]) -> None:
@@ -172,7 +172,7 @@ class Contender:
 def frontier(task: Task, seed: int) -> FrontierSampler:
     pool = Pool(task.space, Tuning(Recipe()), seed, lambda: len(task.known), task.inside)
     return FrontierSampler(
-        task.space.knobs, pool.below, task.threshold, task.ceiling,
+        task.space.hyperparameters, pool.below, task.threshold, task.ceiling,
         near=pool.near, epochs=task.epochs, seed=seed,
     )  # fmt: skip
 
@@ -199,7 +199,8 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
     pruner = FrontierPruner(sampler) if ours else contender.pruner(epochs)
     study = optuna.create_study(directions=directions, sampler=sampler, pruner=pruner)
     distributions = {
-        name: optuna.distributions.CategoricalDistribution(values) for name, values in task.space.knobs.items()
+        name: optuna.distributions.CategoricalDistribution(values)
+        for name, values in task.space.hyperparameters.items()
     }
     rng, shown = np.random.default_rng((seed, 1)), None
     result, below = Play([(0.0, task.ceiling)]), task.ceiling + 1
@@ -208,7 +209,7 @@ def play(task: Task, contender: Contender, seed: int, budget: float) -> Play:
         trial = study.ask(distributions)
         result.seconds += time.perf_counter() - start
         config = task.nearest(trial.params, below if contender.below else task.ceiling + 1)
-        rewrite(study, trial, task.space.knobs_of(config))
+        rewrite(study, trial, task.space.hyperparameters_of(config))
         task.known.add(config)
         cost, last, stopped = config.parameters(), 0.0, False
         result.trained += 1

@@ -118,10 +118,10 @@ def contenders(config, device: str, modes: list[str]) -> dict[str, dict]:
 def measure(name: str, options: argparse.Namespace, device: str, scratch: Path, package: Path) -> None:
     from wavemix.config import LiteConfig
 
-    knobs, size = NETWORKS[name]
-    config = LiteConfig(**knobs)
+    hyperparameters, size = NETWORKS[name]
+    config = LiteConfig(**hyperparameters)
     given = write_given(config, size, options.batch, scratch / "given.safetensors")
-    task = {"config": knobs, "device": device, "threads": options.threads, "given": given}
+    task = {"config": hyperparameters, "device": device, "threads": options.threads, "given": given}
     task["processor_time"] = options.processor_time
     with working({n: task | part for n, part in contenders(config, device, options.modes).items()}, package) as started:
         for name_of, worker in started.items():

@@ -183,13 +183,13 @@ class Fleet:
         written = Counter(r.number for r in records)
         trained = Counter(r.config.model_dump_json() for r in records if r.state != "refused")
         others = [t for t in trials if "record" not in t.user_attrs]
-        knobs = max((len(t.params) for t in trials), default=0)
+        hyperparameters = max((len(t.params) for t in trials), default=0)
         return {
             "trials": len(trials),
             "records": len(records),
             "unfinished": sum(not t.state.is_finished() for t in trials),
             # ended without a record: a second worker's same configuration, or killed before it had one
-            "lost": sum("twin" not in t.user_attrs and len(t.params) == knobs for t in others)
+            "lost": sum("twin" not in t.user_attrs and len(t.params) == hyperparameters for t in others)
             + sum(number not in written for number in told)
             + sum(trials[i].number != i for i in range(len(trials))),
             "counted twice": sum(count > 1 for count in written.values()) + len(written.keys() - set(told)),

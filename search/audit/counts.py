@@ -32,7 +32,7 @@ def published(conditions: Conditions = CONDITIONS, stated: Sequence[Published] =
     """
     rows = []
     for row in stated:
-        configs = {kind: LiteConfig(**row.knobs, upsampling=kind) for kind in UPSAMPLINGS}
+        configs = {kind: LiteConfig(**row.hyperparameters, upsampling=kind) for kind in UPSAMPLINGS}
         networks = {kind: WaveMixLite(config) for kind, config in configs.items()}
         counts = {kind: parameters(network) for kind, network in networks.items()}
         matching = [kind for kind in UPSAMPLINGS if counts[kind] == row.parameters]
@@ -76,7 +76,7 @@ def saved_models(conditions: Conditions = CONDITIONS, progress: Callable[[str], 
                 published_millions=saved.millions,
                 closed_form=closed_form(saved),
                 upsampling=["deconv"],
-                configuration={"task": saved.task, **saved.knobs},
+                configuration={"task": saved.task, **saved.hyperparameters},
                 note="" if stated else "parameters not published",
             )
         )
@@ -211,7 +211,7 @@ def factory(target: str, input_shape: Sequence[int], conditions: Conditions = CO
     config = getattr(network, "config", None)
     config = config if isinstance(config, LiteConfig) else None
     closed = config.parameters() if config is not None else None
-    knobs = config.model_dump(mode="json") if config is not None else None
+    configuration = config.model_dump(mode="json") if config is not None else None
     try:
         if any(map(is_lazy, network.parameters())):  # their shapes are those of the first images
             run(network, tuple(input_shape))
@@ -222,7 +222,7 @@ def factory(target: str, input_shape: Sequence[int], conditions: Conditions = CO
             row=target,
             source="factory",
             closed_form=closed,
-            configuration=knobs,
+            configuration=configuration,
         )
     except Exception as error:
         shape = "x".join(map(str, input_shape))

@@ -280,10 +280,10 @@ def fitted(network: "LiteConfig", data: "Portion", option: str) -> "LiteConfig":
     if network.task != task.name:
         raise UserError(f'{option}: its head is of {network.task}: "head":{{"task":"{task.name}"}} is of this one')
     own = task.own(data)
-    for knob, value in own.items():
-        said = getattr(network, knob)
-        if knob in network.model_fields_set and said != value:
-            raise UserError(f"{option}: {knob} is {said}, but {data.label} has {value}; left out, it is the data's")
+    for name, value in own.items():
+        said = getattr(network, name)
+        if name in network.model_fields_set and said != value:
+            raise UserError(f"{option}: {name} is {said}, but {data.label} has {value}; left out, it is the data's")
     return network.model_copy(update=own)
 
 

@@ -61,7 +61,7 @@ def finalists(records: Sequence[Record], label: str, target: float, seeds: int) 
     return [
         Finalist(
             t.config,
-            Recipe.model_validate({name: knob for name, knob in t.recipe.items() if name != "precision"}),
+            Recipe.model_validate({name: value for name, value in t.recipe.items() if name != "precision"}),
             max(t.wall_seconds, t.device_seconds)
             * min(seeds, FIRST)
             / len(t.seeds)

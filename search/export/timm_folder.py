@@ -26,9 +26,11 @@ def write(ready: Ready, name: str, path: Path) -> list[str]:
 
     config = ready.lite.config
     described = timm_models.pretrained_cfg(ready.inputs.model_dump())
-    knobs = config.model_dump(exclude={*timm_models.CHANNELS})
+    hyperparameters = config.model_dump(exclude={*timm_models.CHANNELS})
     with quiet():
-        model = create_model("wavemix_lite", pretrained_cfg=described | {"architecture": "wavemix_lite"}, **knobs)
+        model = create_model(
+            "wavemix_lite", pretrained_cfg=described | {"architecture": "wavemix_lite"}, **hyperparameters
+        )
         model.load_state_dict(ready.lite.state_dict())
         save_for_hf(model, str(path), safe_serialization=True)
     return [f'load: import timm, wavemix.timm_models; timm.create_model("local-dir:{name}{SUFFIX}", pretrained=True)']

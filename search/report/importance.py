@@ -37,7 +37,7 @@ def importances(records: Iterable[Record]) -> dict[str, float]:
     if freedom < 1 or before <= 1e-12:
         return {}
     found = {}
-    for name, values in _knobs(trials).items():
+    for name, values in _hyperparameters(trials).items():
         levels = sorted(set(values))
         if not 1 < len(levels) <= len(trials) // 3:
             continue
@@ -54,12 +54,14 @@ def _residual(columns: NDArray, values: NDArray) -> tuple[float, int]:
     return float(np.sum((values - columns @ solution) ** 2)), len(values) - int(rank)
 
 
-def _knobs(trials: Sequence[Trial]) -> dict[str, list[str]]:
+def _hyperparameters(trials: Sequence[Trial]) -> dict[str, list[str]]:
     """Hyperparameter -> its value in every trial, as text; "(C)" is a feed-forward as wide as the embedding."""
     configs = [r.config.model_dump(mode="json") for r in trials]
-    knobs = {name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")}
-    knobs["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]
+    hyperparameters = {
+        name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")
+    }
+    hyperparameters["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]
     recipes = [filled(r.recipe) for r in trials]
     for name in sorted({key for recipe in recipes for key in recipe}):
-        knobs[f"recipe: {name}"] = [str(recipe.get(name)) for recipe in recipes]
-    return knobs
+        hyperparameters[f"recipe: {name}"] = [str(recipe.get(name)) for recipe in recipes]
+    return hyperparameters

@@ -64,28 +64,32 @@ class Pool:
         Two, because a deeper network has room below the cost only where it is narrower as well.
         """
         rng = random.Random(repr((self.seed, self.finished(), places)))
-        knobs = self.space.knobs | self.tuning.knobs
+        hyperparameters = self.space.hyperparameters | self.tuning.hyperparameters
         found: dict[tuple, Candidate] = {}
         for place in places:
-            moves = [{name: value} for name in knobs for value in knobs[name] if value != place[name]]
+            moves = [
+                {name: value} for name in hyperparameters for value in hyperparameters[name] if value != place[name]
+            ]
             pairs = [one | other for one, other in (rng.sample(moves, 2) for _ in range(PAIRS))]
             for move in moves + pairs:
-                choices = tuple((place | move)[name] for name in knobs)
+                choices = tuple((place | move)[name] for name in hyperparameters)
                 if choices not in self._built:
-                    self._built[choices] = self._build(dict(zip(knobs, choices)))
+                    self._built[choices] = self._build(dict(zip(hyperparameters, choices)))
                 candidate = self._built[choices]
                 if candidate is not None and candidate.cost < cost:
                     found[candidate.key] = candidate
         return list(found.values())
 
-    def _build(self, knobs: dict[str, Any]) -> Candidate | None:
-        config = self.space.build({name: knobs[name] for name in self.space.knobs}, self.space.ceiling)
+    def _build(self, hyperparameters: dict[str, Any]) -> Candidate | None:
+        config = self.space.build(
+            {name: hyperparameters[name] for name in self.space.hyperparameters}, self.space.ceiling
+        )
         if config is None or self.space.costs.exceeded(config) or not self.accept(config):
             return None
-        return self._candidate(config, {name: knobs[name] for name in self.tuning.knobs})
+        return self._candidate(config, {name: hyperparameters[name] for name in self.tuning.hyperparameters})
 
     def _candidate(self, config: LiteConfig, chosen: dict[str, Any]) -> Candidate:
         """With the hyperparameters that a record of `config` has: several choices can build the same configuration."""
-        knobs = present(self.space.knobs_of(config)) | chosen
-        work = self.space.work(config, self.tuning.share(self.tuning.length(knobs)))
-        return Candidate(knobs, self.space.costs.of(config), work)
+        hyperparameters = present(self.space.hyperparameters_of(config)) | chosen
+        work = self.space.work(config, self.tuning.share(self.tuning.length(hyperparameters)))
+        return Candidate(hyperparameters, self.space.costs.of(config), work)

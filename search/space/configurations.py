@@ -56,7 +56,7 @@ class Space:
     choose from, by name, where a task has several; `costs` says what is minimised and what other limits there are, by
     default the parameters and none. Raises UserError where none fits, saying why.
 
-    Attributes: those, `knobs`, hyperparameter -> choices, and `bound`, which the minimised cost has to be below: its
+    Attributes: those, `hyperparameters`, name -> choices, and `bound`, which the minimised cost has to be below: its
     limit, or where it has none the largest of many configurations.
     """
 
@@ -71,11 +71,11 @@ class Space:
         costs: Costs | None = None,
     ):
         self.family, self.image, self.classes, self.ceiling, self.heads = family, image, classes, ceiling, heads
-        self.knobs: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
-        self.knobs |= PUBLISHED if family == "published" else EXTENDED
-        self.knobs |= choices
+        self.hyperparameters: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
+        self.hyperparameters |= PUBLISHED if family == "published" else EXTENDED
+        self.hyperparameters |= choices
         if heads:
-            self.knobs["head"] = tuple(heads)
+            self.hyperparameters["head"] = tuple(heads)
         self.costs = costs or Costs(image)
         least = self._least()
         if not least:
@@ -95,8 +95,10 @@ class Space:
         """Those with the least of all that makes a network cost more (level 1 fits every image that any level fits)."""
         # a single block shares nothing, and an activation has no parameters: any one does
         least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation", "affine"}
-        choices = [[min(values)] if name in least else values for name, values in self.knobs.items()]
-        built = (self.build(dict(zip(self.knobs, combination))) for combination in itertools.product(*choices))
+        choices = [[min(values)] if name in least else values for name, values in self.hyperparameters.items()]
+        built = (
+            self.build(dict(zip(self.hyperparameters, combination))) for combination in itertools.product(*choices)
+        )
         return list(dict.fromkeys(config for config in built if config))
 
     def _impossible(self, reason: str) -> UserError:
@@ -124,32 +126,34 @@ class Space:
             return costs.limits[costs.minimise]
         return max(map(costs.of, self.configurations(0, math.inf, DRAWN)))
 
-    def build(self, knobs: dict, below: float | None = None) -> LiteConfig | None:
+    def build(self, chosen: dict, below: float | None = None) -> LiteConfig | None:
         """The configuration of one choice a hyperparameter, or None where the choices do not go together.
 
         With `below`, also None where it has not fewer parameters than that.
         """
-        knobs = dict(knobs)
-        dim = knobs["final_dim"]
-        if knobs["initial_conv"] == "patchify":
-            knobs["stride"] = "1,1"
+        chosen = dict(chosen)
+        dim = chosen["final_dim"]
+        if chosen["initial_conv"] == "patchify":
+            chosen["stride"] = "1,1"
         else:
-            knobs["patch_size"] = 4
-        if knobs.get("kernel") and knobs["initial_conv"] != "single":
-            knobs["kernel"] = 3
-        if knobs.get("shared", 0) >= knobs["depth"]:  # with whom?
-            knobs["shared"] = 0
-        if knobs.get("affine") and (knobs["depth"] == 1 or (knobs["affine"] == "block" and not knobs.get("shared"))):
-            knobs["affine"] = "depth"  # with whom, and each depth is a block
-        knobs["ff_channel"] = dim if knobs["ff_channel"] == "C" else dim // 2
-        if knobs["ff_channel"] != dim and self.family == "published" and knobs["upsampling"] != "deconv":
+            chosen["patch_size"] = 4
+        if chosen.get("kernel") and chosen["initial_conv"] != "single":
+            chosen["kernel"] = 3
+        if chosen.get("shared", 0) >= chosen["depth"]:  # with whom?
+            chosen["shared"] = 0
+        if chosen.get("affine") and (
+            chosen["depth"] == 1 or (chosen["affine"] == "block" and not chosen.get("shared"))
+        ):
+            chosen["affine"] = "depth"  # with whom, and each depth is a block
+        chosen["ff_channel"] = dim if chosen["ff_channel"] == "C" else dim // 2
+        if chosen["ff_channel"] != dim and self.family == "published" and chosen["upsampling"] != "deconv":
             return None
-        knobs["stride"] = tuple(int(part) for part in knobs["stride"].split(","))
-        knobs |= {"in_channels": self.image[0]} | ({"num_classes": self.classes} if self.classes else {})
+        chosen["stride"] = tuple(int(part) for part in chosen["stride"].split(","))
+        chosen |= {"in_channels": self.image[0]} | ({"num_classes": self.classes} if self.classes else {})
         if self.heads:
-            knobs["head"] = self.heads[knobs["head"]]
+            chosen["head"] = self.heads[chosen["head"]]
         try:
-            config = LiteConfig(**knobs)
+            config = LiteConfig(**chosen)
             if below is not None and config.parameters() >= below:
                 return None
             config.check_image_size(*self.image[1:])
@@ -161,28 +165,33 @@ class Space:
         """Relative cost of a training that has `share` times the usual number of epochs."""
         return training_work(config, *self.image[1:]) * share
 
-    def knobs_of(self, config: LiteConfig) -> dict | None:
+    def hyperparameters_of(self, config: LiteConfig) -> dict | None:
         """The choices that `build` makes this configuration from, or None where it lies outside the space."""
-        knobs = {name: getattr(config, name) for name in self.knobs}
+        chosen = {name: getattr(config, name) for name in self.hyperparameters}
         if self.heads:
-            knobs["head"] = next((n for n, head in self.heads.items() if _same_head(config, head)), None)
-        knobs["stride"] = "{},{}".format(*config.stride)
-        knobs["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_outputs)
-        if any(value not in self.knobs[name] for name, value in knobs.items()) or self.build(knobs) != config:
+            chosen["head"] = next((n for n, head in self.heads.items() if _same_head(config, head)), None)
+        chosen["stride"] = "{},{}".format(*config.stride)
+        chosen["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_outputs)
+        if (
+            any(value not in self.hyperparameters[name] for name, value in chosen.items())
+            or self.build(chosen) != config
+        ):
             return None
-        return knobs
+        return chosen
 
     def near_published(self, dim: int, upsampling: str) -> dict | None:
         """Choices for a published width, as deep as fits below the ceiling, on half-size maps; None where none does.
 
         Of recorded curves (results/records/curves) the deep ones with mult 1 lie lowest for their parameters.
         """
-        knobs = {name: values[0] for name, values in self.knobs.items()}
-        knobs |= {"final_dim": dim, "upsampling": upsampling, "mult": 1, "stride": "2,1"}
-        knobs["initial_conv"] = "separable" if self.family == "extended" else "strided"
-        built = (self.build(knobs | {"depth": depth}, self.ceiling) for depth in reversed(self.knobs["depth"]))
+        chosen = {name: values[0] for name, values in self.hyperparameters.items()}
+        chosen |= {"final_dim": dim, "upsampling": upsampling, "mult": 1, "stride": "2,1"}
+        chosen["initial_conv"] = "separable" if self.family == "extended" else "strided"
+        built = (
+            self.build(chosen | {"depth": depth}, self.ceiling) for depth in reversed(self.hyperparameters["depth"])
+        )
         config = next((config for config in built if config is not None and self._inside(config, self.bound)), None)
-        return None if config is None else self.knobs_of(config)
+        return None if config is None else self.hyperparameters_of(config)
 
     def configurations(self, seed: int, below: float, most: int = 4000) -> list[LiteConfig]:
         """Up to `most` distinct configurations that cost less than `below` and keep all limits, in an order given by
@@ -201,8 +210,10 @@ class Space:
         """Configurations that cost less than `below`; in random order, some more than once. Without `limited` limits
         and costs other than the parameters are not looked at."""
         most = below if self.costs.minimise == "parameters" and below < self.ceiling else self.ceiling
-        knobs = self.knobs | {"final_dim": tuple(d for d in self.knobs["final_dim"] if self._floor(d) < most)}
-        names, choices = list(knobs), list(knobs.values())
+        choices = self.hyperparameters | {
+            "final_dim": tuple(d for d in self.hyperparameters["final_dim"] if self._floor(d) < most)
+        }
+        names, choices = list(choices), list(choices.values())
         size = 1
         for values in choices:
             size *= len(values)

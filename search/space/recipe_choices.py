@@ -22,7 +22,7 @@ class Tuning:
         choices: hyperparameter -> two or more values; text is read as the command line's. The base recipe's own value
             goes first where it is among them.
 
-    Attributes: knobs, the hyperparameters (as the study names them) -> values.
+    Attributes: `hyperparameters`, name (as the study has it) -> values.
 
     Raises UserError for what is no hyperparameter of a recipe, or no value of it.
     """
@@ -30,7 +30,7 @@ class Tuning:
     def __init__(self, base: Recipe, choices: Mapping[str, Sequence] | None = None):
         self.base = base
         self.choices = {name: self._checked(name, values) for name, values in (choices or {}).items()}
-        self.knobs = {PREFIX + name: values for name, values in self.choices.items()}
+        self.hyperparameters = {PREFIX + name: values for name, values in self.choices.items()}
 
     def _checked(self, name: str, values: Sequence) -> tuple:
         if name not in Recipe.model_fields:
@@ -56,19 +56,19 @@ class Tuning:
         """The choices that a search starts with."""
         return self._numbered(0)
 
-    def recipe(self, knobs: Mapping[str, Any]) -> Recipe:
+    def recipe(self, chosen: Mapping[str, Any]) -> Recipe:
         """The recipe of a trial with these hyperparameters, the architecture's among them or not."""
-        return self.base.model_copy(update={name: knobs[PREFIX + name] for name in self.choices})
+        return self.base.model_copy(update={name: chosen[PREFIX + name] for name in self.choices})
 
-    def length(self, knobs: Mapping[str, Any]) -> int:
+    def length(self, chosen: Mapping[str, Any]) -> int:
         """Epochs of a trial with these hyperparameters."""
-        return self.recipe(knobs).epochs
+        return self.recipe(chosen).epochs
 
     def share(self, epochs: int) -> float:
         """How many times the base recipe's epochs these are."""
         return epochs / self.base.epochs
 
-    def knobs_of(self, recipe: Recipe) -> dict[str, Any]:
+    def hyperparameters_of(self, recipe: Recipe) -> dict[str, Any]:
         """The choices of a recipe; where a value is not among them, the first one, or the nearest number of epochs."""
         own = {name: getattr(recipe, name) for name in self.choices}
         chosen = {name: own[name] if own[name] in values else values[0] for name, values in self.choices.items()}
@@ -81,15 +81,15 @@ class Tuning:
         count = math.prod(map(len, self.choices.values()))
         return [self._numbered(number) for number in (0, *rng.sample(range(1, count), min(most, count) - 1))]
 
-    def text(self, knobs: Mapping[str, Any]) -> str:
+    def text(self, chosen: Mapping[str, Any]) -> str:
         """These hyperparameters' choices for a person to read, '' where nothing is tuned: 'lr 0.03, beta1 0.9'."""
-        return ", ".join(f"{name} {knobs[PREFIX + name]}" for name in self.choices)
+        return ", ".join(f"{name} {chosen[PREFIX + name]}" for name in self.choices)
 
     def _numbered(self, number: int) -> dict[str, Any]:
         """One of the combinations, which are numbered from 0 as in a number system with the hyperparameters as its
         digits."""
         chosen = {}
-        for name, values in self.knobs.items():
+        for name, values in self.hyperparameters.items():
             number, place = divmod(number, len(values))
             chosen[name] = values[place]
         return chosen

@@ -64,11 +64,11 @@ def restored(study: optuna.Study, setting: Setting, path: Path, worker: str) -> 
 
 def trial_of(record: Trial, number: int, setting: Setting, worker: str) -> FrozenTrial | None:
     """The trial that a record tells of; None where its configuration is not in the study's space, or half told."""
-    knobs = setting.space.knobs_of(record.config)
-    if knobs is None or (record.state == "complete" and record.accuracy_validation is None):
+    hyperparameters = setting.space.hyperparameters_of(record.config)
+    if hyperparameters is None or (record.state == "complete" and record.accuracy_validation is None):
         return None
-    params = knobs | setting.tuning.knobs_of(Recipe.model_validate(record.recipe))
-    choices = setting.knobs
+    params = hyperparameters | setting.tuning.hyperparameters_of(Recipe.model_validate(record.recipe))
+    choices = setting.hyperparameters
     state, accuracy = STATES.get(record.state, TrialState.FAIL), record.accuracy_validation
     attributes: dict[str, Any] = {
         "parameters": record.parameters,

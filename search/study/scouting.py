@@ -95,7 +95,7 @@ class Scouting:
         digest, recipe = self.images and self.images.digest, self.recipe.model_dump(mode="json")
         for scout in scouts:
             alike = scout.dataset.digest == digest and scout.recipe == recipe
-            params = self.setting.space.knobs_of(scout.config) if alike else None
+            params = self.setting.space.hyperparameters_of(scout.config) if alike else None
             if params is None or scout.accuracy_validation is None or self._key(params) in self.known:
                 continue
             self.known.add(self._key(params))
@@ -106,7 +106,7 @@ class Scouting:
             self.sampler.learn(found)
 
     def _key(self, params: Mapping[str, Any]) -> tuple:
-        return tuple(params[name] for name in self.setting.space.knobs)
+        return tuple(params[name] for name in self.setting.space.hyperparameters)
 
     def _late(self, left: float | None) -> bool:
         """Whether scouts have had their share of the time."""

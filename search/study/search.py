@@ -134,7 +134,7 @@ class Search:
             self.storage,
             self.records,
             self.worker,
-            self.setting.knobs,
+            self.setting.hyperparameters,
             self._proposal,
             self.marks,
         )
@@ -166,11 +166,12 @@ class Search:
                     "(--rebuild takes their trials into it)",
                 )
             )
-        knobs = self._first(start)
-        if not trials and knobs:
-            self.study.enqueue_trial(self.setting.tuning.first | knobs)
+        hyperparameters = self._first(start)
+        if not trials and hyperparameters:
+            self.study.enqueue_trial(self.setting.tuning.first | hyperparameters)
         elif start and not any(
-            present(knobs).items() <= (t.params or t.system_attrs.get("fixed_params", {})).items() for t in trials
+            present(hyperparameters).items() <= (t.params or t.system_attrs.get("fixed_params", {})).items()
+            for t in trials
         ):
             self.listen(Event("note", f"the study has begun: {start.name} is not put before what it has tried"))
 
@@ -183,8 +184,8 @@ class Search:
         if start is None:
             guess = start_of(setting.data.name, setting.target)
             return setting.space.near_published(*guess) if guess else None
-        knobs = setting.space.knobs_of(start)
-        if knobs is None or start.parameters() >= setting.ceiling:
+        hyperparameters = setting.space.hyperparameters_of(start)
+        if hyperparameters is None or start.parameters() >= setting.ceiling:
             raise UserError(
                 f"{start.name}, {start.parameters():,} parameters, can't be tried first: it is none of the "
                 f"{setting.family} family's configurations below {setting.ceiling:,} parameters"
@@ -192,7 +193,7 @@ class Search:
         setting.costs.measure([start])
         if exceeded := setting.costs.exceeded(start):
             raise UserError(f"{start.name} can't be tried first: it has {exceeded}")
-        return knobs
+        return hyperparameters
 
     def __enter__(self) -> "Search":
         return self
@@ -242,7 +243,7 @@ class Search:
             trials, setting.space, setting.data.label, setting.tuning, setting.threshold, setting.task.score
         )
         self.sampler = FrontierSampler(
-            setting.knobs,
+            setting.hyperparameters,
             self.pool.below,
             [aim.threshold for aim in setting.aims],
             setting.space.bound,
@@ -252,7 +253,7 @@ class Search:
             seed=setting.seed,
             earlier=earlier,
             curves=known_curves(trials, setting.data.label, setting.tuning),
-            centred=setting.tuning.knobs,
+            centred=setting.tuning.hyperparameters,
             error=partial(shortfall, setting.task.score),
         )
         study.sampler, study.pruner = self.sampler, FrontierPruner(self.sampler)
@@ -261,15 +262,15 @@ class Search:
     def _keep_choices(self, study: optuna.Study) -> None:
         """A study goes on with the hyperparameters and choices that it began with: Optuna allows no other choices, and
         what there was none of yet stays at its default."""
-        knobs, trials = self.setting.space.knobs, study.get_trials(deepcopy=False)
+        hyperparameters, trials = self.setting.space.hyperparameters, study.get_trials(deepcopy=False)
         ended = [t.distributions for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        for name in [name for name in knobs if ended and not any(name in known for known in ended)]:
-            del knobs[name]
+        for name in [name for name in hyperparameters if ended and not any(name in known for known in ended)]:
+            del hyperparameters[name]
         for trial in trials:
             for name, distribution in trial.distributions.items():
-                if name in knobs and isinstance(distribution, CategoricalDistribution):
-                    knobs[name] = distribution.choices
-            if trial.distributions.keys() >= knobs.keys():
+                if name in hyperparameters and isinstance(distribution, CategoricalDistribution):
+                    hyperparameters[name] = distribution.choices
+            if trial.distributions.keys() >= hyperparameters.keys():
                 break
 
     def marks(self, params: Mapping) -> dict:

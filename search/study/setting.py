@@ -102,13 +102,15 @@ class Setting:
         return [aim.target for aim in self.aims if score is not None and score >= aim.threshold]
 
     @property
-    def knobs(self) -> dict[str, Sequence]:
+    def hyperparameters(self) -> dict[str, Sequence]:
         """Name -> choices, of every trial."""
-        return {**self.space.knobs, **self.tuning.knobs}
+        return {**self.space.hyperparameters, **self.tuning.hyperparameters}
 
     def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
         """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
-        chosen = {name: params[name] for name in self.space.knobs if name in params}  # older trials may lack some
+        chosen = {
+            name: params[name] for name in self.space.hyperparameters if name in params
+        }  # older trials may lack some
         return self.space.build(chosen), self.tuning.recipe(params)
 
     def trained(self, params: Mapping) -> tuple[LiteConfig, Recipe]:

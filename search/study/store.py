@@ -23,7 +23,7 @@ class Taken(Exception):
     """Ends a trial that another worker, to whom it had been given, has finished first."""
 
 
-def knobs_of(trial: FrozenTrial) -> dict[str, Any]:
+def hyperparameters_of(trial: FrozenTrial) -> dict[str, Any]:
     """A trial's parameters, also of one that waits to be given them."""
     return trial.system_attrs.get("fixed_params") or trial.params
 
@@ -34,7 +34,7 @@ class Store:
     Args:
         records: those of this worker's results directory.
         worker: its name.
-        knobs: hyperparameter -> choices, of every trial.
+        hyperparameters: name -> choices, of every trial.
         propose: parameters of a new trial, None where nothing is left to try.
         marks: what a running trial of this worker with these parameters says of itself, as user attributes.
     """
@@ -45,14 +45,14 @@ class Store:
         storage: Patient,
         records: TrialRecords,
         worker: str,
-        knobs: Mapping[str, Sequence],
+        hyperparameters: Mapping[str, Sequence],
         propose: Callable[[], dict[str, Any] | None],
         marks: Callable[[dict[str, Any]], dict[str, Any]],
     ):
         self.study, self.storage, self.propose, self.marks = study, storage, propose, marks
         self.records, self.worker = records, worker
         self.ended = 0  # trials that this worker has ended
-        self.distributions = {name: CategoricalDistribution(values) for name, values in knobs.items()}
+        self.distributions = {name: CategoricalDistribution(values) for name, values in hyperparameters.items()}
         self.study_id = storage.get_study_id_from_name(study.study_name)
         self.watch, self._waited = Watch(), 0
 
@@ -90,7 +90,7 @@ class Store:
     def twin(self, number: int, params: Mapping[str, Any]) -> int | None:
         """The earlier trial with the same parameters, which another worker took at the same moment: it keeps them."""
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.number < number and trial.state != TrialState.FAIL and knobs_of(trial) == params:
+            if trial.number < number and trial.state != TrialState.FAIL and hyperparameters_of(trial) == params:
                 return trial.number
         return None
 
@@ -99,7 +99,7 @@ class Store:
 
         One without parameters has nothing to go on with, and is ended.
         """
-        whole = knobs_of(trial).keys() == self.distributions.keys()
+        whole = hyperparameters_of(trial).keys() == self.distributions.keys()
         try:
             state = TrialState.WAITING if whole else TrialState.FAIL
             self.storage.set_trial_state_values(self.trial_id(trial.number), state)

@@ -28,19 +28,19 @@ def warm_start(
     for trial in trials:
         own = {"in_channels": space.image[0]} | ({"num_classes": space.classes} if space.classes else {})
         config = trial.config.model_copy(update=own)
-        knobs = space.knobs_of(config)
-        if knobs is None or trial.accuracy_validation is None:
+        hyperparameters = space.hyperparameters_of(config)
+        if hyperparameters is None or trial.accuracy_validation is None:
             continue
         # trained in another precision it is no other recipe
         recipe = Recipe.model_validate(trial.recipe).model_copy(update={"precision": tuning.base.precision})
-        chosen = tuning.knobs_of(recipe)
+        chosen = tuning.hyperparameters_of(recipe)
         ours, same = trial.dataset.label == label, tuning.recipe(chosen) == recipe
         if not same:  # the level of such records says nothing about lengths
             chosen = tuning.first | {name: value for name, value in chosen.items() if name != EPOCHS}
         value = shortfall(score, trial.accuracy_validation, threshold if ours else trial.threshold or trial.target)
         noise = 0.4 if not ours else 0.1 if same else 0.3
         kind = () if ours and same else (trial.dataset.label, trial.study)
-        groups[kind].append(Observation(knobs | chosen, space.costs.of(config), value, noise))
+        groups[kind].append(Observation(hyperparameters | chosen, space.costs.of(config), value, noise))
     for kind, group in groups.items():
         if kind and len(group) >= MANY:
             level = sum(o.value - float(expected(space.bound, o.cost)) for o in group) / len(group)

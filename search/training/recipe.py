@@ -92,10 +92,10 @@ LATER = {
 }
 
 
-def filled(knobs: Mapping[str, Any]) -> dict[str, Any]:
+def filled(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters of a recipe that was stored before there were all of them; those it lacks are at their
     defaults."""
-    stored = {name: value for name, value in knobs.items() if name not in LATER or value != LATER[name]}
+    stored = {name: value for name, value in hyperparameters.items() if name not in LATER or value != LATER[name]}
     return Recipe().model_dump(mode="json") | stored
 
 

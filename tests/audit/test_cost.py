@@ -127,8 +127,12 @@ def test_activation_memory_without_numbers_is_that_with_numbers():
         def forward(self, x):
             return self.network(x) if float(x.sum()) < 1e30 else x
 
-    for knobs in ({}, {"upsampling": "bilinear", "level": 2}, {"upsampling": "deconv", "shared": 1, "dropout": 0.5}):
-        network = WaveMixLite(final_dim=8, depth=2, **knobs)
+    for hyperparameters in (
+        {},
+        {"upsampling": "bilinear", "level": 2},
+        {"upsampling": "deconv", "shared": 1, "dropout": 0.5},
+    ):
+        network = WaveMixLite(final_dim=8, depth=2, **hyperparameters)
         assert activation_bytes(network, (3, 16, 16), 4) == activation_bytes(Looks(network), (3, 16, 16), 4) > 0
         assert count_flops_torch(network, (3, 16, 16)) == count_flops_torch(Looks(network), (3, 16, 16))
 

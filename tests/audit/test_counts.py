@@ -57,7 +57,7 @@ def test_every_stated_configuration_has_its_closed_form():
         assert closed_form(saved) == parameters(build(saved)), saved.row
         if saved.millions:
             assert round(closed_form(saved) / 1e6) == saved.millions
-    assert {saved.knobs["level"] for saved in SAVED} == {1, 2, 3, 4}
+    assert {saved.hyperparameters["level"] for saved in SAVED} == {1, 2, 3, 4}
 
 
 def test_stated_configurations_are_audited(monkeypatch):
@@ -109,16 +109,18 @@ def test_a_key_with_an_enormous_number_builds_nothing():
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("knobs", [{"level": 3, "depth": 2, "num_classes": 5}, {"level": 1, "initial_conv": "strided"}])
-def test_upstreams_checkpoints(tmp_path, suffix, knobs):
-    network = classification.WaveMix(**{"final_dim": 16, "ff_channel": 16, "depth": 3} | knobs)
+@pytest.mark.parametrize(
+    "hyperparameters", [{"level": 3, "depth": 2, "num_classes": 5}, {"level": 1, "initial_conv": "strided"}]
+)
+def test_upstreams_checkpoints(tmp_path, suffix, hyperparameters):
+    network = classification.WaveMix(**{"final_dim": 16, "ff_channel": 16, "depth": 3} | hyperparameters)
     path = tmp_path / f"weights{suffix}"
     save = torch.save if suffix == ".pth" else save_file
     save(network.state_dict(), path)
     found = audit.checkpoint(path, SHAPE)
     assert found.agree and found.counted == found.closed_form == found.fvcore == parameters(network)
     assert found.buffers == sum(buffer.numel() for buffer in network.buffers())
-    assert found.configuration["level"] == knobs["level"] and found.configuration["final_dim"] == 16
+    assert found.configuration["level"] == hyperparameters["level"] and found.configuration["final_dim"] == 16
     assert found.cost.input_shape == [3, 32, 32]
     with pytest.raises(UserError, match="divisible"):
         audit.checkpoint(path, (3, 31, 31))

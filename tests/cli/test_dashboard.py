@@ -58,7 +58,7 @@ def put_in(search: Search, least: int, most: int) -> None:
     """Let a configuration with so many parameters be the next one tried."""
     space = search.setting.space
     fitting = (c for c in space.configurations(0, most) if c.parameters() >= least and c.upsampling != "deconv")
-    search.study.enqueue_trial(space.knobs_of(next(fitting)))
+    search.study.enqueue_trial(space.hyperparameters_of(next(fitting)))
 
 
 def view(*trials: FrozenTrial) -> View:

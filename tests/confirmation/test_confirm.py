@@ -438,7 +438,7 @@ def test_of_trials_of_one_configuration_the_last_counts():
     assert [f.config.depth for f in finalists([trial(1, 0.95), trial(1, 0.5), trial(2, 0.95)], "Toy", 0.9, 3)] == [2]
 
 
-def test_a_trial_from_before_a_knob_is_the_same_finalist():
+def test_a_trial_from_before_a_hyperparameter_is_the_same_finalist():
     before = trial(1, 0.95)
     before.recipe.pop("mixup")
     assert len(finalists([before, trial(1, 0.95)], "Toy", 0.9, 3)) == 1
@@ -559,7 +559,7 @@ def test_attempt_that_ended_early_is_not_repeated(lab, by_seed, tmp_path):
     assert confirm_all(tmp_path, (1,)) == first and len(lab.trained) == 2
 
 
-def test_attempt_from_before_a_recipe_had_all_its_knobs_is_not_repeated(lab, by_seed, tmp_path):
+def test_attempt_from_before_a_recipe_had_all_its_hyperparameters_is_not_repeated(lab, by_seed, tmp_path):
     by_seed[1] = [0.95, 0.951, 0.952, 0.953, 0.954]
     (record,) = confirm_all(tmp_path, (1,))
     older = record.model_copy(update={"recipe": {k: v for k, v in record.recipe.items() if k != "flip"}})

@@ -67,9 +67,9 @@ def test_every_option_gives_the_scores_of_pytorch(name, tmp_path):
 
 def test_the_cases_have_every_choice_of_the_searches():
     used = [configuration(options) for options, _ in CASES.values()]
-    for knob in ("upsampling", "initial_conv", "level", "bias", "activation", "kernel", "affine"):
-        proposed = {*PUBLISHED.get(knob, ()), *EXTENDED.get(knob, ())}
-        assert proposed <= {getattr(config, knob) for config in used}, knob
+    for hyperparameter in ("upsampling", "initial_conv", "level", "bias", "activation", "kernel", "affine"):
+        proposed = {*PUBLISHED.get(hyperparameter, ()), *EXTENDED.get(hyperparameter, ())}
+        assert proposed <= {getattr(config, hyperparameter) for config in used}, hyperparameter
 
 
 @needs_cc

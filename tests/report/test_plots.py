@@ -136,7 +136,7 @@ def test_anytime_counts_all_training_time_and_only_feasible_trials():
     assert list(line.get_ydata()) == counts
 
 
-def test_importance_finds_the_knob_that_decides_and_no_other():
+def test_importance_finds_the_hyperparameter_that_decides_and_no_other():
     runs = []
     for n in range(48):
         activation, bias = ("gelu", "relu")[n // 4 % 2], ("all", "needed")[n // 8 % 2]
@@ -150,7 +150,7 @@ def test_importance_finds_the_knob_that_decides_and_no_other():
     assert "activation" in texts(plots.importance(runs))
 
 
-def test_a_knob_that_older_records_lack_was_at_its_default():
+def test_a_hyperparameter_that_older_records_lack_was_at_its_default():
     runs = [trial(n, 0.9 + 0.001 * n, config=configuration(depth=1 + n % 6)) for n in range(24)]
     plain = Recipe().model_dump(mode="json")
     older = [r.model_copy(update={"recipe": {k: v for k, v in plain.items() if k != "branch"}}) for r in runs[:12]]

@@ -101,12 +101,12 @@ def test_a_smaller_network_that_only_reached_the_target_has_a_row_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "size"),
+    ("hyperparameters", "size"),
     [({}, "full"), ({"stride": (2, 1)}, "half"), ({"stride": (2, 2)}, "quarter"), ({"stride": (3, 1)}, "1/3"),
      ({"initial_conv": "patchify", "patch_size": 4}, "quarter")],
 )  # fmt: skip
-def test_maps_are_as_large_as_the_stem_leaves_them(knobs, size):
-    config = LiteConfig(in_channels=1, final_dim=8, depth=1, **knobs)
+def test_maps_are_as_large_as_the_stem_leaves_them(hyperparameters, size):
+    config = LiteConfig(in_channels=1, final_dim=8, depth=1, **hyperparameters)
     assert maps(config) == size
     height, _ = config.feature_size(48, 48)
     assert 48 / height == {"full": 1, "half": 2, "quarter": 4, "1/3": 3}[size]

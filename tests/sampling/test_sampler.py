@@ -376,23 +376,25 @@ def test_relative_error_is_negative_from_the_target_on():
 
 def test_ten_thousand_trials_take_less_than_a_second_a_suggestion():
     space = Space("extended", (3, 32, 32), 10, 520_106)
-    distributions = {name: CategoricalDistribution(values) for name, values in space.knobs.items()}
+    distributions = {name: CategoricalDistribution(values) for name, values in space.hyperparameters.items()}
     configs = space.configurations(1, 520_106)
     trials = []
     for number in range(10_000):
         config = configs[number % len(configs)]
         attributes = {"parameters": config.parameters()}
         trials.append(
-            create_trial(value=0.5, params=space.knobs_of(config), distributions=distributions, user_attrs=attributes)
+            create_trial(
+                value=0.5, params=space.hyperparameters_of(config), distributions=distributions, user_attrs=attributes
+            )
         )
 
     def pool(below):
         return [
-            Candidate(space.knobs_of(c), c.parameters(), training_work(c, 32, 32))
+            Candidate(space.hyperparameters_of(c), c.parameters(), training_work(c, 32, 32))
             for c in space.configurations(2, int(below))
         ]
 
-    ours = study(FrontierSampler(space.knobs, pool, 0.9, 520_106))
+    ours = study(FrontierSampler(space.hyperparameters, pool, 0.9, 520_106))
     ours.add_trials(trials)
     ours.ask(distributions)
     taken = []
@@ -436,7 +438,7 @@ def test_warm_start_reads_other_studies():
         Tuning(recipe),
         0.99,
     )
-    assert [o.params for o in found] == [space.knobs_of(inside)] * 3
+    assert [o.params for o in found] == [space.hyperparameters_of(inside)] * 3
     assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
     assert found[0].noise > found[1].noise > found[2].noise, "room is made for the least noisy"
     assert found[2].value == pytest.approx(relative_error(0.95, 0.99)) and found[0].value == pytest.approx(0)

@@ -240,7 +240,7 @@ def test_sampler(tmp_path, ended, monkeypatch):
         return ended(lambda: sys.exit(benchmark.ended(benchmark.main)), *arguments, code=code)
 
     space = Space("extended", (1, 28, 28), 10, 6000)
-    space.knobs["shared"] = (0, 1)  # as in the recorded curves
+    space.hyperparameters["shared"] = (0, 1)  # as in the recorded curves
     recipe, data = default_recipe("mnist", 28, 6), Data(name="x", label="MNIST", variant="v", digest="d", train_count=9)
     for number, config in enumerate([c for c in space.configurations(1, 6000, 3000) if c.parameters() > 500][:40]):
         last = 1 - 0.02 * (3000 / config.parameters()) ** 0.8 * 1.05 ** (number % 3)
@@ -333,21 +333,28 @@ def test_recipes(tmp_path, monkeypatch):
     assert course.work(trial) == 3 * 512 * multiply_accumulates(CONFIG, 8, 8) * trial.recipe["epochs"]
 
 
-def test_knob_effects_find_what_was_put_in():
-    from scripts.experiments import knob_effects
+def test_hyperparameter_effects_find_what_was_put_in():
+    from scripts.experiments import hyperparameter_effects
 
-    law = dict(zip(knob_effects.CHANGES, (-0.3, -0.1, -0.5, -0.2, -0.1, -0.2, -0.4, -0.3, -0.6, 0.1, 0.2, 0.3, 0, 0.1)))
+    law = dict(
+        zip(
+            hyperparameter_effects.CHANGES,
+            (-0.3, -0.1, -0.5, -0.2, -0.1, -0.2, -0.4, -0.3, -0.6, 0.1, 0.2, 0.3, 0, 0.1),
+        )
+    )
 
     def ruled(trial: Trial) -> Trial:
         error = 0.2 * math.exp(
-            sum(law.get(n, 0) * change.of(trial.config) for n, change in knob_effects.CHANGES.items())
+            sum(law.get(n, 0) * change.of(trial.config) for n, change in hyperparameter_effects.CHANGES.items())
         )
         return trial.model_copy(update={"accuracy_validation": 1 - error})
 
     trials = [
         ruled(r) for r in read(ROOT / "results" / "records" / "curves" / "curves-mnist.jsonl") if r.state == "complete"
     ]
-    found = {name: (effect, deviation, cost) for name, effect, deviation, cost in knob_effects.changes(trials)}
+    found = {
+        name: (effect, deviation, cost) for name, effect, deviation, cost in hyperparameter_effects.changes(trials)
+    }
     for name, (effect, deviation, _) in found.items():
         assert effect == pytest.approx(law.get(name, 0), abs=1e-6) and deviation < 1e-6
     costs = {name: cost for name, (_, _, cost) in found.items()}

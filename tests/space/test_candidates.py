@@ -34,10 +34,10 @@ def test_drawn_ones_are_below_the_cost_and_build_what_they_say(tuning):
     found = made.below(2000)
     assert len(found) > 1000 and len({c.key for c in found}) == len(found)
     for candidate in found[:: len(found) // 50]:
-        config = made.space.build({name: candidate.params[name] for name in made.space.knobs})
+        config = made.space.build({name: candidate.params[name] for name in made.space.hyperparameters})
         assert candidate.cost == config.parameters() < 2000
         assert candidate.work == training_work(config, 28, 28)
-        assert candidate.params.keys() == made.space.knobs.keys() | tuning.knobs.keys()
+        assert candidate.params.keys() == made.space.hyperparameters.keys() | tuning.hyperparameters.keys()
 
 
 def test_drawn_ones_stay_until_enough_trials_have_ended():
@@ -51,25 +51,29 @@ def test_drawn_ones_stay_until_enough_trials_have_ended():
 
 
 @pytest.mark.parametrize("tuning", [PLAIN, TUNED])
-def test_near_ones_differ_in_one_knob_or_two(tuning):
+def test_near_ones_differ_in_one_hyperparameter_or_two(tuning):
     made = pool(tuning)
     place = max(made.below(3000), key=lambda c: c.cost)
     near = made.near([place.params], 3000)
     assert len(near) > 10 and len({c.key for c in near}) == len(near)
     assert all(c.cost < 3000 for c in near)
-    # building can turn further knobs to what the configuration's record has (a kernel that no stem uses)
+    # building can turn further hyperparameters to what the configuration's record has (a kernel that no stem uses)
     exact = [c for c in near if differences(c.params, place.params) <= 2]
     assert len(exact) > 0.8 * len(near)
-    for name in tuning.knobs:  # the recipe's neighbours are among them
+    for name in tuning.hyperparameters:  # the recipe's neighbours are among them
         others = {c.params[name] for c in near if c.params | {name: 0} == place.params | {name: 0}}
-        assert others >= set(tuning.knobs[name]) - {place.params[name]}
-    one = [{**place.params, "depth": depth} for depth in made.space.knobs["depth"]]
-    expected = {c.parameters() for knobs in one if (c := made.space.build(knobs_of(made, knobs), 3000))}
+        assert others >= set(tuning.hyperparameters[name]) - {place.params[name]}
+    one = [{**place.params, "depth": depth} for depth in made.space.hyperparameters["depth"]]
+    expected = {
+        c.parameters()
+        for hyperparameters in one
+        if (c := made.space.build(hyperparameters_of(made, hyperparameters), 3000))
+    }
     assert expected - {place.cost} <= {c.cost for c in near}
 
 
-def knobs_of(made: Pool, knobs: dict) -> dict:
-    return {name: knobs[name] for name in made.space.knobs}
+def hyperparameters_of(made: Pool, hyperparameters: dict) -> dict:
+    return {name: hyperparameters[name] for name in made.space.hyperparameters}
 
 
 def test_only_accepted_ones_are_proposed():

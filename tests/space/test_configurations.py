@@ -32,10 +32,10 @@ def test_configurations_are_distinct_below_the_count_and_fit_the_image(family, i
         assert config.parameters() >= space._floor(config.final_dim)
         assert config.parameters() >= space.smallest.parameters()
         assert family == "extended" or config.family == "published"
-        knobs = space.knobs_of(config)
-        assert space.build(knobs) == config
-        assert space.build(knobs, config.parameters()) is None
-        assert space.build(knobs, config.parameters() + 1) == config
+        chosen = space.hyperparameters_of(config)
+        assert space.build(chosen) == config
+        assert space.build(chosen, config.parameters()) is None
+        assert space.build(chosen, config.parameters() + 1) == config
 
 
 def test_order_follows_the_seed():
@@ -44,7 +44,7 @@ def test_order_follows_the_seed():
     assert space.configurations(3, 3566, 50) != space.configurations(4, 3566, 50)
 
 
-def test_all_knobs_of_the_extended_family_turn_up():
+def test_all_hyperparameters_of_the_extended_family_turn_up():
     found = Space("extended", COLOUR, 10, 40_000).configurations(0, 40_000)
     for name in ("initial_conv", "upsampling", "shared", "affine", "bias", "activation", "kernel", "level", "depth"):
         assert len({getattr(config, name) for config in found}) > 1, name
@@ -54,33 +54,37 @@ def test_all_knobs_of_the_extended_family_turn_up():
 
 def test_choices_that_do_not_go_together_are_skipped():
     space = Space("published", GREY, 10, 3566)
-    knobs = space.knobs_of(space.configurations(0, 3566)[0])
-    knobs |= {"initial_conv": "strided", "stride": "2,2", "level": 1, "pad": 0}
-    assert space.build(knobs) is None, "28 pixels over 4 are odd"
-    assert space.build(knobs | {"pad": 2}) is not None
-    half = knobs | {"pad": 2, "ff_channel": "C/2"}
+    chosen = space.hyperparameters_of(space.configurations(0, 3566)[0])
+    chosen |= {"initial_conv": "strided", "stride": "2,2", "level": 1, "pad": 0}
+    assert space.build(chosen) is None, "28 pixels over 4 are odd"
+    assert space.build(chosen | {"pad": 2}) is not None
+    half = chosen | {"pad": 2, "ff_channel": "C/2"}
     assert space.build(half | {"upsampling": "nearest"}) is None, "it would need the extended family's projection"
-    assert space.build(half | {"upsampling": "deconv"}).ff_channel == knobs["final_dim"] // 2
+    assert space.build(half | {"upsampling": "deconv"}).ff_channel == chosen["final_dim"] // 2
 
 
 def test_choices_without_effect_collapse():
     space = Space("extended", GREY, 10, 3566)
-    knobs = space.knobs_of(LiteConfig(in_channels=1, final_dim=8, depth=2, bias="needed", upsampling="bilinear"))
-    assert space.build(knobs | {"kernel": 7}) == space.build(knobs), "only the single stem has a kernel"
-    alone = knobs | {"depth": 1}
+    chosen = space.hyperparameters_of(
+        LiteConfig(in_channels=1, final_dim=8, depth=2, bias="needed", upsampling="bilinear")
+    )
+    assert space.build(chosen | {"kernel": 7}) == space.build(chosen), "only the single stem has a kernel"
+    alone = chosen | {"depth": 1}
     assert space.build(alone | {"shared": 1}) == space.build(alone | {"shared": 0}), "one block shares nothing"
-    assert space.build(knobs | {"shared": 1}) != space.build(knobs)
-    assert space.build(knobs | {"affine": "block"}) == space.build(knobs), "each depth has a block of its own"
-    assert space.build(knobs | {"affine": "one"}) != space.build(knobs)
-    assert space.build(knobs | {"shared": 2}) == space.build(knobs), "two blocks at a depth of two share nothing"
+    assert space.build(chosen | {"shared": 1}) != space.build(chosen)
+    assert space.build(chosen | {"affine": "block"}) == space.build(chosen), "each depth has a block of its own"
+    assert space.build(chosen | {"affine": "one"}) != space.build(chosen)
+    assert space.build(chosen | {"shared": 2}) == space.build(chosen), "two blocks at a depth of two share nothing"
 
 
 def test_configuration_outside_the_space_has_no_choices():
     space = Space("published", GREY, 10, 3566)
     inside = LiteConfig(in_channels=1, final_dim=8, depth=2)
-    assert space.knobs_of(inside)
+    assert space.hyperparameters_of(inside)
     for change in ({"final_dim": 128}, {"shared": 1}, {"ff_channel": 7}, {"stride": (4, 4)}, {"num_classes": 3}):
-        assert space.knobs_of(LiteConfig(**inside.model_dump() | {"ff_channel": None} | change)) is None, change
+        assert space.hyperparameters_of(LiteConfig(**inside.model_dump() | {"ff_channel": None} | change)) is None, (
+            change
+        )
 
 
 def test_impossible_spaces_say_why():
@@ -99,7 +103,7 @@ def test_start_near_the_published_network_is_the_deepest_below_the_ceiling(famil
     config = space.build(space.near_published(8, "bilinear"))
     assert config.final_dim == 8 and config.parameters() < 3566
     deeper = config.model_copy(update={"depth": config.depth + 1})
-    assert deeper.parameters() >= 3566 or deeper.depth not in space.knobs["depth"]
+    assert deeper.parameters() >= 3566 or deeper.depth not in space.hyperparameters["depth"]
     assert Space(family, GREY, 10, space.smallest.parameters() + 1).near_published(24, "bilinear") is None
 
 

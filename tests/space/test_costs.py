@@ -58,9 +58,9 @@ def test_multiply_accumulates_are_those_that_torch_counts(config, rows):
     assert multiply_accumulates(config, height, width) == counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize("knobs", [{}, {"upsampling": "deconv"}, {"level": 2, "stride": (1, 1), "shared": 1}])
-def test_multiply_accumulates_are_those_that_fvcore_counts(knobs):
-    config = CONFIG.model_copy(update=knobs)
+@pytest.mark.parametrize("hyperparameters", [{}, {"upsampling": "deconv"}, {"level": 2, "stride": (1, 1), "shared": 1}])
+def test_multiply_accumulates_are_those_that_fvcore_counts(hyperparameters):
+    config = CONFIG.model_copy(update=hyperparameters)
     assert multiply_accumulates(config, 28, 28) == count_macs_fvcore(WaveMixLite(config), GREY)
 
 
@@ -120,7 +120,7 @@ def test_no_candidate_of_a_pool_exceeds_a_limit(timed):
     near = pool.near([candidate.params for candidate in drawn[:3]], space.bound / 4)
     assert len(drawn) > 20 and len(near) > 20
     for candidate in drawn[:100] + near:
-        config = space.build({name: candidate.params[name] for name in space.knobs})
+        config = space.build({name: candidate.params[name] for name in space.hyperparameters})
         assert candidate.cost == multiply_accumulates(config, 28, 28) < space.bound / 4
         assert Buffers(config, 28, 28).bytes < 20_000 and costs.cost("latency", config) < 2e-4
 

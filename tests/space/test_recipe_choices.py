@@ -1,4 +1,4 @@
-"""Knobs of the recipe that are searched with the architecture's: what they may be, and that trials are trained so."""
+"""Hyperparameters of the recipe, searched with the architecture's: what they may be, and that trials are trained so."""
 
 import math
 import random
@@ -46,9 +46,9 @@ class Tuned(Training):
 
 def both(search: Search) -> None:
     """Have one configuration tried with either learning rate."""
-    knobs = search.setting.space.knobs_of(search.setting.space.configurations(0, 3000)[1])
+    hyperparameters = search.setting.space.hyperparameters_of(search.setting.space.configurations(0, 3000)[1])
     for lr, optimizer in ((0.02, "sgd"), (0.01, "adamw")):
-        search.study.enqueue_trial(knobs | {"recipe: lr": lr, "recipe: optimizer": optimizer})
+        search.study.enqueue_trial(hyperparameters | {"recipe: lr": lr, "recipe: optimizer": optimizer})
 
 
 # --- what may be tuned ---------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_options_become_values_of_the_recipes_types_with_its_own_first():
     assert [type(values[0]) for values in tuning.choices.values()] == [float, int, bool, str]
     assert tuning.recipe(tuning.first) == RECIPE
     assert Tuning(RECIPE, {"lr": [0.5, 0.4]}).first == {"recipe: lr": 0.5}, "the recipe's is not among them"
-    assert not tuning.knobs.keys() & {"final_dim", *EXTENDED}
+    assert not tuning.hyperparameters.keys() & {"final_dim", *EXTENDED}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_cannot_be_tuned_is_said_in_one_line(option, message):
     assert "\n" not in str(caught.value)
 
 
-def test_knob_that_is_named_twice_is_refused():
+def test_hyperparameter_that_is_named_twice_is_refused():
     with pytest.raises(UserError, match="--tune lr is given twice"):
         tune_of(["lr=1,2", "lr=3,4"])
 
@@ -141,9 +141,12 @@ def test_search_trains_records_and_confirms_what_was_chosen(tmp_path, monkeypatc
     assert {"recipe: lr", "recipe: optimizer"} <= importances(records * 6).keys()
 
 
-def test_search_without_choices_has_the_knobs_and_the_identity_it_always_had(tmp_path):
+def test_search_without_choices_has_the_hyperparameters_and_the_identity_it_always_had(tmp_path):
     with engine(tmp_path) as search:
-        assert search.setting.knobs == search.setting.space.knobs and "tune" not in search.study.user_attrs["identity"]
+        assert (
+            search.setting.hyperparameters == search.setting.space.hyperparameters
+            and "tune" not in search.study.user_attrs["identity"]
+        )
     with pytest.raises(UserError, match=r"another study named toy \(its tune differs\)"):
         engine(tmp_path, tune=TUNE)
 
@@ -177,8 +180,8 @@ def test_interrupted_trial_goes_on_with_its_recipe(tmp_path, monkeypatch):
 
     stopped, chosen = Tuned(monkeypatch, before=interrupt), {"recipe: lr": 0.01, "recipe: optimizer": "sgd"}
     with engine(tmp_path, tune=TUNE) as search, pytest.raises(KeyboardInterrupt):
-        knobs = search.setting.space.knobs_of(search.setting.space.configurations(0, 3000)[0])
-        search.study.enqueue_trial(knobs | chosen)
+        hyperparameters = search.setting.space.hyperparameters_of(search.setting.space.configurations(0, 3000)[0])
+        search.study.enqueue_trial(hyperparameters | chosen)
         search.run(trials=1)
     training = Tuned(monkeypatch)
     with engine(tmp_path, tune=TUNE) as search:
@@ -191,9 +194,9 @@ def test_interrupted_trial_goes_on_with_its_recipe(tmp_path, monkeypatch):
 def test_trials_of_one_configuration_are_twins_only_with_one_recipe(tmp_path, monkeypatch):
     training = Tuned(monkeypatch)
     with engine(tmp_path, tune=TUNE, target=0.99) as search:
-        knobs = search.setting.space.knobs_of(search.setting.space.configurations(0, 3000)[0])
+        hyperparameters = search.setting.space.hyperparameters_of(search.setting.space.configurations(0, 3000)[0])
         for lr in (0.02, 0.01, 0.01):
-            search.study.enqueue_trial(knobs | {"recipe: lr": lr, "recipe: optimizer": "sgd"})
+            search.study.enqueue_trial(hyperparameters | {"recipe: lr": lr, "recipe: optimizer": "sgd"})
         search.run(trials=2)
         search._one()
     assert training.configs[0] == training.configs[1] and len(training.configs) == 2
@@ -225,7 +228,7 @@ def test_worker_takes_the_choices_from_the_study(tmp_path, monkeypatch):
         both(first)
         first.run(trials=1)
         with join(StudyHandle(storage, named(tmp_path)), None, Results(tmp_path / "b")) as worker:
-            assert worker.setting.knobs == first.setting.knobs
+            assert worker.setting.hyperparameters == first.setting.hyperparameters
             assert worker.setting.tuning.choices == first.setting.tuning.choices
             worker.run(trials=2)
         first.run(trials=1)

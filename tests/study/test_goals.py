@@ -77,7 +77,7 @@ def test_a_configuration_that_is_too_slow_is_refused_untrained(tmp_path, monkeyp
         slow = next(c for c in search.setting.space.configurations(1, 3000) if c.parameters() > 900)
         monkeypatch.setattr(latency, "seconds", lambda config, image: 1e-2)
         search.setting.costs.latency.measured.clear()
-        search.study.enqueue_trial(search.setting.space.knobs_of(slow))
+        search.study.enqueue_trial(search.setting.space.hyperparameters_of(slow))
         search._one()
     (record,) = trials(tmp_path)
     assert record.state == "refused" and record.reason == "10 ms, and the limit is 1 ms" and not trained.configs

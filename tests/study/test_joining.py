@@ -101,7 +101,9 @@ def test_trial_whose_worker_died_goes_on_as_the_same_one(tmp_path, monkeypatch, 
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
     monkeypatch.setattr("search.study.search.POLL", 0.05)
     dead = start(tmp_path, url)
-    choices = {name: optuna.distributions.CategoricalDistribution(v) for name, v in dead.setting.space.knobs.items()}
+    choices = {
+        name: optuna.distributions.CategoricalDistribution(v) for name, v in dead.setting.space.hyperparameters.items()
+    }
     lost = dead.study.ask(choices)  # killed before its first sign of life
     lost.set_user_attr("parameters", 1)
     half = dead.study.ask()  # killed while it was asking
@@ -139,7 +141,7 @@ def test_worker_killed_while_it_asks_keeps_nobody_waiting(tmp_path, monkeypatch,
         other.run(trials=1)
         told = other.study.get_trials()
     assert len(recorded(tmp_path)) == 1
-    assert all(len(t.params) == len(other.setting.knobs) for t in told), "what is not yet whole is not there"
+    assert all(len(t.params) == len(other.setting.hyperparameters) for t in told), "what is not yet whole is not there"
 
 
 def test_live_trial_that_was_given_away_is_counted_once(tmp_path, monkeypatch, url):
@@ -215,9 +217,9 @@ def test_stopped_study_puts_its_trial_back_and_is_opened_by_a_search(tmp_path, m
 def test_same_configuration_is_kept_by_the_lower_number(tmp_path, monkeypatch, sqlite):
     training = Training(monkeypatch)
     with start(tmp_path, sqlite) as search:
-        knobs = search.setting.space.knobs_of(search.setting.space.configurations(0, 3000)[0])
+        hyperparameters = search.setting.space.hyperparameters_of(search.setting.space.configurations(0, 3000)[0])
         for _ in range(2):
-            search.study.enqueue_trial(knobs)
+            search.study.enqueue_trial(hyperparameters)
         search.run(trials=2)
         twin = search.study.get_trials()[1]
     assert twin.state == TrialState.FAIL and twin.user_attrs["twin"] == 0
@@ -246,8 +248,8 @@ def test_no_clock_is_compared(tmp_path, monkeypatch):
     """A worker whose clock is a day off, either way, is alive while its sign changes, and dead once it does not."""
     monkeypatch.setattr(heartbeat, "GRACE", 0.2)
     with engine(tmp_path) as search:
-        knobs = search.setting.space.knobs
-        choices = {name: optuna.distributions.CategoricalDistribution(v) for name, v in knobs.items()}
+        hyperparameters = search.setting.space.hyperparameters
+        choices = {name: optuna.distributions.CategoricalDistribution(v) for name, v in hyperparameters.items()}
         trial = search.study.ask(choices)
         for second in range(4):
             trial.set_user_attr("beat", f"200{second}-01-01T00:00:00+00:00")
@@ -334,15 +336,15 @@ def test_database_that_is_killed_and_started_again_loses_nothing(tmp_path, monke
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
 
-def test_a_later_version_with_more_knobs_finds_a_checkpoint():
+def test_a_later_version_with_more_hyperparameters_finds_a_checkpoint():
     class Later(Recipe):
-        knob: float = 0.0
+        hyperparameter: float = 0.0
 
     config, recipe = LiteConfig(depth=2), Recipe(epochs=3)
     name = Identity(config, recipe, "digest").checkpoint_name([0])
     assert Identity(config, Later(epochs=3), "digest").checkpoint_name([0]) == name
     others = [
-        Identity(config, Later(epochs=3, knob=1.0), "digest").checkpoint_name([0]),
+        Identity(config, Later(epochs=3, hyperparameter=1.0), "digest").checkpoint_name([0]),
         Identity(config, Recipe(epochs=4), "digest").checkpoint_name([0]),
         Identity(LiteConfig(depth=3), recipe, "digest").checkpoint_name([0]),
         Identity(config, recipe, "digest").checkpoint_name([1]),

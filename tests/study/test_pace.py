@@ -32,7 +32,7 @@ def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, mon
 def test_longer_trainings_are_more_work(tmp_path):
     with engine(tmp_path, tune={"epochs": (8, 4, 16)}) as search:
         tuned = search.setting
-    choices = tuned.space.knobs_of(tuned.space.smallest)
+    choices = tuned.space.hyperparameters_of(tuned.space.smallest)
     works = [tuned.work(choices | {"recipe: epochs": epochs}) for epochs in (8, 4, 16)]
     assert [work / works[0] for work in works] == [1, 0.5, 2]
 
@@ -44,7 +44,7 @@ def test_records_of_the_same_data_tell_the_speed_of_a_new_study(tmp_path, monkey
     (record,) = trials(tmp_path)
     known = record.model_copy(update={"wall_seconds": 30.0})
     pace = Pace(search.setting, [known])
-    work = search.setting.work(search.setting.space.knobs_of(record.config))
+    work = search.setting.work(search.setting.space.hyperparameters_of(record.config))
     assert pace.rate([]) == pytest.approx(30 / work)
     assert pace.affordable([], 60.0, 3) == pytest.approx(0.5 * 60 * work / 30 / (1 + 1.1 * pace.growth(3)))
     other = known.model_copy(update={"dataset": known.dataset.model_copy(update={"label": "another"})})
@@ -54,7 +54,7 @@ def test_records_of_the_same_data_tell_the_speed_of_a_new_study(tmp_path, monkey
 def test_longer_trainings_promise_more_before_anything_is_measured(tmp_path):
     with engine(tmp_path, tune={"epochs": (8, 4, 16)}) as search:
         space, survey = search.setting.space, search.sampler._survey(search.study)
-        choices = space.knobs_of(space.smallest)
+        choices = space.hyperparameters_of(space.smallest)
         found = [Candidate(choices | {EPOCHS: epochs}, space.smallest.parameters(), 1.0) for epochs in (4, 8, 16)]
         short, usual, long = survey.predict(found)[0]
     assert short - usual == pytest.approx(LENGTH * math.log(2)) == pytest.approx(usual - long)

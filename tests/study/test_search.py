@@ -27,7 +27,7 @@ def test_the_device_trains_and_is_recorded(tmp_path, monkeypatch):
     assert training.devices == asked == ["cuda:1"]
 
 
-def test_studies_from_before_the_recipe_had_all_its_knobs_go_on(tmp_path, monkeypatch):
+def test_studies_from_before_the_recipe_had_all_its_hyperparameters_go_on(tmp_path, monkeypatch):
     Training(monkeypatch)
     with engine(tmp_path) as search:
         search.run(trials=1)
@@ -40,7 +40,7 @@ def test_studies_from_before_the_recipe_had_all_its_knobs_go_on(tmp_path, monkey
         engine(tmp_path, recipe=RECIPE.model_copy(update={"cutout": 3}))
 
 
-def test_studies_from_before_a_knob_had_a_choice_go_on_without_it(tmp_path, monkeypatch):
+def test_studies_from_before_a_hyperparameter_had_a_choice_go_on_without_it(tmp_path, monkeypatch):
     Training(monkeypatch)
     now, before = space.EXTENDED, {**space.EXTENDED, "upsampling": ("bilinear", "deconv")}
     monkeypatch.setattr(space, "EXTENDED", before)
@@ -50,12 +50,12 @@ def test_studies_from_before_a_knob_had_a_choice_go_on_without_it(tmp_path, monk
     with engine(tmp_path) as search:
         search.run(trials=3)
         assert len(search.recorded()) == 5
-        assert search.setting.space.knobs["upsampling"] == before["upsampling"]
+        assert search.setting.space.hyperparameters["upsampling"] == before["upsampling"]
         left = search.setting.space.configurations(0, 3000)
         assert {config.upsampling for config in left} == set(before["upsampling"])
 
 
-def test_studies_from_before_there_was_a_knob_go_on_without_it(tmp_path, monkeypatch):
+def test_studies_from_before_there_was_a_hyperparameter_go_on_without_it(tmp_path, monkeypatch):
     Training(monkeypatch)
     now, before = space.EXTENDED, {name: values for name, values in space.EXTENDED.items() if name != "affine"}
     monkeypatch.setattr(space, "EXTENDED", before)
@@ -65,7 +65,7 @@ def test_studies_from_before_there_was_a_knob_go_on_without_it(tmp_path, monkeyp
     with engine(tmp_path) as search:
         search.run(trials=3)
         assert len(search.recorded()) == 5
-        assert "affine" not in search.setting.space.knobs
+        assert "affine" not in search.setting.space.hyperparameters
         assert {config.affine for config in search.setting.space.configurations(0, 3000)} == {"depth"}
 
 

@@ -148,7 +148,7 @@ def test_damaged_checkpoint_is_set_aside_and_its_training_starts_over(tmp_path, 
     assert "its digest is missing" in caplog.messages[1]
 
 
-def test_checkpoint_from_before_a_knob_goes_on(tmp_path):
+def test_checkpoint_from_before_a_hyperparameter_goes_on(tmp_path):
     path, epochs = tmp_path / "checkpoint", []
     train(CONFIG, RECIPE, DATA, [0], checkpoint=path)
     header, tensors = read(path)

@@ -144,10 +144,10 @@ def test_it_keeps_less_for_the_backward_pass(upsampling):
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"final_dim": 12}, {"ff_channel": 9, "upsampling": "deconv"}, {"level": 2}, {"dropout": 0.1}]
+    "hyperparameters", [{"final_dim": 12}, {"ff_channel": 9, "upsampling": "deconv"}, {"level": 2}, {"dropout": 0.1}]
 )
-def test_what_it_lacks_is_said(knobs):
-    config = LiteConfig(**{"in_channels": 1, "final_dim": 16, "depth": 1, **knobs})
+def test_what_it_lacks_is_said(hyperparameters):
+    config = LiteConfig(**{"in_channels": 1, "final_dim": 16, "depth": 1, **hyperparameters})
     lacking = bfloat16_lacks(config)
     assert lacking is not None
     with pytest.raises(ValueError, match="no bfloat16: ") as error:

@@ -47,10 +47,12 @@ def test_equals_the_module(config):
 
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise", "deconv"])
-@pytest.mark.parametrize("knobs", [{}, {"shared": 2}, {"affine": "one"}, {"bias": "needed", "activation": "silu"}])
+@pytest.mark.parametrize(
+    "hyperparameters", [{}, {"shared": 2}, {"affine": "one"}, {"bias": "needed", "activation": "silu"}]
+)
 @pytest.mark.parametrize("size", [(2, 2), (2, 38), (38, 2), (28, 20)])  # one pixel after the transform, one row, …
-def test_equals_the_module_whatever_the_maps_shape(upsampling, knobs, size):
-    config = LiteConfig(in_channels=1, final_dim=8, depth=4, upsampling=upsampling, **knobs)
+def test_equals_the_module_whatever_the_maps_shape(upsampling, hyperparameters, size):
+    config = LiteConfig(in_channels=1, final_dim=8, depth=4, upsampling=upsampling, **hyperparameters)
     compare(trained(config), 3, *size)
 
 

@@ -27,7 +27,7 @@ def test_json_round_trip(config):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "parameters"),
+    ("hyperparameters", "parameters"),
     [
         (dict(in_channels=1, final_dim=8, depth=10), 3566),
         (dict(in_channels=1, final_dim=8, depth=5, upsampling="deconv"), 7156),
@@ -35,12 +35,12 @@ def test_json_round_trip(config):
         (dict(final_dim=64, depth=6, upsampling="deconv"), 520106),
     ],
 )
-def test_published_counts(knobs, parameters):
-    assert LiteConfig(**knobs).parameters() == parameters
+def test_published_counts(hyperparameters, parameters):
+    assert LiteConfig(**hyperparameters).parameters() == parameters
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "hyperparameters",
     [
         {"final_dim": 6},
         {"depth": 0},
@@ -52,9 +52,9 @@ def test_published_counts(knobs, parameters):
         {"dropout": 1.0},
     ],
 )
-def test_bad_knobs_are_refused(knobs):
+def test_bad_hyperparameters_are_refused(hyperparameters):
     with pytest.raises(ValidationError):
-        LiteConfig(**knobs)
+        LiteConfig(**hyperparameters)
 
 
 def test_image_size_that_does_not_fit_says_what_would():
@@ -95,13 +95,13 @@ def test_family():
     assert LiteConfig(upsampling="deconv", ff_channel=16).family == "published"
     assert LiteConfig(pad=2, level=3, stride=2).family == "published"
     more = {"shared": 1, "affine": "one", "bias": "needed", "ff_channel": 16, "initial_conv": "single"}
-    for knobs in ({name: value} for name, value in more.items()):
-        assert LiteConfig(**knobs).family == "extended"
+    for hyperparameters in ({name: value} for name, value in more.items()):
+        assert LiteConfig(**hyperparameters).family == "extended"
 
 
 @given(configurations(), configurations())
 def test_names_tell_configurations_apart(one, other):
-    """Equal names: equal in everything the network is made of (knobs that its stem does not use apart)."""
+    """Equal names: equal in everything the network is made of (hyperparameters that its stem does not use apart)."""
 
     def used(config):
         unused = {"in_channels", "num_classes"}  # the data's, not the network's

@@ -81,12 +81,12 @@ def test_a_classifier_is_written_as_before_there_were_heads(config):
 @given(headed(), headed())
 def test_names_tell_heads_apart(one, other):
     def used(head):
-        knobs = head.model_dump()
+        hyperparameters = head.model_dump()
         if head.task == "segmentation" and head.kind == "interpolated" and not head.skip:
-            knobs.pop("width")
+            hyperparameters.pop("width")
         if head.task == "super-resolution" and head.kind == "transposed":
-            knobs.pop("kernel")
-        return knobs
+            hyperparameters.pop("kernel")
+        return hyperparameters
 
     assume(one.head != other.head)
     assert (one.head.name == other.head.name) == (used(one.head) == used(other.head))
@@ -94,7 +94,7 @@ def test_names_tell_heads_apart(one, other):
 
 
 @pytest.mark.parametrize(
-    "knobs, reason",
+    "hyperparameters, reason",
     [
         ({"pad": 2, "head": SEGMENTATION}, "pad=2 is for classification"),
         ({"initial_conv": "single", "head": SEGMENTATION | {"skip": True}}, "a stem of several convolutions"),
@@ -107,17 +107,17 @@ def test_names_tell_heads_apart(one, other):
         ({"head": {}}, "task"),
     ],
 )
-def test_heads_that_cannot_be_are_refused(knobs, reason):
+def test_heads_that_cannot_be_are_refused(hyperparameters, reason):
     with pytest.raises(ValidationError, match=reason):
-        LiteConfig(**knobs)
+        LiteConfig(**hyperparameters)
 
 
 @pytest.mark.parametrize("level", [1, 2])
 def test_a_transposed_head_is_upstreams(level):
     """Equal to `SemSegment.WaveMix` given its weights, which it is counted as, too."""
-    knobs = dict(num_classes=5, depth=2, final_dim=16, ff_channel=8, level=level, stride=2)
-    config = LiteConfig(**knobs, upsampling="deconv", head=SEGMENTATION | {"kind": "transposed"})
-    theirs, ours = SemSegment.WaveMix(**knobs), WaveMixLite(config)
+    hyperparameters = dict(num_classes=5, depth=2, final_dim=16, ff_channel=8, level=level, stride=2)
+    config = LiteConfig(**hyperparameters, upsampling="deconv", head=SEGMENTATION | {"kind": "transposed"})
+    theirs, ours = SemSegment.WaveMix(**hyperparameters), WaveMixLite(config)
     state = {key.replace("expand.", "expand.fine."): value for key, value in theirs.state_dict().items()}
     ours.load_state_dict(state)
     images = torch.randn(2, 3, 32, 48)

@@ -55,9 +55,9 @@ def test_keys_are_upstreams_where_upstream_has_the_layer():
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "bior2.2"])
 def test_level_1_is_the_published_formula(upsampling, activation, wavelet):
     """Reduction, wavelet, 1x1, activation, 1x1, up-sampling, BatchNorm, residual: written out from the state dict."""
-    knobs = dict(upsampling=upsampling, activation=activation, wavelet=wavelet)
+    hyperparameters = dict(upsampling=upsampling, activation=activation, wavelet=wavelet)
     # two blocks: the first one's up-sampling alone would not show after average pooling
-    network = WaveMixLite(final_dim=8, depth=2, in_channels=1, stride=(2, 1), **knobs).double().eval()
+    network = WaveMixLite(final_dim=8, depth=2, in_channels=1, stride=(2, 1), **hyperparameters).double().eval()
     w = network.state_dict()
     images = torch.randn(3, 1, 24, 32, dtype=torch.float64)
     x = F.conv2d(images, w["conv.0.weight"], w["conv.0.bias"], stride=2, padding=1)
@@ -164,9 +164,9 @@ def test_images_that_do_not_fit_are_refused():
         WaveMixLite(final_dim=8, depth=1, initial_conv="patchify", patch_size=8)(torch.zeros(1, 3, 6, 6))
 
 
-def test_config_or_knobs():
+def test_config_or_hyperparameters():
     assert WaveMixLite(final_dim=8, depth=2).config == LiteConfig(final_dim=8, depth=2)
-    with pytest.raises(ValueError, match="either a LiteConfig or its knobs"):
+    with pytest.raises(ValueError, match="either a LiteConfig or its hyperparameters"):
         WaveMixLite(LiteConfig(), depth=2)
     with pytest.raises(ValueError, match="final_dim"):
         WaveMixLite(final_dim=6)

@@ -18,9 +18,9 @@ PUBLISHED = {  # parameters as upstream states them, the others as `wavemix audi
 }
 
 
-def counted(model, **knobs):
+def counted(model, **hyperparameters):
     with torch.device("meta"):  # nothing is computed
-        return sum(parameter.numel() for parameter in model(**knobs).parameters())
+        return sum(parameter.numel() for parameter in model(**hyperparameters).parameters())
 
 
 @pytest.mark.parametrize("name", wavemix.list_models())

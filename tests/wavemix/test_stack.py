@@ -90,7 +90,7 @@ def test_dropout_runs_only_in_training():
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "deconv", "depthwise"])
 @pytest.mark.parametrize(
-    "knobs",
+    "hyperparameters",
     [
         {},
         {"shared": 1},
@@ -101,11 +101,11 @@ def test_dropout_runs_only_in_training():
         {"ff_channel": 4},
     ],
 )
-def test_chain_equals_module_at_depth(upsampling, knobs):
+def test_chain_equals_module_at_depth(upsampling, hyperparameters):
     """Backward rebuilds twelve blocks' inputs one from the other: the gradients are still those of the module."""
-    if knobs.get("ff_channel") and upsampling != "deconv":
-        knobs = {"mult": 3}
-    compare(LiteConfig(in_channels=1, final_dim=8, depth=12, upsampling=upsampling, **knobs))
+    if hyperparameters.get("ff_channel") and upsampling != "deconv":
+        hyperparameters = {"mult": 3}
+    compare(LiteConfig(in_channels=1, final_dim=8, depth=12, upsampling=upsampling, **hyperparameters))
 
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise"])
@@ -119,7 +119,7 @@ def test_chain_equals_module_in_strips(upsampling, height, width):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "shape", "dtype", "problem"),
+    ("hyperparameters", "shape", "dtype", "problem"),
     [
         ({}, (1, 1, 1, 7, 7, LANES), torch.float32, "divisible by 2"),
         ({"level": 2}, (1, 1, 1, 6, 6, LANES), torch.float32, "divisible by 4"),
@@ -131,9 +131,9 @@ def test_chain_equals_module_in_strips(upsampling, height, width):
         ({}, (1, 1, 1, 8, 8, LANES), torch.float64, "not 1 of torch.float64"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(knobs, shape, dtype, problem):
+def test_images_that_do_not_fit_are_refused(hyperparameters, shape, dtype, problem):
     """Kernels get addresses, no shapes."""
-    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2, **knobs), [0, 1, 2])
+    stack = Stack(LiteConfig(in_channels=1, final_dim=8, depth=2, **hyperparameters), [0, 1, 2])
     with pytest.raises(ValueError, match=problem):
         stack(torch.zeros(shape, dtype=dtype))
 
@@ -313,8 +313,15 @@ def test_member_by_member_equals_stack(config):
 @pytest.mark.parametrize(("shared", "affine"), [(0, "depth"), (1, "depth"), (2, "block"), (0, "one")])
 def test_blocks_on_small_maps_equal_full_ones_in_double_precision(upsampling, bias, shared, affine):
     f = 12 if upsampling == "deconv" else 8
-    knobs = {"ff_channel": f, "mult": 1, "upsampling": upsampling, "bias": bias, "shared": shared, "affine": affine}
-    config = LiteConfig(final_dim=8, depth=3, **knobs)
+    hyperparameters = {
+        "ff_channel": f,
+        "mult": 1,
+        "upsampling": upsampling,
+        "bias": bias,
+        "shared": shared,
+        "affine": affine,
+    }
+    config = LiteConfig(final_dim=8, depth=3, **hyperparameters)
     stack = Stack(config, [3, 4])
     stack.flat = stack.flat.detach().double().requires_grad_()
     images = torch.randn(2, LANES, 3, 12, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -48,7 +48,7 @@ def test_defaults_are_upstreams():
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 @pytest.mark.parametrize(
-    "module, knobs, downscale",
+    "module, hyperparameters, downscale",
     [
         (classification, {}, 4),
         (classification, {"patch_size": 3}, 3),
@@ -57,8 +57,8 @@ def test_defaults_are_upstreams():
         (sisr, {}, 1),
     ],
 )
-def test_the_sizes_that_errors_name_fit(module, knobs, downscale, level):
-    model = module.WaveMix(depth=1, final_dim=8, ff_channel=8, level=level, **knobs).eval()
+def test_the_sizes_that_errors_name_fit(module, hyperparameters, downscale, level):
+    model = module.WaveMix(depth=1, final_dim=8, ff_channel=8, level=level, **hyperparameters).eval()
     step = downscale * 2**level
     with torch.no_grad():
         assert model(torch.randn(1, 3, step, 2 * step)).isfinite().all()

@@ -1,6 +1,6 @@
 """What each choice of a hyperparameter is worth at equal parameters, from recorded curves.
 
-    python -m scripts.experiments.knob_effects mnist [--results DIR]
+    python -m scripts.experiments.hyperparameter_effects mnist [--results DIR]
 
 Both tables are of the study `curves-DATASET`; -10 % means errors a tenth smaller, and differences of the order of the
 standard error that is printed are noise.
@@ -27,7 +27,7 @@ from search.records.models import Trial
 from search.records.results import Results
 from wavemix.config import LiteConfig
 
-KNOBS = (
+HYPERPARAMETERS = (
     "depth",
     "final_dim",
     "mult",
@@ -50,8 +50,8 @@ def effects(trials: list[Trial]) -> tuple[float, list[tuple[Trial, float]], dict
     residuals = error - level - slope * size
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for trial, residual in zip(trials, residuals):
-        for knob in KNOBS:
-            groups[knob, str(getattr(trial.config, knob))].append(residual)
+        for name in HYPERPARAMETERS:
+            groups[name, str(getattr(trial.config, name))].append(residual)
     return slope, list(zip(trials, residuals)), groups
 
 
@@ -62,14 +62,14 @@ class Change(NamedTuple):
     made: Callable[[LiteConfig], dict | None]
 
 
-def choice(knob: str, value, instead) -> Change:
+def choice(name: str, value, instead) -> Change:
     return Change(
-        lambda c: float(getattr(c, knob) == value), lambda c: {knob: value} if getattr(c, knob) == instead else None
+        lambda c: float(getattr(c, name) == value), lambda c: {name: value} if getattr(c, name) == instead else None
     )
 
 
-def twice(*knobs: str, of: Callable[[LiteConfig], float], where: Callable[[LiteConfig], bool] = lambda c: True):
-    return Change(of, lambda c: {knob: 2 * getattr(c, knob) for knob in knobs} if where(c) else None)
+def twice(*names: str, of: Callable[[LiteConfig], float], where: Callable[[LiteConfig], bool] = lambda c: True):
+    return Change(of, lambda c: {name: 2 * getattr(c, name) for name in names} if where(c) else None)
 
 
 CHANGES = {
@@ -118,11 +118,11 @@ def main() -> None:
     slope, ranked, groups = effects(trials)
     print(f"{len(trials)} configurations; errors fall as parameters ** {slope:.2f}")
     rows = [
-        [knob, choice, len(values), f"{np.expm1(np.mean(values)):+.0%}", f"{np.std(values) / len(values) ** 0.5:.0%}"]
-        for (knob, choice), values in sorted(groups.items(), key=lambda item: (item[0][0], np.mean(item[1])))
+        [name, choice, len(values), f"{np.expm1(np.mean(values)):+.0%}", f"{np.std(values) / len(values) ** 0.5:.0%}"]
+        for (name, choice), values in sorted(groups.items(), key=lambda item: (item[0][0], np.mean(item[1])))
         if len(values) > 2
     ]
-    print_table("errors at equal parameters", ["knob", "choice", "networks", "error", "+-"], rows)
+    print_table("errors at equal parameters", ["hyperparameter", "choice", "networks", "error", "+-"], rows)
     rows = []
     for name, effect, deviation, cost in changes(trials):
         bought = ""
@@ -132,7 +132,7 @@ def main() -> None:
         shares = f"{np.expm1(effect):+.0%}", f"{np.exp(effect) * deviation:.0%}", f"{np.exp2(cost) - 1:+.0%}"
         rows.append([name, *shares, bought])
     titles = ["change", "error", "+-", "parameters", "error for twice the parameters (2 standard errors)"]
-    print_table("all knobs at once", titles, rows)
+    print_table("all hyperparameters at once", titles, rows)
     best = sorted(ranked, key=lambda pair: pair[1])[:10]
     rows = [
         [t.config.name, f"{t.parameters:,}", f"{t.accuracy_validation:.2%}", f"{np.expm1(r):+.0%}"] for t, r in best
