@@ -331,6 +331,17 @@ def seeds_of(text: str) -> list[int]:
     return numbers
 
 
+def numbers_of(text: str, option: str) -> list[float]:
+    """'0.49,0.48,0.45' as numbers, one a channel, or one for all. Raises UserError for anything else."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{option} is a number, or one a channel such as 0.49,0.48,0.45, not {text!r}") from None
+    return numbers
+
+
 def shape_of(text: str) -> tuple[int, int, int]:
     """'3,224,224' as channels, height and width."""
     try:
