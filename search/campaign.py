@@ -29,9 +29,10 @@ from search.data.source import Source
 from search.data.split import Portion
 from search.errors import UserError
 from search.outcome import Outcome
+from search.records.audits import Audit
 from search.records.goal import Goal
 from search.records.jsonl import repair
-from search.records.models import Audit, Confirmation, Trial, numbered
+from search.records.models import Confirmation, Trial, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.runtime import Runtime

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from search.benchmark.processes import Processes
     from search.benchmark.rows import Row
     from search.benchmark.setup import Setup
-    from search.records.models import RowRun
+    from search.records.benchmarks import RowRun
 
 RowName = Annotated[str, typer.Argument(help="A row (`wavemix benchmark list`) or the path of a row's TOML file.")]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Train on the CPU, although there is a GPU.")]

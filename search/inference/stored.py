@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UserError
-from search.records.models import Confirmation, Record, numbered
+from search.records.jsonl import Record
+from search.records.models import Confirmation, numbered
 from search.records.results import Results
 from search.records.weights import Header, Inputs, file_of, networks
 from search.report.efficiency import smallest, winners

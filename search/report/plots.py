@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from search.errors import UserError, present
 from search.files import write_atomically
 from search.published.figures import Peer, peers
-from search.records.jsonl import read_all
-from search.records.models import Confirmation, Record, Trial, at_each_target, base_label, label, numbered
+from search.records.jsonl import Record, read_all
+from search.records.models import Confirmation, Trial, at_each_target, base_label, label, numbered
 from search.report.efficiency import deciding
 from search.report.importance import importances
 from search.report.plot_axes import capped, count_axis, score_axis, target_lines

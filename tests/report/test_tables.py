@@ -10,8 +10,10 @@ from samples import ENVIRONMENT, confirmation, data, trial
 
 from search.errors import UserError
 from search.published.figures import figures
+from search.records.audits import Audit
+from search.records.benchmarks import Benchmark
 from search.records.jsonl import append
-from search.records.models import Audit, Benchmark, Cost, Reproduction
+from search.records.models import Cost, Reproduction
 from search.report.benchmark import benchmark
 from search.report.efficiency import maps, parameter_efficiency, winners
 from search.report.tables import audit, check, measurements, rendered, reproductions, study, write
