@@ -106,25 +106,7 @@ def search(
     Raises UserError for bad input, before anything is trained; KeyboardInterrupt after a signal: the same call goes on.
     """
     began, results = time.monotonic(), _results(results)
-    ceiling, task = goal.ceiling or ceiling_of(data, goal), task_of(data)
-    base = recipe or task.recipe(data, ceiling)
-    choices = dict(tune or {}) if recipe else {"epochs": lengths(base.epochs)} | dict(tune or {})
-    setting = Setting(
-        data,
-        goal.targets,
-        base,
-        tune=choices,
-        family=goal.family,
-        name=goal.study,
-        seed=seed,
-        members=members,
-        ceiling=ceiling,
-        minimise=goal.minimise,
-        limits=goal.limits,
-        validation_count=data.validation or task.validation_count(data),
-        threshold=goal.validation,
-        test=partial(datasets.kind_of_test, data, runtime.data_dir),
-    )
+    setting = _setting(data, goal, recipe, tune or {}, runtime, seed=seed, members=members)
     with ExitStack() as held:
         with signals.prompt():
             engine = held.enter_context(
@@ -157,6 +139,29 @@ def search(
             listen(Event("note", str(reason)))
             return replace(outcome, finished=False)
         return replace(outcome, tests=tests)
+
+
+def _setting(
+    data: Portion, goal: Goal, recipe: Recipe | None, tune: Mapping[str, Sequence], runtime: Runtime, **seeds: int
+) -> Setting:
+    """What a search is of: without a `recipe` the data set's, with several numbers of epochs to choose from."""
+    ceiling, task = goal.ceiling or ceiling_of(data, goal), task_of(data)
+    base = recipe or task.recipe(data, ceiling)
+    return Setting(
+        data,
+        goal.targets,
+        base,
+        tune=dict(tune) if recipe else {"epochs": lengths(base.epochs)} | dict(tune),
+        family=goal.family,
+        name=goal.study,
+        ceiling=ceiling,
+        minimise=goal.minimise,
+        limits=goal.limits,
+        validation_count=data.validation or task.validation_count(data),
+        threshold=goal.validation,
+        test=partial(datasets.kind_of_test, data, runtime.data_dir),
+        **seeds,
+    )
 
 
 def _results(results: Results | Path | str) -> Results:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.cli.app import benchmark_app, fail
-from search.cli.options import RUNS, DataDir, Json, Quiet, ResultsDir, Threads, seconds_of
+from search.cli.options import RUNS, DataDir, Json, Quiet, ResultsDir, Threads
 from search.cli.terminal import show, tell
+from search.cli.values import seconds_of
 from search.errors import UserError, breakage
 
 if TYPE_CHECKING:

@@ -20,11 +20,9 @@ from search.cli.options import (
     TestSplit,
     Threads,
     at_home,
-    network_of,
-    numbers_of,
-    source_of,
 )
 from search.cli.terminal import show, tell
+from search.cli.values import network_of, numbers_of, source_of
 from search.errors import UserError
 
 if TYPE_CHECKING:
