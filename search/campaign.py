@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import URL
 
@@ -29,9 +30,10 @@ from search.data.source import Source
 from search.data.split import Portion
 from search.errors import UserError
 from search.outcome import Outcome
+from search.records.audits import Audit
 from search.records.goal import Goal
 from search.records.jsonl import repair
-from search.records.models import Audit, Confirmation, Trial, numbered
+from search.records.models import Confirmation, Trial, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.runtime import Runtime
@@ -105,25 +107,8 @@ def search(
     Raises UserError for bad input, before anything is trained; KeyboardInterrupt after a signal: the same call goes on.
     """
     began, results = time.monotonic(), _results(results)
-    ceiling, task = goal.ceiling or ceiling_of(data, goal), task_of(data)
-    base = recipe or task.recipe(data, ceiling)
-    choices = dict(tune or {}) if recipe else {"epochs": lengths(base.epochs)} | dict(tune or {})
-    setting = Setting(
-        data,
-        goal.targets,
-        base,
-        tune=choices,
-        family=goal.family,
-        name=goal.study,
-        seed=seed,
-        members=members,
-        ceiling=ceiling,
-        minimise=goal.minimise,
-        limits=goal.limits,
-        validation_count=data.validation or task.validation_count(data),
-        threshold=goal.validation,
-        test=partial(datasets.kind_of_test, data, runtime.data_dir),
-        records=results.read_known(),
+    setting = _setting(
+        data, goal, recipe, tune or {}, runtime, seed=seed, members=members, records=results.read_known()
     )
     with ExitStack() as held:
         with signals.prompt():
@@ -157,6 +142,29 @@ def search(
             listen(Event("note", str(reason)))
             return replace(outcome, finished=False)
         return replace(outcome, tests=tests)
+
+
+def _setting(
+    data: Portion, goal: Goal, recipe: Recipe | None, tune: Mapping[str, Sequence], runtime: Runtime, **others: Any
+) -> Setting:
+    """What a search is of: without a `recipe` the data set's, with several numbers of epochs to choose from."""
+    ceiling, task = goal.ceiling or ceiling_of(data, goal), task_of(data)
+    base = recipe or task.recipe(data, ceiling)
+    return Setting(
+        data,
+        goal.targets,
+        base,
+        tune=dict(tune) if recipe else {"epochs": lengths(base.epochs)} | dict(tune),
+        family=goal.family,
+        name=goal.study,
+        ceiling=ceiling,
+        minimise=goal.minimise,
+        limits=goal.limits,
+        validation_count=data.validation or task.validation_count(data),
+        threshold=goal.validation,
+        test=partial(datasets.kind_of_test, data, runtime.data_dir),
+        **others,
+    )
 
 
 def _results(results: Results | Path | str) -> Results:

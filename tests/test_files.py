@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search import files as whole
-from search.cli.options import study_name
+from search.cli.values import study_name
 from search.errors import UserError
 from search.files import (
     LONGEST,

@@ -18,7 +18,7 @@ from processes import Process
 from search.benchmark.examples import Parts, Stored
 from search.benchmark.recipe import Recipe
 from search.benchmark.rows import Network, Row
-from search.records.models import RowRun
+from search.records.benchmarks import RowRun
 from search.records.results import Results
 from wavemix.config import LiteConfig
 

@@ -28,8 +28,8 @@ from search.audit.cost import activation_bytes
 from search.audit.speed import Way, speed
 from search.extras import needed
 from search.files import write_atomically
+from search.records.benchmarks import Benchmark
 from search.records.jsonl import read
-from search.records.models import Benchmark
 from wavemix import registry
 
 OURS = "wavemix_192_16_l3_p4"

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.harness import RECORDS, ended, positive
-from search.cli.options import device_of, fitted, network_of, source_of, study_name, target_of, validated
+from search.cli.options import device_of
+from search.cli.values import fitted, network_of, source_of, study_name, target_of, validated
 from search.data.split import Portion
 from search.errors import UserError
 from search.exploration import Exploration

@@ -21,8 +21,8 @@ import numpy as np
 from scripts.benchmarks.harness import ROOT, ended
 from search.errors import UserError
 from search.files import write_atomically
-from search.records.jsonl import read
-from search.records.models import Record, Trial, label
+from search.records.jsonl import Record, read
+from search.records.models import Trial, label
 from search.records.results import Results
 
 PAGE, MEANS = Path("pages/optimism.md"), Path("records/batch-means.json")

@@ -21,8 +21,8 @@ from scripts.benchmarks.harness import RECORDS, ROOT, ended, positive
 from search.data.source import Source
 from search.errors import UserError
 from search.exploration import Exploration
-from search.records.jsonl import read
-from search.records.models import Record, Trial, label
+from search.records.jsonl import Record, read
+from search.records.models import Trial, label
 from search.training.default_recipe import default_recipe
 from search.training.outcome import Epoch
 from search.training.recipe import filled

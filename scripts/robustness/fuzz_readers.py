@@ -56,7 +56,7 @@ from scripts.robustness.fuzz_samples import (
 )
 from search.audit import counts as audit
 from search.cli import app as cli
-from search.cli import options as arguments
+from search.cli import values as arguments
 from search.data import class_folders as folder
 from search.data import decoded_cache as decoded
 from search.data import formats, pixels

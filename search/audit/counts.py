@@ -16,7 +16,8 @@ from torch.nn.parameter import is_lazy
 from search.audit.cost import CONDITIONS, Conditions, cost, one_line, parameters, run
 from search.audit.networks import check_images, classifier, infer, made, stored, stored_config
 from search.errors import UserError
-from search.records.models import Audit, Cost
+from search.records.audits import Audit
+from search.records.models import Cost
 from search.upstream import PUBLISHED, SAVED, WITHDRAWN, Published, build, closed_form
 from wavemix import LiteConfig, WaveMixLite
 from wavemix.checkpoint import place

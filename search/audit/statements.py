@@ -9,7 +9,7 @@ from typing import Any
 
 from search.audit.isolation import Died, Limits, Worker
 from search.audit.manifest import Entry
-from search.records.models import Statement
+from search.records.audits import Statement
 
 
 def statements(

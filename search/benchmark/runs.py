@@ -20,9 +20,10 @@ from search.benchmark.tasks import Classification, Segmentation, Task
 from search.benchmark.training import Training
 from search.benchmark.views import IMAGENET, View, measured
 from search.errors import UserError
+from search.records.benchmarks import RowRun
 from search.records.environment import environment
 from search.records.jsonl import read
-from search.records.models import RowRun, counted
+from search.records.models import counted
 from search.records.results import Results
 from search.records.row_runs import PublishedFigure, RowData, RowEpoch
 from search.training import tensors

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from search.cli.options import first_line
 from search.cli.terminal import discard, tell
+from search.cli.values import first_line
 from search.errors import Unheard, UserError
 from search.files import check_text
 

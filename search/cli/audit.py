@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from search.cli.app import app
-from search.cli.options import Json, at_home, device_of, seconds_of, shape_of, size_of
+from search.cli.options import Json, at_home, device_of
 from search.cli.terminal import show, tell
+from search.cli.values import seconds_of, shape_of, size_of
 from search.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.text import Text
 from search.audit.modules import Breakdown, ModuleCost
 from search.audit.speed import Speed
 from search.cli.listing import Listing
-from search.records.models import Audit, Statement
+from search.records.audits import Audit, Statement
 from search.report.audits import SHARED, place, share, written
 from search.report.typeset import bytes_of, operations
 from search.text import line

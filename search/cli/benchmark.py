@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.cli.app import benchmark_app, fail
-from search.cli.options import RUNS, DataDir, Json, Quiet, ResultsDir, Threads, seconds_of
+from search.cli.options import RUNS, DataDir, Json, Quiet, ResultsDir, Threads
 from search.cli.terminal import show, tell
+from search.cli.values import seconds_of
 from search.errors import UserError, breakage
 
 if TYPE_CHECKING:
     from search.benchmark.processes import Processes
     from search.benchmark.rows import Row
     from search.benchmark.setup import Setup
-    from search.records.models import RowRun
+    from search.records.benchmarks import RowRun
 
 RowName = Annotated[str, typer.Argument(help="A row (`wavemix benchmark list`) or the path of a row's TOML file.")]
 Cpu = Annotated[bool, typer.Option("--cpu", help="Train on the CPU, although there is a GPU.")]

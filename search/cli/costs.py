@@ -1,6 +1,7 @@
 """What the options about costs mean: what is minimised, and limits with units."""
 
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -28,6 +29,20 @@ SCALES = {
         {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "kB": 1e3, "MB": 1e6}, "a size such as 64KiB or 50000"),
     "--max-latency": ({"us": 1e-6, "ms": 1e-3, "s": 1.0}, "a time such as 2ms or 500us"),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """What a search minimises, and what its networks stay below."""
+
+    minimize: Minimize = "parameters"
+    max_macs: MaxMacs = None
+    max_activation_bytes: MaxActivationBytes = None
+    max_latency: MaxLatency = None
+
+    def limits(self) -> dict[CostName, float]:
+        """As numbers by the names of costs. Raises UserError for anything else."""
+        return limits_of(macs=self.max_macs, activation_bytes=self.max_activation_bytes, latency=self.max_latency)
 
 
 def limits_of(**texts: str | None) -> dict[CostName, float]:

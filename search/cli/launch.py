@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.cli.app import app
-from search.cli.options import RUNS, Checkpoints, DataDir, Name, ResultsDir, Storage, seconds_of, size_of
+from search.cli.options import RUNS, Checkpoints, DataDir, Name, ResultsDir, Storage
 from search.cli.terminal import tell
+from search.cli.values import seconds_of, size_of
 from search.errors import UserError
 from search.launching import EXECUTORS, Needs, submit
 

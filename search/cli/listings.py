@@ -11,7 +11,8 @@ from search.cli.listing import Block, Listing
 from search.cli.panel import named
 from search.errors import present
 from search.records.costs import CostName, Minimised, cost_shown, size_shown
-from search.records.models import Confirmation, Record, Reproduction, Trial, at_each_target, numbered
+from search.records.jsonl import Record
+from search.records.models import Confirmation, Reproduction, Trial, at_each_target, numbered
 from search.report.efficiency import deciding
 from search.study.handle import StudyHandle
 from search.study.setting import Setting

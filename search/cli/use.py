@@ -20,10 +20,9 @@ from search.cli.options import (
     TestSplit,
     Threads,
     at_home,
-    network_of,
-    source_of,
 )
 from search.cli.terminal import show, tell
+from search.cli.values import network_of, numbers_of, source_of
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +39,11 @@ What = Annotated[str, typer.Argument(metavar="ROW|FILE", help="A row of the tabl
 Config = Annotated[
     str | None, typer.Option(help="Configuration of weights that don't say it (upstream's .pth), JSON or a file.")
 ]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Normalises such weights' images (values from 0 to 1): 0.49,0.48,0.45, or 0.5."),
+]
+Std = Annotated[str | None, typer.Option(help="Standard deviations, as --mean; default: images as they are.")]
 
 
 @app.command()
@@ -54,6 +58,8 @@ def evaluate(
         Path | None, typer.Option(callback=at_home, help="Draw the confusion matrix into this .png or .svg file.")
     ] = None,
     config: Config = None,
+    mean: Mean = None,
+    std: Std = None,
     resize: Resize = None,
     test_split: TestSplit = None,
     skip_unreadable: SkipUnreadable = False,
@@ -77,7 +83,7 @@ def evaluate(
 
     folder = _results(results)
     runtime = Runtime(data_dir=data_dir, say=lambda line: tell(line, err=True))
-    found = _rows(folder, data) if every else _named(what or [], folder, config)
+    found = _rows(folder, data) if every else _named(what or [], folder, config, mean, std)
     reading = resize is not None or test_split is not None or skip_unreadable
     if reading and data is None:
         raise UserError("--resize, --test-split and --skip-unreadable say how --data is read: name it")
@@ -122,11 +128,16 @@ def _rows(results: "Results", data: str | None) -> "list[Stored]":
     return found
 
 
-def _named(what: list[str], results: "Results", config: str | None) -> "list[Stored]":
-    from search.inference.stored import find
+def _named(
+    what: list[str], results: "Results", config: str | None = None, mean: str | None = None, std: str | None = None
+) -> "list[Stored]":
+    from search.inference.stored import Normalisation, find
 
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std are one normalisation: give both")
     network = network_of(config, "--config") if config is not None else None
-    return [find(name, results, network) for name in what]
+    said = [None if text is None else numbers_of(text, option) for text, option in ((mean, "--mean"), (std, "--std"))]
+    return [find(name, results, network, Normalisation.of(*said)) for name in what]
 
 
 def _here(stored: "Stored") -> bool:
@@ -147,6 +158,8 @@ def _tell(one: "Evaluation", alone: bool) -> None:
         return
     tell(f"  network      {one.config.name}, {one.parameters:,} parameters")
     tell(f"  data         {one.images:,} test images, digest {one.test_digest[:12]}")
+    if not one.normalised:
+        tell("  images       values from 0 to 1, as they are; --mean and --std normalise them")
     tables = (_seeds, _classes) if one.config.task == "classification" else (_seeds_on_pixels, _measures)
     for table in tables:
         show(table(one))
@@ -217,6 +230,8 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", help="Image files, and folders of them.")],
     seed: Annotated[int | None, typer.Option(min=0, help="Whose network; default: the first seed's.")] = None,
     config: Config = None,
+    mean: Mean = None,
+    std: Std = None,
     resize: Resize = None,
     skip_unreadable: SkipUnreadable = False,
     output: Annotated[
@@ -231,7 +246,7 @@ def predict(
     A classifier's answers are printed: the class of an image and its probability, and the next one. Of networks for
     segmentation and super-resolution pictures are written: NAME-classes.png in the classes' colours, NAME-2x.png.
     """
-    (stored,) = _named([what], _results(results), config)
+    (stored,) = _named([what], _results(results), config, mean, std)
     size = source_of("", resize, None, False).reading.resize
     paths = [Path(os.path.expanduser(path)) for path in images]
     if stored.config.task != "classification":
@@ -285,7 +300,7 @@ def push(
     results: ResultsDir = RUNS,
 ) -> None:
     """Upload a row's weights, card and index entry to Hugging Face; needs the extra `hub`."""
-    (stored,) = _named([row], _results(results), None)
+    (stored,) = _named([row], _results(results))
     from search.inference import hub
 
     tell(f"pushed {stored.name}: {hub.push(stored, repository)}")

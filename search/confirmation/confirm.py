@@ -18,9 +18,9 @@ from search.errors import present
 from search.records.costs import Minimised, size_shown
 from search.records.environment import environment
 from search.records.goal import Goal
-from search.records.jsonl import append, read, repair
+from search.records.jsonl import Record, append, read, repair
 from search.records.making import dataset_of
-from search.records.models import Confirmation, Record, Trial, at_each_target, counted, numbered
+from search.records.models import Confirmation, Trial, at_each_target, counted, numbered
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.records.verdicts import verdict

@@ -20,7 +20,6 @@ from search.inference.stored import Stored
 from search.metrics.classification import Calibration, confusion, per_class, softmax, top
 from search.records.environment import Model
 from search.records.statistics import summary
-from search.records.weights import Inputs
 from search.runtime import Runtime
 from search.tasks.pixel_task import PixelTask
 from search.tasks.score import SCORES, Score
@@ -89,6 +88,7 @@ class Evaluation(Model):
     images: int  # of the test part
     test_digest: str  # of the images and labels tested on
     classes: tuple[str, ...]
+    normalised: bool  # whether images are; else values go in as they are, from 0 to 1
     seeds: list[Tested] | list[TestedOnPixels]
 
     @property
@@ -166,6 +166,7 @@ def evaluate(stored: Stored, runtime: Runtime, source: Source | None = None, see
         images=len(test),
         test_digest=test.digest,
         classes=test.classes,
+        normalised=stored.inputs is not None or stored.normalisation is not None,
         seeds=tested,
     )
 
@@ -222,7 +223,7 @@ def check_fit(stored: Stored, data: Portion) -> None:
 
 def _on_pixels(stored: Stored, seeds: list[int], test: Portion, known: dict[int, float]) -> list[TestedOnPixels]:
     """As a confirmation tests them, by the task itself."""
-    given = stored.inputs or Inputs.plain(stored.config)
+    given = stored.takes
     normalisation = torch.tensor(given.mean), torch.tensor(given.deviation)
     task = task_named(stored.config.task)
     assert isinstance(task, PixelTask)

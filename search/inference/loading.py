@@ -1,6 +1,7 @@
 """Stored networks as modules that normalise their images themselves, and their outputs for many images."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,21 @@ from torch import Tensor
 from search import signals
 from search.errors import UserError
 from search.inference.ready import Ready, ready
-from search.inference.stored import Stored, find
+from search.inference.stored import Normalisation, Stored, find
 from search.records.results import Results, published
-from search.records.weights import Inputs
 from wavemix.compiled import with_kernels
+from wavemix.config import LiteConfig
 from wavemix.dwt import uncompiled
 
 BATCH = 50  # images at once: the maps of more do not fit into a processor's cache
 
 
 def module(stored: Stored, seed: int | None = None) -> Ready:
-    """The network of a seed, by default the first. Weights of others take their images as they are, from 0 to 1.
+    """The network of a seed, by default the first.
 
     Raises UserError where the file is damaged, or has no such seed.
     """
-    return ready(stored.network(seed), stored.inputs or Inputs.plain(stored.config))
+    return ready(stored.network(seed), stored.takes)
 
 
 def scores(network: Ready, images: Tensor) -> NDArray[np.float32]:
@@ -40,13 +41,20 @@ def scores(network: Ready, images: Tensor) -> NDArray[np.float32]:
     return torch.cat(found).numpy()
 
 
-def load(what: str | Path, seed: int | None = None, results: str | Path = "runs", compiled: bool = False) -> Ready:
+def load(
+    what: str | Path,
+    seed: int | None = None,
+    results: str | Path = "runs",
+    compiled: bool = False,
+    config: LiteConfig | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Ready:
     """See `wavemix.load`."""
-    stored = find(what, Results(results, published()))
+    stored = find(what, Results(results, published()), config, Normalisation.of(mean, std))
     if compiled and stored.config.task != "classification":
         raise UserError(f"{stored.name} is for {stored.config.task}: compiled=True is for classifiers")
-    network = stored.network(seed)
-    found = ready(network, stored.inputs or Inputs.plain(stored.config))
+    found = module(stored, seed)
     if compiled:
         found.network = with_kernels(found.lite)
     return found

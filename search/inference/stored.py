@@ -1,12 +1,13 @@
 """Stored networks: a row of the table, a study or a file of weights as one object with all that is needed to use it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UserError
-from search.records.models import Confirmation, Record, numbered
+from search.records.jsonl import Record
+from search.records.models import Confirmation, numbered
 from search.records.results import Results
 from search.records.weights import Header, Inputs, file_of, networks
 from search.report.efficiency import smallest, winners
@@ -17,6 +18,24 @@ from wavemix.lite import WaveMixLite
 
 FROM_REPOSITORY = "name a file that you have; those of the published rows are in the repository's results/weights"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How images are prepared for weights whose file does not say it: values between 0 and 1 less `mean` and divided by
+    `deviation`, one number for all channels or one a channel."""
+
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def of(cls, mean: Sequence[float] | None, deviation: Sequence[float] | None) -> "Normalisation | None":
+        """The one that is given; None for none. Raises UserError where only half of it is."""
+        if mean is None and deviation is None:
+            return None
+        if mean is None or deviation is None:
+            raise UserError("a normalisation is a mean and a standard deviation: give both")
+        return cls(tuple(mean), tuple(deviation))
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,7 @@ class Stored:
         digest: of the images and labels they were trained on; None where the file does not say.
         row: the row of the parameter-efficiency table that they stand in; None for others.
         record: the test of these networks; None where there is no record of one.
+        normalisation: of the images, as said for a file that does not say it; None: images as they are.
     """
 
     path: Path
@@ -43,11 +63,18 @@ class Stored:
     digest: str | None = None
     row: str | None = None
     record: Confirmation | None = None
+    normalisation: Normalisation | None = None
 
     @property
     def name(self) -> str:
         """The row's name, or the file's."""
         return self.row or self.path.stem
+
+    @property
+    def takes(self) -> Inputs:
+        """What its networks take, by the file or as it was said. Raises UserError for another number of channels."""
+        said = self.normalisation or Normalisation()
+        return self.inputs or Inputs.plain(self.config, said.mean, said.deviation)
 
     def networks(self) -> dict[int, WaveMixLite]:
         """The networks by seed, in evaluation mode. Raises UserError where the file is damaged or another network's."""
@@ -67,7 +94,9 @@ class Stored:
         return self.networks()[self.seeds[0] if seed is None else seed]
 
 
-def find(what: str | Path, results: Results, config: LiteConfig | None = None) -> Stored:
+def find(
+    what: str | Path, results: Results, config: LiteConfig | None = None, normalisation: Normalisation | None = None
+) -> Stored:
     """Stored networks by a name or a file.
 
     Args:
@@ -76,19 +105,22 @@ def find(what: str | Path, results: Results, config: LiteConfig | None = None) -
         results: where records and weights are looked for, its published ones as well.
         config: of a file that does not say it itself. Up-sampling is by transposed convolutions where it is not named,
             as in all weights of upstream.
+        normalisation: of its images, also for a file that does not say it itself; default: images as they are.
 
     Raises UserError where there is nothing of that name, its weights are not here, or `config` is missing or another
-    than the file's.
+    than the file's, and for a normalisation that does not fit.
     """
     path = Path(os.path.expanduser(what))  # an unknown ~user stays as it is
     if path.is_file():
-        return _of_file(path, results, config)
+        return _of_file(path, results, config, normalisation)
     if path.suffix in SUFFIXES or len(path.parts) > 1:
         raise UserError(f"{what}: there is no such file of weights")
     name, folders = str(what), _folders(results)
     found = next((file for folder in folders if (file := folder / f"{name}.safetensors").is_file()), None)
     if found is not None:
-        return _of_file(found, results, config)
+        return _of_file(found, results, config, normalisation)
+    if normalisation is not None:
+        raise UserError(f"{name} is no file: only one that does not say how its images are prepared has to be told")
     records = numbered(results.read_known())
     rows = {row: run for row, run in winners(records).items() if run.mean is not None}
     if name in rows:
@@ -134,10 +166,12 @@ def _of_test(run: Confirmation, folders: list[Path], row: str | None) -> Stored:
     return _stored(path, header, row, run)
 
 
-def _of_file(path: Path, results: Results, config: LiteConfig | None) -> Stored:
+def _of_file(path: Path, results: Results, config: LiteConfig | None, normalisation: Normalisation | None) -> Stored:
     header = Header.read(path)
     if header is None or header.inputs is None and config is not None:
-        return _foreign(path, config)
+        return _foreign(path, config, normalisation)
+    if normalisation is not None:
+        raise UserError(f"{path} says how its images are prepared: omit the normalisation")
     if config is not None and config != header.config:
         raise UserError(f"{path} says that its configuration is {header.config.name}, not {config.name}: omit --config")
     records = numbered(results.read_known())
@@ -145,13 +179,15 @@ def _of_file(path: Path, results: Results, config: LiteConfig | None) -> Stored:
     return _stored(path, header, run and _row_of(run, winners(records)), run)
 
 
-def _foreign(path: Path, config: LiteConfig | None) -> Stored:
+def _foreign(path: Path, config: LiteConfig | None, normalisation: Normalisation | None) -> Stored:
     """A file that wavemix did not write."""
     if config is None:
         raise UserError(f"{path} does not say what network it is of: give its configuration with --config")
     if "upsampling" not in config.model_fields_set:
         config = config.model_copy(update={"upsampling": "deconv"})
-    return Stored(path, config, (0,))
+    found = Stored(path, config, (0,), normalisation=normalisation)
+    _ = found.takes  # says where that does not fit
+    return found
 
 
 def _stored(path: Path, header: Header, row: str | None, run: Confirmation | None) -> Stored:

@@ -1,4 +1,5 @@
-"""Where a record was made: versions, device, commit and command, without names, hosts or passwords."""
+"""What every record says: when and where it was made, with versions, device, commit and command, without names, hosts
+or passwords."""
 
 import contextlib
 import functools
@@ -10,12 +11,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+SCHEMA_VERSION = 1
 ROOT = Path(__file__).resolve().parents[2]  # where the packages are
 PACKAGES = ("wavemix-search", "pydantic", "fvcore", "pytorch_wavelets", "PyWavelets", "scipy", "safetensors")
 
@@ -162,3 +165,22 @@ def _git() -> tuple[str | None, bool | None]:
         return git("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def _utc(time: datetime) -> datetime:
+    """`time` in UTC. Near the ends of the calendar no sum or difference of times can be made."""
+    moved = time.astimezone(UTC) if 1 < time.year < 9999 else time
+    if not 2000 <= moved.year < 3000:
+        raise ValueError(f"the year {moved.year} is none of a run")
+    return moved
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
+class RecordBase(Model):
+    """What every record says."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    environment: Environment = Field(default_factory=environment)

@@ -20,14 +20,22 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from search import text as safe
 from search.errors import UserError
 from search.files import acquire, sync
-from search.records.models import SCHEMA_VERSION, Record
+from search.records.audits import Audit, Statement
+from search.records.benchmarks import Benchmark, RowRun
+from search.records.environment import SCHEMA_VERSION
+from search.records.models import Confirmation, Reproduction, Scout, Trial
 
+# any record: a line says by its `kind` which
+Record = Annotated[
+    Trial | Scout | Confirmation | Reproduction | Audit | Statement | Benchmark | RowRun, Field(discriminator="kind")
+]
 _adapter: TypeAdapter[Record] = TypeAdapter(Record)
 # a command reads the same journals several times; records do not change
 _validated = functools.lru_cache(maxsize=8192)(_adapter.validate_json)

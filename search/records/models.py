@@ -1,19 +1,17 @@
-"""Records: what was run and what came out. Tables and plots are functions of these and of nothing else.
+"""Records of what was trained: trials, scouts, confirmations and reproductions, and the data set they are of.
 
-They are checked when they are made and when they are read; `search.records.jsonl` keeps them.
+Tables and plots are functions of records and of nothing else. They are checked when they are made and when they are
+read; `search.records.jsonl` keeps them, with those of audits and measurements.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import (
-    AfterValidator,
     AliasChoices,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,15 +24,11 @@ from pydantic import (
 from search.data.source import Reading
 from search.errors import present
 from search.records.costs import Accuracy, Cost, Count, Finite, Minimised, Positive, Seconds, Seed, size_shown
-from search.records.environment import Environment, Masked, Model, environment
-from search.records.figures import Figure, Verdict, judged_parameters, judged_work
-from search.records.row_runs import RowResult
+from search.records.environment import Masked, Model, Moment, RecordBase
 from search.records.statistics import Judgement, judge, summary
 from search.tasks.score import MOST_DECIBELS, SCORES, Score
 from search.training.recipe import MOST_EPOCHS, identity
 from wavemix.config import LiteConfig
-
-SCHEMA_VERSION = 1
 
 
 def _plain(value: Any) -> Any:
@@ -49,26 +43,8 @@ def _finite(value: Any) -> Any:
 
 LATER = ("threshold", "aims", "beside", "minimised")  # fields that records are without where they say nothing
 Family = Literal["published", "extended"]
+Kept = TypeVar("Kept", bound=RecordBase)
 Target = Annotated[float, Field(gt=0, lt=MOST_DECIBELS)]
-
-
-def _utc(time: datetime) -> datetime:
-    """`time` in UTC. Near the ends of the calendar no sum or difference of times can be made."""
-    moved = time.astimezone(UTC) if 1 < time.year < 9999 else time
-    if not 2000 <= moved.year < 3000:
-        raise ValueError(f"the year {moved.year} is none of a run")
-    return moved
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-
-
-class RecordBase(Model):
-    """What every record says."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    created: Moment = Field(default_factory=lambda: datetime.now(UTC))
-    environment: Environment = Field(default_factory=environment)
 
 
 class Data(Model):
@@ -348,7 +324,7 @@ def at_each_target(records: Iterable[Any]) -> list[Any]:
     return [one for record in records for one in (record.each() if isinstance(record, Trial) else [record])]
 
 
-def numbered(records: Iterable["Record"]) -> list["Record"]:
+def numbered(records: Iterable[Kept]) -> list[Kept]:
     """The records, each confirmation with the number of its attempt among all of its data, target and family.
 
     In the order they were made: what came later was no chance for it to pass by luck. At least the number that the run
@@ -374,137 +350,3 @@ class Reproduction(_Tested):
     row: str  # of the parameter-efficiency table
     reproduces: Moment  # `created` of the confirmation
     recorded: list[Accuracy]  # its accuracies
-
-
-class Audit(RecordBase):
-    """One network's parameter count by independent ways, and its cost. `agree` is checked against the counts."""
-
-    kind: Literal["audit"] = "audit"
-    row: str
-    source: str  # where the configuration and the published figure stand
-    published: Count | None = None  # None: not published
-    published_millions: Count | None = None  # where only a figure rounded to millions is published ("28M")
-    closed_form: Count | None = None  # None: no closed form is known for this network
-    counted: Count
-    fvcore: Count | None = None
-    buffers: Count | None = None  # numbers kept beside the parameters (BatchNorm's statistics)
-    agree: bool
-    upsampling: list[str] = Field([])  # kinds of up-sampling that reproduce the published count
-    upsampling_counts: dict[str, Count] = Field({})
-    configuration: dict[str, JsonValue] | None = None
-    cost: Cost | None = None
-    note: str = ""
-
-    @model_validator(mode="after")
-    def _agreement(self) -> Self:
-        others = (self.published, self.closed_form, self.fvcore)
-        equal = all(other is None or other == self.counted for other in others)
-        if self.published_millions is not None:
-            equal = equal and round(self.counted / 1e6) == self.published_millions
-        if self.agree and not equal:
-            raise ValueError("agree is set, but the counts differ")
-        return self
-
-
-class Statement(RecordBase):
-    """One network of a manifest: what is stated of it, with the source, and what was counted."""
-
-    kind: Literal["statement"] = "statement"
-    manifest: str  # the file's name
-    row: str
-    source: str = ""
-    factory: str  # module:callable
-    arguments: dict[str, JsonValue] = Field({})
-    input_shape: list[int]
-    parameters: Figure | None = None
-    work: Figure | None = None  # of one image forward
-    cost: Cost | None = None
-    buffers: Count | None = None
-    head: str | None = None  # the last module that has multiply-accumulates
-    head_parameters: Count | None = None
-    reason: str | None = None  # why nothing could be counted
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.cost is None) == (self.reason is None):
-            raise ValueError("a statement has a cost, or a reason why there is none")
-        return self
-
-    @property
-    def parameters_verdict(self) -> Verdict:
-        if self.parameters is None:
-            return Verdict("not stated", "not stated")
-        if self.cost is None:
-            return Verdict("not countable", f"not countable: {self.reason}")
-        return judged_parameters(self.parameters, self.cost.parameters, self.buffers or 0, self.head_parameters or 0)
-
-    @property
-    def work_verdict(self) -> Verdict:
-        if self.work is None:
-            return Verdict("not stated", "not stated")
-        if self.cost is None or self.cost.flops is None:
-            why = self.reason or (self.cost and self.cost.unmeasured.get("operations")) or "no forward pass"
-            return Verdict("not countable", f"not countable: {why}")
-        return judged_work(self.work, self.cost.macs or 0, self.cost.flops_total or 0, list(self.cost.unsupported))
-
-    @property
-    def verdicts(self) -> dict[str, dict[str, str]]:
-        """Both, as JSON can hold them."""
-        both = {"parameters": self.parameters_verdict, "flops": self.work_verdict}
-        return {name: {"kind": verdict.kind, "said": verdict.said} for name, verdict in both.items()}
-
-    @property
-    def fine(self) -> bool:
-        """Whether nothing stated is wrong; rounding is none, a factor of two is."""
-        return self.parameters_verdict.fine and self.work_verdict.fine
-
-
-class Benchmark(RecordBase):
-    """One measurement beside peers' in the same run: medians, and ratios ours / peer's (filled in if left out)."""
-
-    kind: Literal["benchmark"] = "benchmark"
-    name: str
-    unit: str
-    ours: Finite
-    peers: dict[str, Finite] = Field({})
-    ratios: dict[str, Finite] = Field({})
-    better: Literal["higher", "lower"] = "higher"
-    repetitions: Positive
-    machine: str
-    details: dict[str, JsonValue] = Field({})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _ratios(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "ratios" not in data and isinstance(data.get("peers"), dict):
-            try:
-                ratios = {peer: data["ours"] / value for peer, value in data["peers"].items() if value}
-                data = {**data, "ratios": ratios}
-            except (KeyError, TypeError):
-                pass  # the fields' own validation says what is wrong
-        return data
-
-    @model_validator(mode="after")
-    def _checked(self) -> Self:
-        for peer, ratio in self.ratios.items():
-            if peer not in self.peers:
-                raise ValueError(f"a ratio to {peer!r}, which is not among the peers")
-            if not math.isclose(ratio * self.peers[peer], self.ours, rel_tol=1e-6, abs_tol=1e-12):
-                raise ValueError(f"the ratio to {peer!r} is not ours / peer's")
-        return self
-
-
-class RowRun(RecordBase, RowResult):
-    """A row of the benchmark table, run here."""
-
-    kind: Literal["row-run"] = "row-run"
-
-    @property
-    def trained(self) -> tuple:
-        """What runs from several seeds have in common."""
-        return self.row, self.recipe_name, str(self.recipe), self.data, self.environment.device, self.start
-
-
-Record = Annotated[
-    Trial | Scout | Confirmation | Reproduction | Audit | Statement | Benchmark | RowRun, Field(discriminator="kind")
-]

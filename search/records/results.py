@@ -7,7 +7,7 @@ from sqlalchemy.engine import URL
 from search.files import writable
 from search.records import jsonl
 from search.records.environment import ROOT
-from search.records.models import Record
+from search.records.jsonl import Record
 
 PUBLISHED = ROOT / "results"  # of a checkout; an installed package has none
 

@@ -1,4 +1,4 @@
-"""What is known of a row of the benchmark table that was run here; `search.records.models` makes a record of it."""
+"""What is known of a row of the benchmark table that was run here; `search.records.benchmarks` makes a record of it."""
 
 from typing import Annotated, Literal, Self
 

@@ -7,11 +7,12 @@ the record was made that says how it was trained.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -51,14 +52,20 @@ class Inputs(Model):
     colours: tuple[Colour, ...] = ()
 
     @classmethod
-    def plain(cls, config: LiteConfig) -> "Inputs":
-        """Those of networks that nothing is known of but their configuration: images of any size, as they are."""
+    def plain(cls, config: LiteConfig, mean: Sequence[float] = (0,), deviation: Sequence[float] = (1,)) -> "Inputs":
+        """Those of networks whose file does not say them: images of any size, less `mean` and divided by `deviation`,
+        one number for all channels or one a channel; by default as they are. Raises UserError for other numbers."""
+        if {len(mean), len(deviation)} - {1, config.in_channels} or not all(isfinite(d) and d > 0 for d in deviation):
+            raise UserError(
+                f"a normalisation has a mean and a positive standard deviation for all channels, or for each of "
+                f"{config.in_channels}, not {list(mean)} and {list(deviation)}"
+            )
         channels, classes = config.in_channels, () if config.task == "super-resolution" else range(config.num_classes)
         return cls(
             data="",
             shape=(channels, 0, 0),
-            mean=(0.0,) * channels,
-            deviation=(1.0,) * channels,
+            mean=tuple(map(float, mean)) * (channels // len(mean)),
+            deviation=tuple(map(float, deviation)) * (channels // len(deviation)),
             classes=tuple(map(str, classes)),
             any_size=True,
         )

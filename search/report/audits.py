@@ -7,8 +7,8 @@ import pandas as pd
 
 from search.audit.modules import COLUMNS, Breakdown, ModuleCost
 from search.audit.speed import Speed
+from search.records.audits import Statement
 from search.records.figures import Figure
-from search.records.models import Statement
 from search.report.typeset import WORK, frame_of, work
 
 STATED = (

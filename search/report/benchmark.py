@@ -8,8 +8,11 @@ import pandas as pd
 
 from search.errors import present
 from search.published.figures import Figure, figures
+from search.records.audits import Audit
+from search.records.benchmarks import RowRun
+from search.records.jsonl import Record
 from search.records.latest import latest
-from search.records.models import Audit, Confirmation, Record, RowRun, counted, label
+from search.records.models import Confirmation, counted, label
 from search.report.typeset import NOT_RUN, WORK, frame_of, work
 from search.upstream import PUBLISHED, SAVED, WITHDRAWN, Published, Saved, classifier_config
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from search.errors import UserError, present
 from search.published.figures import Peer, peers
-from search.records.models import Confirmation, Record, base_label, label, numbered
+from search.records.jsonl import Record
+from search.records.models import Confirmation, base_label, label, numbered
 from search.report.typeset import NOT_RUN, WORK, frame_of, with_minimised, work
 from search.tasks.score import ACCURACY, Score
 from search.training.recipe import filled

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from search.errors import UserError, printable
 from search.files import write_atomically
 from search.records.commands import command
-from search.records.jsonl import read_all
-from search.records.models import Confirmation, Record, Trial, at_each_target, counted, label, numbered
+from search.records.jsonl import Record, read_all
+from search.records.models import Confirmation, Trial, at_each_target, counted, label, numbered
 from search.report import plots, study_summary, tables, typeset
 from search.report.efficiency import parameter_efficiency
 from search.report.inline_svg import inline

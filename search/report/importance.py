@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from search.records.models import Record, Trial
+from search.records.jsonl import Record
+from search.records.models import Trial
 from search.tasks.scale import shortfall
 from search.training.recipe import filled
 

@@ -17,7 +17,8 @@ from search.data.source import TaskName
 from search.errors import UserError
 from search.files import shortened
 from search.records.environment import Model
-from search.records.models import Confirmation, Record, label
+from search.records.jsonl import Record
+from search.records.models import Confirmation, label
 from search.records.verdicts import measure
 from search.records.weights import Header, file_of
 from search.report.efficiency import winners

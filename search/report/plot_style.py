@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from search.records.models import Record
+from search.records.jsonl import Record
 
 STYLE = {
     "font.size": 9,

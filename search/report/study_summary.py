@@ -6,8 +6,9 @@ import pandas as pd
 
 from search.errors import present
 from search.records.models import Confirmation, Trial, counted, label
-from search.report import plots, tables
+from search.report import tables
 from search.report.efficiency import smallest
+from search.report.plot_marks import published as rows_of
 from search.report.typeset import work
 
 Run = Trial | Confirmation
@@ -75,7 +76,7 @@ def _tested_verdict(runs: Sequence[Run], best: Confirmation) -> tuple[str, str]:
     )
     attempts = len(confirmations_of(runs))
     tried = f" The test set was used for {attempts} attempts." if attempts > 1 else ""
-    rows = [row for row in plots.published(runs) if row.target == best.target]
+    rows = [row for row in rows_of(runs) if row.target == best.target]
     published = f" Upstream publishes {rows[0].parameters:,}." if rows and best.reached else ""
     states = {"confirmed": "yes", "reached": "open", "missed": "no", "tested": "open"}
     word = "Reached, not confirmed" if best.verdict == "reached" else best.verdict.capitalize()

@@ -14,9 +14,11 @@ import pandas as pd
 
 from search.errors import UserError, present
 from search.files import write_atomically
-from search.records.jsonl import repair
+from search.records.audits import Audit, Statement
+from search.records.benchmarks import Benchmark
+from search.records.jsonl import Record, repair
 from search.records.latest import latest
-from search.records.models import Audit, Benchmark, Confirmation, Record, Reproduction, Statement, Trial, label
+from search.records.models import Confirmation, Reproduction, Trial, label
 from search.records.results import Results
 from search.report import audits, benchmark, index
 from search.report.efficiency import parameter_efficiency, winners

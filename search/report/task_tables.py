@@ -9,7 +9,8 @@ import pandas as pd
 
 from search.data.source import TaskName
 from search.published.figures import Peer, peers
-from search.records.models import Confirmation, Record
+from search.records.jsonl import Record
+from search.records.models import Confirmation
 from search.report.efficiency import origin, rows_of, words
 from search.report.typeset import WORK, frame_of
 from search.tasks.score import SCORES, Decibels, Share

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from statistics import fmean
 
 from search.data.split import Portion
-from search.records.models import Confirmation, Record, Trial
+from search.records.jsonl import Record
+from search.records.models import Confirmation, Trial
 from search.tasks.scale import score_at, shortfall
 from search.tasks.score import Score
 from search.training.recipe import Recipe

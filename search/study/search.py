@@ -24,8 +24,8 @@ from search.errors import UserError, breakage, present
 from search.files import set_aside
 from search.records.costs import Minimised, cost_shown
 from search.records.environment import code
-from search.records.jsonl import identity_of, read
-from search.records.models import Confirmation, Record, Scout, Trial
+from search.records.jsonl import Record, identity_of, read
+from search.records.models import Confirmation, Scout, Trial
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.sampling.sampler import FrontierPruner, FrontierSampler

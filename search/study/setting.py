@@ -8,7 +8,8 @@ from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
 from search.records.costs import CostName, Minimised
-from search.records.models import Aim, Record
+from search.records.jsonl import Record
+from search.records.models import Aim
 from search.space.configurations import Space
 from search.space.costs import Costs
 from search.space.recipe_choices import Tuning

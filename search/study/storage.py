@@ -256,10 +256,18 @@ def _read_only(file: Path) -> str:
     """How SQLite opens a file that is only read: it may make the files of its log beside it, where it can.
 
     Where it can't (another user's directory, a medium that is read only) and no process has left a log, the file
-    itself is all there is, and stays as it is.
+    itself is all there is, and stays as it is. Raises UserError where there is a log without its index, which SQLite
+    would have to write.
     """
-    alone = not Path(f"{file}-wal").exists()
-    return "immutable=1" if alone and not os.access(file.parent, os.W_OK, effective_ids=True) else "mode=ro"
+    log, index = Path(f"{file}-wal"), Path(f"{file}-shm")
+    if os.access(file.parent, os.W_OK, effective_ids=True):
+        return "mode=ro"
+    if log.exists() and not index.exists():
+        raise UserError(
+            f"{file} can't be read in a directory that is read only, since {log.name} has changes that are not in it "
+            "yet: copy both files to a directory of yours, and give --results or --storage"
+        )
+    return "mode=ro" if log.exists() else "immutable=1"
 
 
 def open_study(storage: Patient, name: str, identity: dict, free: Collection[str] = ()) -> optuna.Study:

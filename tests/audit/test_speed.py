@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from search.audit.speed import Way, speed
-from search.records.models import Audit
+from search.records.audits import Audit
 from wavemix import LiteConfig, WaveMixLite
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 16, 1, bias=False), nn.Conv2d(16, 4, 1, bias=False))

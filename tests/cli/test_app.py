@@ -19,17 +19,9 @@ from typer.testing import CliRunner
 from search import __main__ as start
 from search.cli import app as cli
 from search.cli.listings import overview, studies
-from search.cli.options import (
-    fitted,
-    network_of,
-    seconds_of,
-    seeds_of,
-    source_of,
-    storage_at_home,
-    study_name,
-    validated,
-)
+from search.cli.options import storage_at_home
 from search.cli.panel import Display, clock, sparkline
+from search.cli.values import fitted, network_of, seconds_of, seeds_of, source_of, study_name, validated
 from search.confirmation.confirm import finalists
 from search.confirmation.plan import fresh_seeds
 from search.data.source import Reading, Source

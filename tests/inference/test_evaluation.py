@@ -13,7 +13,7 @@ from search.inference.stored import find
 from search.records.jsonl import append
 from search.records.results import PUBLISHED, Results
 from search.runtime import Runtime
-from wavemix import LiteConfig, WaveMixLite
+from wavemix import LiteConfig, WaveMixLite, load
 
 QUIET = Runtime(say=lambda line: None)
 CONFIG = LiteConfig(in_channels=1, num_classes=4, final_dim=8, depth=2, upsampling="bilinear")
@@ -67,9 +67,34 @@ def test_weights_of_others_are_tested_with_their_configuration(folder, tmp_path,
     assert "does not say where its data are: name them with --data" in wavemix(*arguments, code=2).err
     said = wavemix(*arguments, "--data", folder, "--picture", tmp_path / "matrix.png")
     assert "theirs: not on record" in said.out and (tmp_path / "matrix.png").read_bytes().startswith(b"\x89PNG")
+    assert "as they are; --mean and --std" in said.out
     known["num_classes"] = 5
     said = wavemix("evaluate", tmp_path / "theirs.pth", "--config", json.dumps(known), "--data", folder, code=2)
     assert "has 4 classes, theirs tells 5 apart" in said.err
+
+
+def test_weights_of_others_take_images_normalised_as_said(folder, tmp_path, wavemix):
+    config = CONFIG.model_copy(update={"upsampling": "deconv"})
+    torch.manual_seed(0)
+    torch.save(WaveMixLite(config).state_dict(), tmp_path / "theirs.pth")
+    ours, theirs = (
+        load(tmp_path / "theirs.pth", config=config, mean=[mean], std=[std]) for mean, std in ((0, 1), (0.4, 0.2))
+    )
+    images = torch.rand(3, 1, 16, 16)
+    assert torch.equal(theirs(images), ours((images - 0.4) / 0.2)) and not torch.equal(theirs(images), ours(images))
+    named = ["evaluate", tmp_path / "theirs.pth", "--config", config.model_dump_json(), "--data", folder, "--json"]
+    plain, said = (json.loads(wavemix(*named, *more).out)[0] for more in ([], ["--mean", "0.4", "--std", "0.2"]))
+    assert (plain["normalised"], said["normalised"]) == (False, True)
+    assert plain["seeds"][0]["calibration_error"] != said["seeds"][0]["calibration_error"]
+    for more, message in (
+        (["--mean", "0.4"], "--mean and --std are one normalisation"),
+        (["--mean", "0.4", "--std", "x"], "--std is a number, or one a channel"),
+        (["--mean", "0.4", "--std", "0"], "a positive standard deviation"),
+        (["--mean", "0.4,0.5", "--std", "1"], "for each of 1"),
+    ):
+        assert message in wavemix(*named, *more, code=2).err
+    said = wavemix("evaluate", "mnist-99-extended", "--mean", "0", "--std", "1", code=2).err
+    assert "mnist-99-extended is no file" in said
 
 
 @pytest.mark.parametrize(

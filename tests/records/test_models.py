@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from samples import ENVIRONMENT, SMALL, confirmation, data, trial
 
 from search.records import models as records
+from search.records.audits import Audit
+from search.records.benchmarks import Benchmark
 from search.records.environment import _processor, command_line, environment, mask
 from search.records.jsonl import append, read
-from search.records.models import Audit, Benchmark, Confirmation, Cost
+from search.records.models import Confirmation, Cost
 from search.training.recipe import Recipe
 
 accuracies = st.lists(st.floats(0, 1), min_size=1, max_size=8)

@@ -11,7 +11,7 @@ from pages import Page, undrawn
 from typer.main import get_command
 
 from search.cli.app import app
-from search.cli.options import network_of, recipe_of, seeds_of, source_of, target_of
+from search.cli.values import network_of, recipe_of, seeds_of, source_of, target_of
 from search.data import datasets
 from search.data.source import Reading, Source
 from search.records.commands import train_command

@@ -21,7 +21,7 @@ from search import text as safe
 from search.errors import UserError
 from search.records.jsonl import append
 from search.records.models import Point
-from search.report import importance, plots
+from search.report import frontier, importance, plot_marks, plots
 from search.tasks.score import ACCURACY
 from search.training.recipe import Recipe
 
@@ -81,12 +81,12 @@ def test_a_test_without_a_target_is_drawn_as_one():
 def test_families_differ_in_colour_and_shape():
     figure = plots.frontier([trial(1, 0.98), trial(2, 0.97, family="published")])
     drawn = {(line.get_color(), line.get_marker()) for line in axes_of(figure).lines if line.get_marker() in "os"}
-    assert drawn == {(plots.COLOURS[f], plots.MARKERS[f]) for f in ("published", "extended")}
+    assert drawn == {(plot_marks.COLOURS[f], plot_marks.MARKERS[f]) for f in ("published", "extended")}
 
 
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 1)), min_size=1, max_size=30))
 def test_staircase_is_the_best_so_far(points):
-    steps = plots._staircase(*zip(*points))
+    steps = frontier._staircase(*zip(*points))
     assert [y for _, y in steps] == sorted(y for _, y in steps)
     for x, _ in points:
         best = max(value for count, value in points if count <= x)
@@ -286,7 +286,7 @@ def test_different_names_have_different_files():
 
 @given(st.text(max_size=200), st.integers(1, 80))
 def test_short_names_keep_both_ends(value, most):
-    line, whole = plots.short(value, most), safe.line(value)
+    line, whole = plot_marks.short(value, most), safe.line(value)
     assert len(line) <= most
     start, _, end = line.rpartition("…") if len(whole) > most else (line, "", "")
     assert whole.startswith(start) and whole.endswith(end) and len(start) - len(end) in (0, 1, len(line))

@@ -12,7 +12,7 @@ from samples import confirmation
 from scripts.robustness import fuzz_readers
 from scripts.robustness.fuzz_readers import READERS, Reader, apart, fuzz
 from scripts.robustness.fuzz_samples import CONFIG, checkpoints
-from search.cli.options import study_name, validated
+from search.cli.values import study_name, validated
 from search.data import datasets, fetch
 from search.errors import UserError
 from search.records.jsonl import read

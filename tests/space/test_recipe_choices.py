@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from search.cli import app as cli
 from search.cli.listings import summary
-from search.cli.options import tune_of
+from search.cli.values import tune_of
 from search.confirmation.confirm import finalists
 from search.errors import UserError
 from search.records.jsonl import read

@@ -222,6 +222,10 @@ def test_a_study_in_a_directory_that_is_read_only_can_be_read(tmp_path, monkeypa
         study = StudyHandle(url, "toy")
         assert len(study.trials()) == 1
         study.storage.close()
+    Path(f"{sqlite_file(url)}-wal").write_bytes(b"changes that a killed process left")
+    Path(f"{sqlite_file(url)}-shm").unlink(missing_ok=True)
+    with unprivileged(sqlite_file(url).parent), pytest.raises(UserError, match="copy both files to a directory"):
+        StudyHandle(url, "toy")
 
 
 def test_files_that_have_a_locks_name_keep_their_content(tmp_path):
