@@ -201,3 +201,16 @@ def camvid(root: Path, patch: Patch | None = None, count: int = 2, size: tuple[i
             mask[0] = 11
             (root / f"{part}annot").mkdir(exist_ok=True)
             Image.fromarray(mask).save(root / f"{part}annot" / name)
+
+
+def photographs(root: Path, count: int = 3, size: tuple[int, int] = (70, 61)) -> None:
+    """DIV2K's and Flickr2K's folders as unpacked, Train400, and test sets; one grey photograph in each."""
+    names = ("DIV2K_train_HR", "DIV2K_valid_HR", "Flickr2K/Flickr2K_HR", "Train400", "Set5", "Set14", "BSD100")
+    for folder, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            noise = np.random.default_rng([folder, number]).integers(0, 256, (*size[::-1], 3), np.uint8)
+            image = Image.fromarray(noise if number else noise[:, :, 0])
+            image.resize(size, Image.Resampling.BICUBIC, (0, 0, size[0] // 4, size[1] // 4)).save(
+                root / name / f"{number:04d}.png"
+            )

@@ -188,8 +188,8 @@ class Training:
                     outputs = self.model(images)
                 summed, weight = course.task.loss(outputs, targets)
                 total = processes.sum(weight.detach()).clamp_min(1e-12) * share.accumulate
-                processes.accelerator.backward(summed * share.world / total)
-            self.loss += summed.detach() / total
+                processes.accelerator.backward((summed * share.world / total).sum())
+            self.loss += (summed.detach() / total).sum()
         if recipe.clip:
             processes.accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
         self.optimizer.step()
