@@ -147,6 +147,27 @@ def shards(root: Path, patch: Patch | None = None, train: int = 3, each: int = 8
     (root / "shards.json").write_text(json.dumps(found))
 
 
+def tables(root: Path, train: int = 3, each: int = 8, columns: tuple[str, str] = ("image", "label")) -> None:
+    """The pictures of `shards` in Parquet files, as the library of the Hugging Face Hub writes them."""
+    import datasets
+
+    root.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"classes": ["dark", "bright"], "train": {}, "test": {}}
+    if columns != ("image", "label"):
+        found |= {"image": columns[0], "label": columns[1]}
+    for part, count in (("train", train), ("test", 1)):
+        for shard in range(count):
+            values = [200 * (number % 2) + shard for number in range(each)]
+            images = [Image.new("RGB", (8, 8), (value, value, value)) for value in values]
+            labels = [number % 2 for number in range(each)]
+            features = datasets.Features({columns[0]: datasets.Image(), columns[1]: datasets.ClassLabel(2)})
+            rows = datasets.Dataset.from_dict({columns[0]: images, columns[1]: labels}, features)
+            name = f"{part}-{shard:05d}-of-{count:05d}.parquet"
+            rows.to_parquet(root / name)
+            found[part][name] = each
+    (root / "shards.json").write_text(json.dumps(found))
+
+
 def places365(root: Path, patch: Patch) -> None:
     from torchvision.datasets import Places365
 

@@ -267,8 +267,9 @@ def _photographs(train: Sequence[str], validation: str | None, test: str) -> Cal
 
 
 def _shards(root: Path) -> Parts:
-    needed("benchmark", "webdataset")
-    return Parts(*listed(root))
+    train, test, classes = listed(root)
+    needed(*(("parquet", "datasets") if train.columns else ("benchmark", "webdataset")))
+    return Parts(train, test, classes)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -316,7 +317,8 @@ LAYOUTS: dict[str, Layout] = {
         _class_folders("train", "val"),
     ),
     "imagenet-shards": Layout(
-        "classification", "imagenet-shards", "shards.json (see search/benchmark/shards.py) and its tar files", _shards
+        "classification", "imagenet-shards",
+        "shards.json (see search/benchmark/shards.py) and its tar or Parquet files", _shards,
     ),
     "places365": Layout(
         "classification", "places365",

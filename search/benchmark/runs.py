@@ -20,7 +20,7 @@ from search.benchmark.tasks import Classification, Segmentation, SuperResolution
 from search.benchmark.training import Training
 from search.benchmark.views import IMAGENET, View, measured
 from search.errors import UserError
-from search.records.environment import environment
+from search.records.environment import Environment, environment
 from search.records.jsonl import read
 from search.records.models import RowRun, counted
 from search.records.results import Results
@@ -71,6 +71,8 @@ def run(
 
     Raises UserError for data, weights or a setup that do not go with the row, before anything is trained.
     """
+    # before it is trained: the code may be another one when that has ended
+    here = environment(str(processes.device) if processes.device.type == "cuda" else "cpu")
     course, test = course_of(order, parts, processes)
     if known := recorded(order, course, results):
         say(f"{order.name} is on record already")
@@ -92,7 +94,7 @@ def run(
     say(_described(order, course, test))
     progress = training.run()
     found = _tested(training.network, course, parts, processes)
-    record = _record(order, parts, course, processes, len(test), progress.curve, found)
+    record = _record(order, here, parts, course, processes, len(test), progress.curve, found)
     state = whole_state(training.network)
     if processes.first:
         results.append(JOURNAL, record)
@@ -246,14 +248,21 @@ def _described(order: Order, course: Course, test: Examples) -> str:
 
 
 def _record(
-    order: Order, parts: Parts, course: Course, processes: Processes, tested: int, curve: list, scores: dict[str, float]
+    order: Order,
+    here: Environment,
+    parts: Parts,
+    course: Course,
+    processes: Processes,
+    tested: int,
+    curve: list,
+    scores: dict[str, float],
 ) -> RowRun:
     row, (metric, score) = order.row, next(iter(scores.items()))
     setup = asdict(processes.setup)
     for name in ("logs", "trackers", "save_every", "workers"):  # nothing of the result follows from these
         setup.pop(name)
     return RowRun.model_validate({
-        "environment": environment(str(processes.device) if processes.device.type == "cuda" else "cpu"),
+        "environment": here,
         "row": row.name,
         "task": row.task,
         "metric": metric,
