@@ -8,6 +8,7 @@ import pytest
 import torchvision_operators
 
 from search.benchmark.rows import rows
+from search.extras import torch_here
 from search.records.results import Results
 
 torchvision_operators.define()
@@ -138,7 +139,37 @@ def test_bad_input_is_one_line(wavemix, place: Path, words: list[str], said: str
     assert not list((place / "runs").rglob("*.jsonl"))
 
 
+def test_curves_are_logged_to_mlflow(wavemix, place: Path, monkeypatch: pytest.MonkeyPatch):
+    tracking = pytest.importorskip("mlflow.tracking", reason="mlflow-skinny is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    wavemix("benchmark", "run", "small.toml", "--epochs", 2, "--cpu", "--log", "mlflow")
+    (record,) = Results(place / "runs").read()
+    client = tracking.MlflowClient(f"sqlite:///{place}/runs/logs/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("wavemix").experiment_id])
+    logged = client.get_metric_history(run.info.run_id, "benchmark-small-ours-2-epochs-seed0/loss")
+    assert [(metric.step, metric.value) for metric in logged] == [(n + 1, e.loss) for n, e in enumerate(record.curve)]
+    assert run.info.status == "FINISHED" and not (place / "mlflow.db").exists()
+
+
+def test_curves_are_logged_to_wandb_without_an_account(wavemix, place: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wavemix("benchmark", "run", "small.toml", "--epochs", 2, "--cpu", "--log", "wandb")
+    (record,) = Results(place / "runs").read()
+    (log,) = (place / "runs" / "logs").rglob("run-*.wandb")
+    content = log.read_bytes()
+    assert b"benchmark-small-ours-2-epochs-seed0/loss" in content
+    assert all(f"{epoch.loss:.6g}"[:6].encode() in content for epoch in record.curve)
+
+
+def test_a_tracker_that_cannot_be_opened_is_one_line(wavemix, place: Path):
+    (place / "runs").mkdir()
+    (place / "runs" / "logs").write_text("a file where a folder should be")
+    told = wavemix("benchmark", "run", "small.toml", "--cpu", "--log", "tensorboard", code=2).err
+    assert told.startswith("wavemix: --log tensorboard: FileExistsError") and told.count("\n") == 1
+
+
 def test_a_tracker_that_is_not_installed_is_named(wavemix, place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     told = wavemix("benchmark", "run", "small.toml", "--cpu", "--log", "mlflow", code=2).err
-    assert told == "wavemix: --log mlflow needs the package mlflow: pip install mlflow\n"
+    assert told == f"wavemix: --log mlflow needs the package mlflow: pip install '.[mlflow]' torch=={torch_here()}\n"
