@@ -147,6 +147,27 @@ def shards(root: Path, patch: Patch | None = None, train: int = 3, each: int = 8
     (root / "shards.json").write_text(json.dumps(found))
 
 
+def tables(root: Path, train: int = 3, each: int = 8, columns: tuple[str, str] = ("image", "label")) -> None:
+    """The pictures of `shards` in Parquet files, as the library of the Hugging Face Hub writes them."""
+    import datasets
+
+    root.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"classes": ["dark", "bright"], "train": {}, "test": {}}
+    if columns != ("image", "label"):
+        found |= {"image": columns[0], "label": columns[1]}
+    for part, count in (("train", train), ("test", 1)):
+        for shard in range(count):
+            values = [200 * (number % 2) + shard for number in range(each)]
+            images = [Image.new("RGB", (8, 8), (value, value, value)) for value in values]
+            labels = [number % 2 for number in range(each)]
+            features = datasets.Features({columns[0]: datasets.Image(), columns[1]: datasets.ClassLabel(2)})
+            rows = datasets.Dataset.from_dict({columns[0]: images, columns[1]: labels}, features)
+            name = f"{part}-{shard:05d}-of-{count:05d}.parquet"
+            rows.to_parquet(root / name)
+            found[part][name] = each
+    (root / "shards.json").write_text(json.dumps(found))
+
+
 def places365(root: Path, patch: Patch) -> None:
     from torchvision.datasets import Places365
 
@@ -201,3 +222,16 @@ def camvid(root: Path, patch: Patch | None = None, count: int = 2, size: tuple[i
             mask[0] = 11
             (root / f"{part}annot").mkdir(exist_ok=True)
             Image.fromarray(mask).save(root / f"{part}annot" / name)
+
+
+def photographs(root: Path, count: int = 3, size: tuple[int, int] = (70, 61)) -> None:
+    """DIV2K's and Flickr2K's folders as unpacked, Train400, and test sets; one grey photograph in each."""
+    names = ("DIV2K_train_HR", "DIV2K_valid_HR", "Flickr2K/Flickr2K_HR", "Train400", "Set5", "Set14", "BSD100")
+    for folder, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            noise = np.random.default_rng([folder, number]).integers(0, 256, (*size[::-1], 3), np.uint8)
+            image = Image.fromarray(noise if number else noise[:, :, 0])
+            image.resize(size, Image.Resampling.BICUBIC, (0, 0, size[0] // 4, size[1] // 4)).save(
+                root / name / f"{number:04d}.png"
+            )

@@ -65,6 +65,12 @@ class Enlarged(nn.Module):
             edge = head.edge(factor)
             self.enlarge = nn.Sequential(nn.ConvTranspose2d(c, i, edge, factor, (edge - factor) // 2))
 
+    def add_nothing(self) -> None:
+        """Begin with the bicubic enlargement: else a network spends its first epochs on taking back noise."""
+        if self.bicubic:
+            for parameter in self.parameters():
+                nn.init.zeros_(parameter)
+
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         residual = cropped(self.enlarge(features), self.scale * height, self.scale * width)

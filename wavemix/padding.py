@@ -1,7 +1,10 @@
 """Images of any size for networks that need certain ones: padded at the right and the bottom, the output cropped."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def padded(images: Tensor, height: int, width: int) -> Tensor:
@@ -23,3 +26,17 @@ def padded(images: Tensor, height: int, width: int) -> Tensor:
 def cropped(images: Tensor, height: int, width: int) -> Tensor:
     """The upper left height x width pixels of (N, I, H, W)."""
     return images[..., :height, :width]
+
+
+def take_any_size(network: nn.Module, tall: int, wide: int) -> None:
+    """Have a network of images whose outputs are images, or scores of pixels, pad what it is given to multiples of
+    `tall` and `wide`, and crop what it gives. Its parameters and their names stay."""
+    network.forward = partial(_padded_forward, network.forward, tall, wide)
+
+
+def _padded_forward(forward: Callable[[Tensor], Tensor], tall: int, wide: int, images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    whole = padded(images, -(-height // tall) * tall, -(-width // wide) * wide)
+    out = forward(whole)
+    factor = out.shape[-1] // whole.shape[-1]
+    return cropped(out, factor * height, factor * width)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from search import signals
 from search.benchmark.examples import Examples
+from search.benchmark.photographs import Enlarging
 from search.benchmark.processes import Processes
 from search.benchmark.recipe import Recipe
 from search.benchmark.setup import Setup
@@ -35,6 +36,8 @@ class Course:
 
     def view(self, examples: Examples, training: str | None = None) -> View:
         """The examples as the network sees them: `training` "all" or "flips", None at test."""
+        if self.task.scale:
+            return Enlarging(examples, self.recipe, self.channels, self.task.scale, training)
         return View(examples, self.recipe, self.channels, self.task.masks, training)
 
     def normalised(self, images: Tensor, setup: Setup) -> Tensor:
@@ -55,7 +58,7 @@ def scores(
     Images of a dense task come one by one: they may differ in size. Raises UserError for one that can't be read.
     """
     share = processes.share
-    batch = 1 if course.task.masks else max(1, course.recipe.batch // (share.world * share.accumulate))
+    batch = 1 if course.task.dense else max(1, course.recipe.batch // (share.world * share.accumulate))
     view, total = course.view(examples), torch.zeros((), dtype=torch.int64, device=processes.device)
     network.eval()
     for read in loader(view, in_order(len(examples), batch, share), processes.setup.workers):

@@ -1,7 +1,7 @@
 """Images with what they are labelled as, in memory or read one by one."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,8 @@ from search.errors import UserError
 
 
 class Examples(Protocol):
-    """Images with what they are labelled as: a class's number, or a mask (H, W), uint8, of classes and 255 for none.
+    """Images with what they are labelled as: a class's number, or a mask (H, W), uint8, of classes and 255 for none;
+    0 where the image itself is the target.
 
     An image is one of Pillow's, or a uint8 tensor (C, H, W).
     """
@@ -25,7 +26,7 @@ class Examples(Protocol):
 class Parts:
     """Training, test and (where the data have such a part) validation examples, and the names of the classes.
 
-    `split`: how the test part was made, where the data have none.
+    `split`: how the test part was made, where the data have none. `beside`: further test sets by name.
     """
 
     train: Examples
@@ -33,6 +34,7 @@ class Parts:
     classes: tuple[str, ...]
     validation: Examples | None = None
     split: str = ""
+    beside: Mapping[str, Examples] = field(default_factory=dict)
 
 
 class Stored:

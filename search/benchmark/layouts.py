@@ -9,18 +9,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from search.benchmark.examples import Changed, Examples, Parts, Stored, divided
+from search.benchmark.photographs import folders
 from search.benchmark.shards import listed
 from search.data.datasets import load_classes
 from search.data.masks import CITYSCAPES, CITYSCAPES_IDS
 from search.data.picture_folders import load as load_pictures
 from search.data.pictures import Pictures
-from search.data.source import Part, Reading, Source
+from search.data.source import Part, Reading, Source, TaskName
 from search.data.split import Split, split_validation
 from search.errors import UserError
 from search.extras import needed
@@ -32,7 +33,7 @@ TEST_SHARE, TEST_SEED = 0.1, 20_220_528  # of data without a test part
 class Layout:
     """What lies where: `folder` below the directory of data, `put` says what has to be in it, `read` opens it."""
 
-    task: Literal["classification", "segmentation"]
+    task: TaskName
     folder: str
     put: str
     read: Callable[[Path], Parts]
@@ -172,8 +173,21 @@ def _cityscapes(root: Path) -> Parts:
     parts = [Cityscapes(str(root), split, mode="fine", target_type="semantic") for split in ("train", "val")]
     if not all(map(len, parts)):
         raise UserError("no images in train/ or val/")
+    for part in parts:
+        _masks_fit(part.images, [target[0] for target in part.targets])
     train, test = (Changed(part, target=_train_ids) for part in parts)
     return Parts(train, test, CITYSCAPES.names)
+
+
+def _masks_fit(images: Sequence[str], masks: Sequence[str]) -> None:
+    """Raises UserError for a mask of another size than its image's, by the files' first bytes alone."""
+    from PIL import Image
+
+    for image, mask in zip(images, masks):
+        with Image.open(image) as one, Image.open(mask) as other:
+            if one.size != other.size:
+                sizes = [f"{width} x {height}" for width, height in (other.size, one.size)]
+                raise UserError(f"{Path(mask).name} is {sizes[0]} pixels, its image {sizes[1]}")
 
 
 def _train_ids(mask: Any) -> torch.Tensor:
@@ -248,9 +262,14 @@ def _tiny_imagenet(root: Path) -> Parts:
     return Parts(train, Files(paths, labels), tuple(train.classes))
 
 
+def _photographs(train: Sequence[str], validation: str | None, test: str) -> Callable[[Path], Parts]:
+    return lambda root: folders(root, train, validation, test)
+
+
 def _shards(root: Path) -> Parts:
-    needed("benchmark", "webdataset")
-    return Parts(*listed(root))
+    train, test, classes = listed(root)
+    needed(*(("parquet", "datasets") if train.columns else ("benchmark", "webdataset")))
+    return Parts(train, test, classes)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -298,7 +317,8 @@ LAYOUTS: dict[str, Layout] = {
         _class_folders("train", "val"),
     ),
     "imagenet-shards": Layout(
-        "classification", "imagenet-shards", "shards.json (see search/benchmark/shards.py) and its tar files", _shards
+        "classification", "imagenet-shards",
+        "shards.json (see search/benchmark/shards.py) and its tar or Parquet files", _shards,
     ),
     "places365": Layout(
         "classification", "places365",
@@ -314,5 +334,22 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "cityscapes": Layout(
         "segmentation", "cityscapes", "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked,", _cityscapes
+    ),
+    "div2k": Layout(
+        "super-resolution", "sr", "DIV2K_train_HR/ and DIV2K_valid_HR/, as unpacked,",
+        _photographs(["DIV2K_train_HR"], None, "DIV2K_valid_HR"),
+    ),
+    "div2k-bsd100": Layout(
+        "super-resolution", "sr", "DIV2K_train_HR/ and DIV2K_valid_HR/, as unpacked, and BSD100/ with its 100 images",
+        _photographs(["DIV2K_train_HR"], "DIV2K_valid_HR", "BSD100"),
+    ),
+    "df2k-bsd100": Layout(
+        "super-resolution", "sr",
+        "DIV2K_train_HR/, DIV2K_valid_HR/ and Flickr2K/Flickr2K_HR/, as unpacked, and BSD100/ with its 100 images",
+        _photographs(["DIV2K_train_HR", "Flickr2K/Flickr2K_HR"], "DIV2K_valid_HR", "BSD100"),
+    ),
+    "train400-set5": Layout(
+        "super-resolution", "sr", "Train400/ with 400 grey photographs of BSD500, and Set5/",
+        _photographs(["Train400"], None, "Set5"),
     ),
 }  # fmt: skip

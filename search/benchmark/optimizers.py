@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate
 
 from search.benchmark.recipe import Phase
 from search.training.optimizer import orthogonal
@@ -35,7 +36,9 @@ class Muon(torch.optim.Optimizer):
     """Muon for convolutions and matrices, whose kernels are matrices of outputs and all the rest; AdamW for vectors.
 
     As in `search.training.optimizer` (Jordan 2024; the scale of Liu et al. 2025, section 2.2), for modules in place of
-    stacks. `torch.optim.Muon` takes matrices alone.
+    stacks. `torch.optim.Muon` takes matrices alone. Of weights that are divided among processes (FSDP) each process
+    keeps its part of the means, but what is made orthogonal is the whole matrix, gathered for it, in every process
+    alike: parts of it made orthogonal each would be another step.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float]):
@@ -54,14 +57,31 @@ class Muon(torch.optim.Optimizer):
         state, gradient = self.state[weight], weight.grad
         assert gradient is not None
         first = state.setdefault("first", torch.zeros_like(weight)).lerp_(gradient, 1 - betas[0])
-        if weight.ndim > 1 and min(weight.shape[0], weight[0].numel()) > 1:
-            matrix = gradient.lerp(first, betas[0]).flatten(1)[None]
-            tall = matrix.shape[1] > matrix.shape[2]
-            return (orthogonal(matrix.mT).mT if tall else orthogonal(matrix))[0].view_as(weight)
+        if weight.ndim > 1 and min(weight.shape[0], weight.shape[1:].numel()) > 1:
+            mean = gradient.lerp(first, betas[0])
+            return _in_parts(_orthogonal(_whole(mean)), mean)
         count = state.setdefault("count", torch.zeros(())).add_(1)
         second = state.setdefault("second", torch.zeros_like(weight)).lerp_(gradient.square(), 1 - betas[1])
         one, two = (1 - beta ** float(count) for beta in betas)
         return (first / one) / ((second / two).sqrt() + 1e-8)
+
+
+def _orthogonal(kernel: Tensor) -> Tensor:
+    matrix = kernel.flatten(1)[None]
+    tall = matrix.shape[1] > matrix.shape[2]
+    return (orthogonal(matrix.mT).mT if tall else orthogonal(matrix))[0].view_as(kernel)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _in_parts(whole: Tensor, like: Tensor) -> Tensor:
+    """A tensor that every process has whole, divided as another one is."""
+    if not isinstance(like, DTensor):
+        return whole
+    everywhere = [Replicate()] * like.device_mesh.ndim
+    return DTensor.from_local(whole, like.device_mesh, everywhere).redistribute(like.device_mesh, like.placements)
 
 
 def optimizer_of(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:

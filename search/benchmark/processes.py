@@ -7,7 +7,9 @@ the same with two processes as with one. Lightning Fabric does as much, with the
 (no other package of its own), knows more trackers and hardware, and its launcher is what most users have configured.
 """
 
+import importlib
 import importlib.util
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,8 +20,8 @@ from torch import Tensor, nn
 from search.benchmark.norms import shared
 from search.benchmark.recompute import recomputed
 from search.benchmark.setup import PRECISIONS, Setup, Share
-from search.errors import UserError
-from search.extras import needed
+from search.errors import UserError, breakage
+from search.extras import needed, torch_here
 
 
 class Processes:
@@ -32,7 +34,8 @@ class Processes:
         """Raises UserError where a package is missing, or this machine lacks what the setup asks for."""
         needed("benchmark", "accelerate", "torchvision")
         if missing := [name for name in setup.trackers if importlib.util.find_spec(name) is None]:
-            raise UserError(f"--log {missing[0]} needs the package {missing[0]}: pip install {missing[0]}")
+            install = f"pip install '.[{missing[0]}]' torch=={torch_here()}"
+            raise UserError(f"--log {missing[0]} needs the package {missing[0]}: {install}")
         from accelerate import Accelerator
         from accelerate.utils import DistributedType
 
@@ -52,7 +55,21 @@ class Processes:
         if self.divided and not dist.is_initialized():
             raise UserError("weights are divided among processes: start several with torchrun or accelerate launch")
         if setup.trackers:
-            self.accelerator.init_trackers("wavemix")
+            self._track()
+
+    def _track(self) -> None:
+        """Open the trackers: in the folder of logs, unless their own environment variables say where. Raises UserError
+        where one can't be opened."""
+        logs, trackers = self.setup.logs.absolute(), self.setup.trackers
+        given = {} if "WANDB_DIR" in os.environ else {"wandb": {"dir": str(logs)}}
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+            if "mlflow" in trackers and "MLFLOW_TRACKING_URI" not in os.environ:
+                mlflow: Any = importlib.import_module("mlflow")
+                mlflow.set_tracking_uri(f"sqlite:///{logs / 'mlflow.db'}")
+            self.accelerator.init_trackers("wavemix", init_kwargs=given)
+        except Exception as error:  # each tracker has errors of its own: no account, no server, no database
+            raise UserError(f"--log {', '.join(trackers)}: {breakage(error)}") from error
 
     def prepared(self, network: nn.Module) -> tuple[nn.Module, nn.Module]:
         """The network on this process's device, with statistics over all processes; and what is called to train it."""

@@ -13,6 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 FOLDER = Path(__file__).parent / "recipes"
 Edge = Annotated[int, Field(ge=1, le=8192)]
 Size = tuple[Edge, Edge]  # height and width, pixels
+Loss = Literal["cross-entropy", "focal", "lovasz", "charbonnier", "l1", "huber", "squares"]
+LOSSES: dict[str, tuple[Loss, ...]] = {
+    "classification": ("cross-entropy",),
+    "segmentation": ("cross-entropy", "focal", "lovasz"),
+    "super-resolution": ("charbonnier", "l1", "huber", "squares"),
+}
 
 
 class Plain(BaseModel):
@@ -48,7 +54,8 @@ class Recipe(Plain):
     as-is: images have one size. stretch: to `size`, at test as well. pad-crop: `size` out of the image mirrored by
     `padding` pixels beyond its border; at test as it is. resized-crop: a share of the image's area between `area` and
     1, to `size`; at test the shorter side to 8/7 of it, and the middle (He et al. 2016, section 3.4, with 256 and 224).
-    crop: `size` out of the image, enlarged or reduced by up to `scale`; at test the whole image (segmentation).
+    crop: `size` out of the image, enlarged or reduced by up to `scale`; at test the whole image (segmentation). Of
+    super-resolution `size` is that of what the network sees, and images are not scaled.
     """
 
     batch: int = Field(ge=1, le=1_000_000, description="images a step, of all processes together")
@@ -59,6 +66,7 @@ class Recipe(Plain):
     area: float = Field(default=0.35, gt=0, le=1)
     scale: float = Field(default=0.0, ge=0, lt=1, description="relative, uniform to both sides")
     flip: bool = Field(default=False, description="left to right, half of the images")
+    turns: bool = Field(default=False, description="by 0 to 3 quarters, of super-resolution")
     auto: Literal["trivial", "rand"] | None = Field(
         default=None, description="TrivialAugmentWide (Müller & Hutter 2021) or RandAugment (Cubuk et al. 2020)"
     )
@@ -66,6 +74,12 @@ class Recipe(Plain):
     mixup: float = Field(default=0.0, ge=0, description="alpha (Zhang et al. 2018)")
     cutmix: float = Field(default=0.0, ge=0, description="alpha (Yun et al. 2019); with mixup one of both by chance")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    loss: Loss | None = Field(
+        default=None,
+        description="one of LOSSES of the row's task, None the first: focal (Lin et al. 2017), with label smoothing of "
+        "none; lovasz, the mean of each image's Lovász-Softmax (Berman et al. 2018) and of cross-entropy; of values "
+        "between 0 and 1 charbonnier, l1, huber beyond 0.01, and squares, half of them",
+    )
     class_weights: bool = Field(default=False, description="by median frequency, of segmentation")
     average: float = Field(default=0.0, ge=0, lt=1, description="decay of the weights' moving average; 0: none")
     clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
@@ -75,7 +89,7 @@ class Recipe(Plain):
     normalise: Literal["measured", "imagenet"] = Field(
         default="measured",
         description="mean and deviation of each channel: of training images, or those that torchvision documents for "
-        "networks trained on ImageNet",
+        "networks trained on ImageNet; of super-resolution neither",
     )
     validation: float = Field(default=0.1, gt=0, lt=1, description="share of the training images, where no part is")
 
@@ -83,6 +97,8 @@ class Recipe(Plain):
     def _whole(self) -> Self:
         if (self.size is None) != (self.fit == "as-is"):
             raise ValueError(f"fit {self.fit} goes {'without' if self.fit == 'as-is' else 'with'} a size")
+        if self.loss == "focal" and self.label_smoothing:
+            raise ValueError("the focal loss goes without label smoothing")
         return self
 
     @property

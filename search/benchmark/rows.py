@@ -3,22 +3,26 @@
 import functools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from torch import nn
 
 from search.benchmark.layouts import LAYOUTS, Layout
-from search.benchmark.recipe import Plain, Recipe, recipe_of
+from search.benchmark.recipe import LOSSES, Plain, Recipe, recipe_of
+from search.data.source import TaskName
 from search.errors import UserError
 from search.published.figures import Figure, figures
-from wavemix import registry
+from search.tasks.score import SCORES, Score
+from wavemix import SemSegment, cityscapes, registry, sisr
 from wavemix.config import LiteConfig
+from wavemix.heads import Enlarged
 from wavemix.lite import WaveMixLite
+from wavemix.padding import take_any_size
 
 FOLDER = Path(__file__).parent / "table"
-Task = Literal["classification", "segmentation"]
-METRICS: dict[str, str] = {"classification": "accuracy", "segmentation": "mIoU"}
+DENSE = SemSegment.WaveMix, cityscapes.WaveMix, sisr.WaveMix  # which refuse sizes that do not go with their levels
+LUMA = "wavemixsr_"  # networks of the registry that take Y alone
 
 
 class Network(Plain):
@@ -41,11 +45,24 @@ class Network(Plain):
 
     @property
     def channels(self) -> int:
-        return self.lite.in_channels if self.lite else 3
+        if self.lite:
+            return self.lite.in_channels
+        return 1 if str(self.name).startswith(LUMA) else 3
 
     @property
     def classes(self) -> int:
+        """0 of a network for super-resolution."""
+        if self.scale:
+            return 0
         return self.lite.num_classes if self.lite else int(self.arguments["num_classes"])
+
+    @property
+    def scale(self) -> int:
+        """How many times larger than an image what the network makes of it is, 0 where that is no image."""
+        if self.lite:
+            return getattr(self.lite.head, "scale", 0)
+        end = str(self.name).rpartition("_x")[2]
+        return int(end) if end.isdigit() else 0
 
     @property
     def shown(self) -> str:
@@ -56,8 +73,14 @@ class Network(Plain):
         return self.lite.parameters() if self.lite else registry.count(str(self.name), **self.arguments)
 
     def build(self) -> nn.Module:
-        """With random weights."""
-        return WaveMixLite(self.lite) if self.lite else registry.create(str(self.name), **self.arguments)
+        """With random weights; for images of any size, where it isn't a classifier. What is added to a bicubic
+        enlargement begins with nothing."""
+        network = WaveMixLite(self.lite) if self.lite else registry.create(str(self.name), **self.arguments)
+        if isinstance(network, DENSE):
+            take_any_size(network, *(2**network.level * factor for factor in network.downscale))
+        if isinstance(head := getattr(network, "expand", None), Enlarged):
+            head.add_nothing()
+        return network
 
 
 class Published(Plain):
@@ -65,7 +88,7 @@ class Published(Plain):
 
     task: str
     data: str
-    value: float | None = None  # per cent; left out where no figure is published
+    value: float | None = None  # per cent, or dB; left out where no figure is published
     source: str
 
     def figure(self) -> Figure:
@@ -90,7 +113,7 @@ class Row(Plain):
     """One row. `note` says what is not known of the published configuration, so that the row may be another one."""
 
     name: str
-    task: Task
+    task: TaskName
     label: str  # of the data set, in tables
     layout: str  # of `search.benchmark.layouts`
     network: Network
@@ -106,16 +129,20 @@ class Row(Plain):
             raise ValueError(f"layout: {self.layout} is for {LAYOUTS[self.layout].task}")
         if self.published is not None:
             self.published.figure()
+        if bool(self.network.scale) != (self.task == "super-resolution"):
+            raise ValueError(f"network: {self.network.shown} is none for {self.task}")
         for name, recipe in self.recipes.items():
-            if self.task == "segmentation" and (recipe.auto or recipe.mixing or recipe.fit == "resized-crop"):
-                raise ValueError(f"recipes: {name} changes images as their masks can't be changed")
-            if recipe.class_weights and self.task != "segmentation":
-                raise ValueError(f"recipes: {name} weights classes, which is for segmentation")
+            if wrong := _wrong(recipe, self.task):
+                raise ValueError(f"recipes: {name} {wrong}")
         return self
 
     @property
+    def score(self) -> Score:
+        return SCORES[self.task]
+
+    @property
     def metric(self) -> str:
-        return METRICS[self.task]
+        return self.score.name
 
     @property
     def data(self) -> Layout:
@@ -126,6 +153,21 @@ class Row(Plain):
         if name not in self.recipes:
             raise UserError(f"{self.name} has no recipe {name!r}, only {', '.join(self.recipes)}")
         return self.recipes[name]
+
+
+def _wrong(recipe: Recipe, task: TaskName) -> str:
+    """What a recipe does that the task can't have; nothing where it goes with it."""
+    if recipe.loss is not None and recipe.loss not in LOSSES[task]:
+        return f"has the loss {recipe.loss}, and {task} has {', '.join(LOSSES[task])}"
+    if task == "segmentation" and (recipe.auto or recipe.mixing or recipe.fit == "resized-crop"):
+        return "changes images as their masks can't be changed"
+    if task == "super-resolution":
+        other = recipe.auto or recipe.mixing or recipe.colour or recipe.scale or recipe.label_smoothing
+        if other or recipe.fit not in ("as-is", "crop") or recipe.normalise != "measured":
+            return "changes images in other ways than by crops, flips and turns"
+    if recipe.class_weights and task != "segmentation":
+        return "weights classes, which is for segmentation"
+    return "turns images, which is for super-resolution" if recipe.turns and task != "super-resolution" else ""
 
 
 def read(path: Path) -> Row:

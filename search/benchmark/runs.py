@@ -16,12 +16,12 @@ from search.benchmark.moments import Watch
 from search.benchmark.processes import Processes
 from search.benchmark.recipe import Recipe
 from search.benchmark.rows import Row
-from search.benchmark.tasks import Classification, Segmentation, Task
+from search.benchmark.tasks import Classification, Segmentation, SuperResolution, Task
 from search.benchmark.training import Training
 from search.benchmark.views import IMAGENET, View, measured
 from search.errors import UserError
 from search.records.benchmarks import RowRun
-from search.records.environment import environment
+from search.records.environment import Environment, environment
 from search.records.jsonl import read
 from search.records.models import counted
 from search.records.results import Results
@@ -31,6 +31,7 @@ from wavemix.checkpoint import load_checkpoint, nested, read_checkpoint
 
 JOURNAL = "benchmark-rows"
 SPLIT_SEED = 0  # of the validation images
+UNCHANGED = {channels: ([0.0] * channels, [1.0] * channels) for channels in (1, 3)}  # mean and deviation
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def run(
 
     Raises UserError for data, weights or a setup that do not go with the row, before anything is trained.
     """
+    # before it is trained: the code may be another one when that has ended
+    here = environment(str(processes.device) if processes.device.type == "cuda" else "cpu")
     course, test = course_of(order, parts, processes)
     if known := recorded(order, course, results):
         say(f"{order.name} is on record already")
@@ -78,7 +81,7 @@ def run(
     torch.manual_seed(order.seed)
     network = order.row.network.build()
     start_with(network, order)
-    probe(network, course, test)
+    probe(network, course, parts)
     identity = {
         "row": order.row.name,
         "network": order.row.network.model_dump(mode="json"),
@@ -91,8 +94,8 @@ def run(
     training = Training(network, course, processes, place, identity, watch)
     say(_described(order, course, test))
     progress = training.run()
-    found = scores(training.network, course, test, processes, exact=True)
-    record = _record(order, parts, course, processes, len(test), progress.curve, found)
+    found = _tested(training.network, course, parts, processes)
+    record = _record(order, here, parts, course, processes, len(test), progress.curve, found)
     state = whole_state(training.network)
     if processes.first:
         results.append(JOURNAL, record)
@@ -106,10 +109,11 @@ def recorded(order: Order, course: Course, results: Results) -> RowRun | None:
     """The record of the same training in `results`."""
     path = results.journal(JOURNAL)
     found = [record for record in (read(path) if path.exists() else []) if isinstance(record, RowRun)]
-    asked = (order.row.name, order.recipe.model_dump(mode="json"), order.seed, order.start and order.start.name)
+    asked = (order.row.name, order.recipe, order.seed, order.start and order.start.name)
     asked += (order.row.network.shown, len(course.train))
     for run in found:
-        if asked == (run.row, run.recipe, run.seed, run.start, run.network, run.data.train_count):
+        recipe = Recipe.model_validate(run.recipe)  # with what fields have come since
+        if asked == (run.row, recipe, run.seed, run.start, run.network, run.data.train_count):
             return run
     return None
 
@@ -133,14 +137,23 @@ def evaluate(row: Row, weights: Path, parts: Parts, processes: Processes) -> dic
     except ValueError as error:
         raise UserError(str(error)) from error
     course, test = course_of(order, parts, processes, json.loads(header.get("normalisation", "null")))
-    probe(network, course, test)
-    return scores(processes.prepared(network)[0], course, test, processes, exact=True)
+    probe(network, course, parts)
+    return _tested(processes.prepared(network)[0], course, parts, processes)
+
+
+def _tested(network: nn.Module, course: Course, parts: Parts, processes: Processes) -> dict[str, float]:
+    """Scores of the test images, and after them those of further test sets, by their names."""
+    found = scores(network, course, parts.test, processes, exact=True)
+    for name, examples in parts.beside.items():
+        more = scores(network, course, examples, processes, exact=True)
+        found |= {f"{measure} {name}": value for measure, value in more.items()}
+    return found
 
 
 def course_of(order: Order, parts: Parts, processes: Processes, normalisation: Any = None) -> tuple[Course, Examples]:
     """What is trained on, and the test images. Raises UserError where they do not go with the row."""
     row, recipe = order.row, order.recipe
-    if len(parts.classes) != row.network.classes:
+    if len(parts.classes) != row.network.classes:  # none of either, of super-resolution
         raise UserError(f"{row.label} has {len(parts.classes)} classes here, the row's network {row.network.classes}")
     train, validation = parts.train, parts.validation
     if recipe.judged and validation is None:
@@ -153,7 +166,9 @@ def course_of(order: Order, parts: Parts, processes: Processes, normalisation: A
     if not recipe.judged:
         validation = None
     task: Task
-    if row.task == "segmentation":
+    if row.task == "super-resolution":
+        task, normalisation = SuperResolution(recipe, row.network.scale), UNCHANGED[row.network.channels]
+    elif row.task == "segmentation":
         task = Segmentation(recipe, parts.classes, (torch.as_tensor(train[n][1]) for n in range(len(train))))
     else:
         task = Classification(recipe, parts.classes)
@@ -199,16 +214,19 @@ def start_with(network: nn.Module, order: Order) -> None:
     network.load_state_dict(own | taken)
 
 
-def probe(network: nn.Module, course: Course, test: Examples) -> None:
+def probe(network: nn.Module, course: Course, parts: Parts) -> None:
     """Look at one image of each part as the network would see it. Raises UserError where it can't."""
     network.eval()
-    phases: list[tuple[Examples, str | None]] = [(course.train, "all"), (course.train, "flips"), (test, None)]
-    for examples, training in phases:
-        item = course.view(examples, training)[(0, 0) if training else 0]
+    phases: list[tuple[Examples, str | None]] = [(course.train, "all"), (course.train, "flips")]
+    tested = [course.validation, parts.test, *parts.beside.values()]
+    for examples, training in phases + [(examples, None) for examples in tested if examples is not None]:
+        view = course.view(examples, training)
+        view.check()
+        item = view[(0, 0) if training else 0]
         if isinstance(item, str):
             raise UserError(item)
         image, target = item
-        if not course.task.masks and not 0 <= int(target) < course.classes:
+        if not course.task.dense and not 0 <= int(target) < course.classes:
             raise UserError(f"the label {int(target)} is none of the {course.classes} classes")
         try:
             with torch.no_grad():
@@ -231,14 +249,21 @@ def _described(order: Order, course: Course, test: Examples) -> str:
 
 
 def _record(
-    order: Order, parts: Parts, course: Course, processes: Processes, tested: int, curve: list, scores: dict[str, float]
+    order: Order,
+    here: Environment,
+    parts: Parts,
+    course: Course,
+    processes: Processes,
+    tested: int,
+    curve: list,
+    scores: dict[str, float],
 ) -> RowRun:
     row, (metric, score) = order.row, next(iter(scores.items()))
     setup = asdict(processes.setup)
     for name in ("logs", "trackers", "save_every", "workers"):  # nothing of the result follows from these
         setup.pop(name)
     return RowRun.model_validate({
-        "environment": environment(str(processes.device) if processes.device.type == "cuda" else "cpu"),
+        "environment": here,
         "row": row.name,
         "task": row.task,
         "metric": metric,

@@ -188,8 +188,8 @@ class Training:
                     outputs = self.model(images)
                 summed, weight = course.task.loss(outputs, targets)
                 total = processes.sum(weight.detach()).clamp_min(1e-12) * share.accumulate
-                processes.accelerator.backward(summed * share.world / total)
-            self.loss += summed.detach() / total
+                processes.accelerator.backward((summed * share.world / total).sum())
+            self.loss += (summed.detach() / total).sum()
         if recipe.clip:
             processes.accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
         self.optimizer.step()
@@ -248,8 +248,6 @@ def _check(course: Course, processes: Processes) -> None:
         raise UserError(f"a batch of {recipe.batch} images can't be divided into {parts} equal parts")
     if count < recipe.batch:
         raise UserError(f"{count} training images are fewer than a batch of {recipe.batch}: set the recipe's batch")
-    if processes.divided and any(phase.optimizer == "muon" for phase in recipe.phases):
-        raise UserError("muon needs whole matrices: with divided weights (FSDP) choose a recipe of other optimizers")
 
 
 def _is_lost(error: Exception) -> bool:

@@ -102,6 +102,9 @@ class View(Dataset):
             return image.as_subclass(Tensor), target.as_subclass(Tensor)
         return image.as_subclass(Tensor), NOBODY if nobody else int(target)
 
+    def check(self) -> None:
+        """Raise UserError for images that can't be used, where that can be told without decoding all."""
+
     def transform(self) -> Any:
         """Made when it is first needed, in the worker."""
         if self._transform is None:

@@ -43,7 +43,8 @@ def benchmark_list(as_json: Json = False) -> None:
         table.add_column(name)
     for facts in found:
         figure = facts["published"]
-        shown = "-" if figure is None else "no figure" if figure["value"] is None else f"{figure['value']:g} %"
+        value, unit = figure and figure["value"], "dB" if facts["task"] == "super-resolution" else "%"
+        shown = "-" if figure is None else "no figure" if value is None else f"{value:g} {unit}"
         table.add_row(
             facts["row"],
             facts["data"],
@@ -132,9 +133,10 @@ def benchmark_run(
 
 def _came_to(record: "RowRun") -> str:
     from search.records.models import counted
+    from search.records.verdicts import measure
 
-    beside = [f"{name} {100 * value:.2f} %" for name, value in record.beside.items()][:1]
-    scores = ", ".join([f"{record.metric} {100 * record.score:.2f} %", *beside])
+    measures = [(record.metric, record.score), *record.beside.items()][:2]
+    scores = ", ".join(f"{name} {measure(name, value)}" for name, value in measures)
     tested = f"{record.data.test_count:,} test images"
     return f"{record.data.label}: {scores} of {tested}, seed {record.seed}, {counted(record.epochs, 'epoch')}"
 
@@ -152,6 +154,7 @@ def benchmark_evaluate(
     """Test stored weights of a row's network on its test images."""
     from search.benchmark.rows import row as named
     from search.benchmark.runs import evaluate
+    from search.records.verdicts import measure
 
     found = named(row)
     if not weights.is_file():
@@ -162,7 +165,7 @@ def benchmark_evaluate(
         if as_json:
             return _first(processes, json.dumps(scores))
         for name, value in scores.items():
-            _first(processes, f"{name} {100 * value:.2f} %")
+            _first(processes, f"{name} {measure(name, value)}")
 
 
 @benchmark_app.command("table")
@@ -246,4 +249,4 @@ def _watch(row: "Row", recipe, processes: "Processes"):
     if not processes.first:
         return nullcontext(lambda moment: None)
     console = Console(quiet=terminal.loudness < 0)
-    return RowWatch(console, row.metric, [phase.patience is not None for phase in recipe.phases])
+    return RowWatch(console, row.score, [phase.patience is not None for phase in recipe.phases])

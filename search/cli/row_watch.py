@@ -7,6 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from search.benchmark.moments import Moment
 from search.cli.terminal import tell
+from search.tasks.score import Score
 from search.text import span
 
 QUIET = 30.0  # seconds between two lines within an epoch
@@ -15,9 +16,9 @@ QUIET = 30.0  # seconds between two lines within an epoch
 class RowWatch:
     """Told of each step and epoch. Time left is said of the epoch, and of the phase where it has no patience."""
 
-    def __init__(self, console: Console, metric: str, patient: list[bool]):
+    def __init__(self, console: Console, score: Score, patient: list[bool]):
         """`patient`: of each phase whether it may end before its last epoch."""
-        self.metric, self.patient = metric, patient
+        self.score, self.patient = score, patient
         self.began: tuple[int, float] | None = None  # step and time from which this epoch's steps are timed
         self.told = time.monotonic()
         self.bar = None
@@ -40,7 +41,7 @@ class RowWatch:
         now = time.monotonic()
         if moment.ended is not None:
             epoch = moment.ended
-            score = "" if epoch.score is None else f", validation {self.metric} {100 * epoch.score:.2f} %"
+            score = "" if epoch.score is None else f", validation {self.score.name} {self.score.shown(epoch.score)}"
             left = self._phase_left(moment, epoch.seconds)
             self._say(f"{self._place(moment, epoch.epoch)}: loss {epoch.loss:.4f}{score}, {epoch.seconds:.0f} s{left}")
             self.began, self.told = None, now

@@ -77,6 +77,27 @@ def psnr_and_ssim(found: Tensor, true: Tensor, scale: int) -> tuple[float, float
     return psnr(x, y), ssim(x, y)
 
 
+def reduced(image: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """What a network sees of a photograph, and what it should give: (3 or 1, H, W), uint8, of sides that are multiples
+    of `scale`, to the luma (H / scale, W / scale) of the bicubic reduction in 8 bits, not rounded once more, and the
+    luma (H, W), rounded to 8 bits; float64 from 16 to 235."""
+    height, width = image.shape[-2:]
+    low = imresize(image, height // scale, width // scale)
+    return luma(low), rounded(luma(image)).double()
+
+
+def compared(found: Tensor, true: Tensor, scale: int, structure: bool = True) -> tuple[float, float]:
+    """PSNR (inf where they are equal) and SSIM (0 unless asked for) of two lumas (H, W) of 0 to 255, rounded to 8 bits,
+    `scale` pixels cut off."""
+    x, y = (shaved(rounded(image).double(), scale) for image in (found, true))
+    return psnr(x, y), ssim(x, y) if structure else 0.0
+
+
+def smallest(scale: int) -> int:
+    """Pixels that an image has to have both ways for `compared`: the window of SSIM without the borders."""
+    return 11 + 2 * scale
+
+
 def rounded(image: Tensor) -> Tensor:
     """Values of 0 to 255 to the nearest integer, halves up as MATLAB rounds them, clipped: uint8."""
     return torch.floor(image.double() + 0.5).clamp(0, RANGE).to(torch.uint8)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # an accuracy or a mean IoU
+METRICS = {"classification": "accuracy", "segmentation": "mIoU", "super-resolution": "PSNR"}
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 
@@ -26,12 +26,12 @@ class RowData(_Part):
 
 
 class RowEpoch(_Part):
-    """One epoch: mean loss of training images, score of validation images where there are any."""
+    """One epoch: mean loss of training images, score of validation images where there are any: a share, or dB."""
 
     phase: Positive
     epoch: Positive
     loss: Finite
-    score: Share | None
+    score: Finite | None
     lr: Finite
     seconds: Annotated[float, Field(ge=0, le=1e10)]
 
@@ -52,8 +52,8 @@ class RowResult(_Part):
     """
 
     row: str
-    task: Literal["classification", "segmentation"]
-    metric: Literal["accuracy", "mIoU"]
+    task: Literal["classification", "segmentation", "super-resolution"]
+    metric: Literal["accuracy", "mIoU", "PSNR"]
     published: PublishedFigure | None = None
     recipe_name: str
     recipe: dict[str, JsonValue]
@@ -68,8 +68,8 @@ class RowResult(_Part):
     mean: list[Finite]
     deviation: list[Finite]
     curve: list[RowEpoch] = Field(min_length=1)
-    score: Share
-    beside: dict[str, Share] = Field({})
+    score: Finite
+    beside: dict[str, Finite] = Field({})
 
     @property
     def epochs(self) -> int:
@@ -77,6 +77,11 @@ class RowResult(_Part):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.metric != {"classification": "accuracy", "segmentation": "mIoU"}[self.task]:
+        if self.metric != METRICS[self.task]:
             raise ValueError(f"{self.metric} is no metric of {self.task}")
+        named = [(self.metric, self.score), *((self.metric, epoch.score) for epoch in self.curve), *self.beside.items()]
+        for name, value in named:
+            least, most = (0, 100) if name.startswith("PSNR") else (-1 if name.startswith("SSIM") else 0, 1)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{value:g} is no {name}")
         return self

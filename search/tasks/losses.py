@@ -92,3 +92,11 @@ def charbonnier(found: Tensor, true: Tensor) -> Tensor:
     """Mean of sqrt(difference² + EPSILON²): Charbonnier et al., ICIP 1994; with EPSILON 1e-3 as in Lai et al., "Deep
     Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017, section 3.3."""
     return ((found - true).square() + EPSILON**2).sqrt().mean()
+
+
+def squares(found: Tensor, true: Tensor) -> Tensor:
+    """Half the mean squared difference: Huber's loss where no difference is above its threshold."""
+    return F.mse_loss(found, true) / 2
+
+
+OF_IMAGES = {"l1": l1, "huber": huber, "charbonnier": charbonnier}  # by their names in recipes of super-resolution

@@ -18,23 +18,22 @@ from search import signals
 from search.data.pictures import Pictures
 from search.data.split import Portion
 from search.errors import UserError
-from search.metrics.super_resolution import RANGE, cropped, imresize, luma, psnr, rounded, shaved, ssim
+from search.metrics.super_resolution import RANGE, compared, cropped, imresize, reduced, smallest
 from search.tasks import losses
 from search.tasks.patches import Examples, interleaved
 from search.tasks.pixel_task import Loss, PixelTask, pictures
+from search.tasks.score import MOST_DECIBELS
 from search.tasks.task import Measured
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 from wavemix.heads import Enlarged
-
-LOSSES = {"l1": losses.l1, "huber": losses.huber, "charbonnier": losses.charbonnier}
 
 
 class SuperResolution(PixelTask):
     """Images alone; the low resolution is made of them."""
 
     name = "super-resolution"
-    losses = tuple(LOSSES)
+    losses = tuple(losses.OF_IMAGES)
 
     def own(self, data: Portion) -> dict[str, Any]:
         return {"in_channels": 1}
@@ -117,18 +116,15 @@ class SuperResolution(PixelTask):
         return Examples(tuple(inputs), tuple(targets), scale, *self.normalisation(data))
 
     def begin(self, network: nn.Module) -> None:
-        """What is added to the bicubic enlargement is nothing at first: else a network spends its first epochs on
-        taking back noise."""
         head = getattr(network, "expand", None)
-        if isinstance(head, Enlarged) and head.bicubic:
-            for parameter in head.parameters():
-                nn.init.zeros_(parameter)
+        if isinstance(head, Enlarged):
+            head.add_nothing()
 
     def normalisation(self, data: Portion) -> tuple[Tensor, Tensor]:
         return torch.zeros(1), torch.ones(1)
 
     def loss(self, recipe: Recipe, data: Pictures) -> Loss:
-        return LOSSES[recipe.loss or "charbonnier"]
+        return losses.OF_IMAGES[recipe.loss or "charbonnier"]
 
     @torch.no_grad()
     def judged(self, network: nn.Module, examples: Examples, data: Pictures, beside: bool) -> Measured:
@@ -137,7 +133,8 @@ class SuperResolution(PixelTask):
         for low, high, name in zip(examples.inputs, examples.targets, data.sets):
             signals.check()
             found = network(interleaved(examples.normalised(low[None]).to(device)))[0, 0].cpu() * RANGE
-            values.setdefault(name, []).append(_compared(found, high[0] * RANGE, examples.factor, beside))
+            decibels, alike = compared(found, high[0] * RANGE, examples.factor, beside)
+            values.setdefault(name, []).append((min(decibels, MOST_DECIBELS), alike))
         means = {name: [math.fsum(column) / len(column) for column in zip(*rows)] for name, rows in values.items()}
         found = Measured([means[data.sets[0]][0]])
         if beside:
@@ -163,20 +160,12 @@ def pairs(data: Pictures, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
         signals.check()
         high = cropped(image, scale)
         height, width = high.shape[-2:]
-        if min(height, width) < 11 + 2 * scale:
+        if min(height, width) < smallest(scale):
             raise UserError(
                 f"{name} of {data.label} is {image.shape[-1]} x {image.shape[-2]} pixels: super-resolution {scale}x "
-                f"needs at least {11 + 2 * scale} both ways"
+                f"needs at least {smallest(scale)} both ways"
             )
-        low = imresize(high, height // scale, width // scale)
-        yield luma(low), rounded(luma(high)).double()
-
-
-def _compared(found: Tensor, true: Tensor, scale: int, structure: bool = True) -> tuple[float, float]:
-    """PSNR and SSIM (0 unless asked for) of two (H, W) of 0 to 255, rounded to 8 bits, `scale` pixels cut off."""
-    x, y = (shaved(rounded(image).double(), scale) for image in (found, true))
-    decibels = psnr(x, y)
-    return min(decibels, 100.0), ssim(x, y) if structure else 0.0
+        yield reduced(high, scale)
 
 
 def yardstick(data: Pictures) -> tuple[float, float]:
@@ -185,6 +174,7 @@ def yardstick(data: Pictures) -> tuple[float, float]:
     for low, high in pairs(data, scale):
         bicubic = imresize(low, *high.shape)
         bilinear = F.interpolate(low[None, None], list(high.shape), mode="bilinear", align_corners=False)[0, 0]
-        plain.append(_compared(bicubic, high, scale, structure=False)[0])
-        gains.append(plain[-1] - _compared(bilinear, high, scale, structure=False)[0])
+        smooth, sharp = (compared(made, high, scale, structure=False)[0] for made in (bilinear, bicubic))
+        plain.append(min(sharp, MOST_DECIBELS))
+        gains.append(plain[-1] - min(smooth, MOST_DECIBELS))
     return math.fsum(plain) / len(plain), math.fsum(gains) / len(gains)

@@ -32,6 +32,14 @@ MINIATURES: dict[str, tuple[Any, int, int, int, list[int]]] = {
 }
 
 
+PHOTOGRAPHS = {
+    "div2k": (3, None, 3),
+    "div2k-bsd100": (3, 3, 3),
+    "df2k-bsd100": (6, 3, 3),
+    "train400-set5": (3, None, 3),
+}
+
+
 def written(name: str, folder: Path, patch: pytest.MonkeyPatch, writer: Any) -> Any:
     writer(folder / LAYOUTS[name].folder, patch)
     return LAYOUTS[name].open(folder)
@@ -52,7 +60,7 @@ def test_a_classification_layout_is_read(name: str, tmp_path: Path, monkeypatch:
 def test_every_layout_has_a_miniature_or_is_read_elsewhere():
     elsewhere = {"mnist", "fashion-mnist", "cifar10-jpeg"}  # tests/data/test_datasets.py
     alike = {name for name in LAYOUTS if name.startswith("emnist-")}
-    assert set(LAYOUTS) == elsewhere | alike | set(MINIATURES) | {"camvid", "cityscapes"}
+    assert set(LAYOUTS) == elsewhere | alike | set(MINIATURES) | {"camvid", "cityscapes"} | set(PHOTOGRAPHS)
 
 
 def test_letters_are_turned_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -84,6 +92,33 @@ def test_camvid_has_its_own_validation_part(tmp_path: Path, monkeypatch: pytest.
     assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [2, 2, 2]
     image, mask = parts.train[1]
     assert image.shape == (3, 16, 24) and torch.equal(mask.unique(), torch.tensor([1, IGNORED], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_folders_of_photographs_are_read(name: str, tmp_path: Path):
+    disk.photographs(tmp_path / "sr")
+    parts = LAYOUTS[name].open(tmp_path)
+    counts = len(parts.train), parts.validation and len(parts.validation), len(parts.test)
+    assert counts == PHOTOGRAPHS[name] and not parts.classes
+    deciding = {"div2k": set(), "train400-set5": {"Set5"}}.get(name, {"BSD100"})
+    assert set(parts.beside) == {"Set5", "Set14", "BSD100"} - deciding
+    assert [parts.train[number][0].shape for number in (0, 1)] == [(1, 61, 70), (3, 61, 70)]
+
+
+def test_a_folder_without_photographs_is_said(tmp_path: Path):
+    disk.photographs(tmp_path / "sr")
+    for path in (tmp_path / "sr" / "Set5").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"^put Train400/ .* \(Set5/ has no images\)$"):
+        LAYOUTS["train400-set5"].open(tmp_path)
+
+
+def test_a_mask_of_another_size_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disk.cityscapes(tmp_path / "cityscapes", monkeypatch)
+    (path,) = (tmp_path / "cityscapes" / "gtFine" / "val").rglob("*_labelIds.png")
+    disk.picture(path, 26, (8, 8), "L")
+    with pytest.raises(UserError, match=r"labelIds.png is 8 x 8 pixels, its image 16 x 8"):
+        LAYOUTS["cityscapes"].open(tmp_path)
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path: Path):

@@ -13,13 +13,13 @@ from search.report.benchmark import STATED
 
 def test_every_row_is_read():
     assert len(rows()) > 30
-    assert all({"ours", "upstream"} == set(found.recipes) for found in rows().values())
+    assert all({"ours", "upstream"} <= set(found.recipes) for found in rows().values())
 
 
-def test_every_figure_of_a_classifier_or_of_segmentation_has_a_row():
+def test_every_figure_has_a_row():
     had = {found.published.figure() for found in rows().values() if found.published}
     # duplicates of another row's data and network, or of none: see their notes
-    left = [f for f in figures() if f not in had and "PSNR" not in f.metric and f.note != "withdrawn"]
+    left = [f for f in figures() if f not in had and f.note != "withdrawn"]
     without = {(figure.data, figure.value) for figure in left}
     assert without == {
         ("ImageNet-1k", 75.06), ("CIFAR-10", 95.98), ("CIFAR-10", 97.29), ("CIFAR-100", 85.09), ("CIFAR-100", 70.2),
@@ -79,6 +79,18 @@ def test_a_row_of_ones_own(tmp_path: Path):
         ('{ like = "ours" }', '{ like = "ours", size = [8, 8] }', "fit as-is goes without a size"),
         ("{ lite = { in_channels = 1, final_dim = 8 } }", '{ name = "wavemix_1" }', "there is no network 'wavemix_1'"),
         ("final_dim = 8", "final_dim = 7", "network.lite.final_dim"),
+        ('{ like = "ours" }', '{ like = "ours", loss = "focal" }', "the focal loss goes without label smoothing"),
+        (
+            '{ like = "ours" }',
+            '{ like = "ours", loss = "lovasz" }',
+            "has the loss lovasz, and classification has",
+        ),
+        ('{ like = "ours" }', '{ like = "ours", turns = true }', "turns images, which is for super-resolution"),
+        (
+            "final_dim = 8 }",
+            'final_dim = 8, head = { task = "super-resolution", scale = 2 } }',
+            "is none for classific",
+        ),
         ('label = "mine"', 'label = "mine', "mine.toml: "),
         ("[recipes]", 'published = { task = "a", data = "b", source = "c" }\n[recipes]', "0 published figures"),
     ],

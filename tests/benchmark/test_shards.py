@@ -1,10 +1,11 @@
-"""Examples that are streamed from tar files."""
+"""Examples that are streamed from tar and Parquet files."""
 
 import json
 from pathlib import Path
 
 import layouts_on_disk as disk
 import pytest
+import torch
 import torchvision_operators
 from toy_rows import PHASES, recipe
 
@@ -22,10 +23,27 @@ from wavemix.config import LiteConfig
 torchvision_operators.define()
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    disk.shards(tmp_path / "imagenet-shards")
+@pytest.fixture(params=["tar", "parquet"])
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    if request.param == "tar":
+        disk.shards(tmp_path / "imagenet-shards")
+    else:
+        pytest.importorskip("datasets")
+        disk.tables(tmp_path / "imagenet-shards")
     return tmp_path / "imagenet-shards"
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    disk.shards(tmp_path / "tars")
+    return tmp_path / "tars"
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    pytest.importorskip("datasets")
+    disk.tables(tmp_path / "tables", columns=("img", "fine_label"))
+    return tmp_path / "tables"
 
 
 def test_a_row_is_trained_from_shards(root: Path, tmp_path: Path):
@@ -74,19 +92,53 @@ def test_processes_read_shards_of_their_own(root: Path):
         ({"train": {"missing.tar": 3}}, "there is no missing.tar beside it"),
         ({"train": {"train-000000.tar": 0}}, "has no samples"),
         ({"classes": ["one"]}, "shards.json: classes: "),
+        ({"train": {"hf://datasets/owner/name/train.tar": 3}}, "is no file beside it and no plain URL"),
+        ({"train": {"https://host/train.parquet": 3}}, "shards are tar files or Parquet files, not both"),
     ],
 )
-def test_bad_lists_are_refused(root: Path, change: dict, said: str):
-    path = root / "shards.json"
+def test_bad_lists_are_refused(tars: Path, change: dict, said: str):
+    path = tars / "shards.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=said):
-        listed(root)
+        listed(tars)
+
+
+def test_columns_have_names(tables: Path):
+    train, test, _ = listed(tables)
+    assert train.columns == ("img", "fine_label") and test[3][1] == 1 and test[3][0].getpixel((0, 0))[0] == 200
+    path = tables / "shards.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"label": "coarse_label"}))
+    view = View(listed(tables)[1], recipe(), 3, False)
+    with pytest.raises(UserError, match="has no column 'coarse_label', only img, fine_label"):
+        [whole(batch) for batch in loader(view, in_order(8, 4, Share()), 0)]
+
+
+def test_files_on_the_hub_are_listed(tables: Path):
+    name = "hf://datasets/owner/name/data/train-00000-of-00001.parquet"
+    path = tables / "shards.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train": {name: 1000}}))
+    assert listed(tables)[0].sizes == {name: 1000}
+
+
+def test_damaged_parquet_is_said(tables: Path):
+    next(tables.glob("test-*.parquet")).write_bytes(b"PAR1 torn")
+    view = View(listed(tables)[1], recipe(), 3, False)
+    with pytest.raises(UserError, match="^the shards can't be read: ") as raised:
+        [whole(batch) for batch in loader(view, in_order(8, 4, Share()), 0)]
+    assert "\n" not in str(raised.value)
+
+
+def test_workers_divide_the_shards_of_a_process(root: Path):
+    train, _, _ = listed(root)
+    view, draws = View(train, recipe(auto=None), 3, False, "flips"), Draws(len(train), 12, (0, 0, 0), Share())
+    images = torch.cat([whole(batch)[0] for batch in loader(view, draws, 2)])
+    assert {int(image[0, 0, 0]) % 100 for image in images} == {0, 1, 2} and len(images) == 24
 
 
 def test_a_shard_that_is_too_short_is_said(root: Path):
     path = root / "shards.json"
     found = json.loads(path.read_text())
-    path.write_text(json.dumps(found | {"test": {"test-000000.tar": 9}}))
+    path.write_text(json.dumps(found | {"test": {name: 9 for name in found["test"]}}))
     view = View(listed(root)[1], recipe(), 3, False)
     with pytest.raises(UserError, match="has fewer than 9 samples"):
         [whole(batch) for batch in loader(view, in_order(9, 3, Share()), 0)]
