@@ -171,6 +171,8 @@ class Space:
         if self.heads:
             chosen["head"] = next((n for n, head in self.heads.items() if _same_head(config, head)), None)
         chosen["stride"] = "{},{}".format(*config.stride)
+        if config.initial_conv == "patchify" and chosen["stride"] not in self.hyperparameters["stride"]:
+            chosen["stride"] = self.hyperparameters["stride"][0]  # patches have none: any choice builds the same
         chosen["ff_channel"] = {config.final_dim: "C", config.final_dim // 2: "C/2"}.get(config.ff_outputs)
         if (
             any(value not in self.hyperparameters[name] for name, value in chosen.items())

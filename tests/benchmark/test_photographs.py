@@ -23,7 +23,7 @@ from search.benchmark.setup import Setup
 from search.benchmark.tasks import SuperResolution
 from search.errors import UserError
 from search.metrics.super_resolution import cropped, luma, psnr_and_ssim, rounded
-from search.records.models import RowRun
+from search.records.benchmarks import RowRun
 from search.records.results import Results
 from wavemix.config import LiteConfig
 

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search.errors import UserError
 from search.space.configurations import Space
 from search.space.work import multiply_accumulates, training_work
+from search.tasks.task import task_named
 from wavemix import LiteConfig, WaveMixLite
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
@@ -36,6 +37,16 @@ def test_configurations_are_distinct_below_the_count_and_fit_the_image(family, i
         assert space.build(chosen) == config
         assert space.build(chosen, config.parameters()) is None
         assert space.build(chosen, config.parameters() + 1) == config
+
+
+def test_configurations_for_pixels_come_back_from_their_choices():
+    """Patches have no stride, whatever strides other stems may have."""
+    task = task_named("segmentation")
+    space = Space("extended", (3, 64, 96), 11, 200_000, task.choices(None), task.heads(None))
+    found = space.configurations(0, 200_000, most=400)
+    assert {config.initial_conv for config in found} == set(space.hyperparameters["initial_conv"])
+    for config in found:
+        assert space.build(space.hyperparameters_of(config)) == config
 
 
 def test_order_follows_the_seed():
