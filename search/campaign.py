@@ -173,7 +173,7 @@ def _results(results: Results | Path | str) -> Results:
 
 def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
     """Say what there is of the study already, and what it asks of validation images where that is not the usual."""
-    setting, past = engine.setting, engine.past()
+    setting, past = engine.setting, engine.found.past()
     if setting.asked and setting.gaps:
         score = setting.task.score
         scores = " and ".join(score.shown(aim.threshold) for aim in setting.aims)
@@ -196,9 +196,9 @@ def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtim
             Finalist(
                 *engine.setting.trained(trial.params),
                 trial.user_attrs.get("seconds", 0.0) * growth,
-                engine.minimised(trial),
+                engine.found.minimised(trial),
             )
-            for trial in engine.best(goal.targets[0])
+            for trial in engine.found.best(goal.targets[0])
         ]
         try:
             tests += confirm_smallest(
@@ -208,10 +208,10 @@ def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtim
                 plan,
                 outcome.results,
                 replace(runtime, obey=engine.obey),
-                records=engine.shared(outcome.results.read()),
+                records=engine.store.shared(outcome.results.read()),
             )
         finally:
-            engine.shared(outcome.results.read())
+            engine.store.shared(outcome.results.read())
     return tests
 
 

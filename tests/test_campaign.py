@@ -39,7 +39,7 @@ def test_search_finds_and_records(folder, tmp_path):
     for record in records:
         assert record.dataset.train_count == 256 and record.dataset.validation_count == 64
         assert record.parameters == record.config.parameters() < 1500
-    feasible = search.feasible()
+    feasible = search.found.feasible()
     assert feasible, "60 % of four easy classes is within reach"
     assert feasible[0].value >= 0.6 + ACCURACY.margin(0.6, 64)
     # every trial after the first feasible one had fewer parameters than the incumbent of its time
@@ -49,7 +49,7 @@ def test_search_finds_and_records(folder, tmp_path):
             assert trial.user_attrs["parameters"] < incumbent
             if trial.user_attrs.get("feasible"):
                 incumbent = trial.user_attrs["parameters"]
-    assert search.incumbent == incumbent
+    assert search.found.incumbent == incumbent
     assert [e.kind for e in events].count("trial") == sum(r.state != "refused" for r in records)
 
 

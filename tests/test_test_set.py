@@ -39,4 +39,4 @@ def test_search_never_loads_the_test_part(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load", load)
     with engine(folder, tmp_path, target=0.5) as searching:
         searching.run(trials=2)
-        assert searching.best()
+        assert searching.found.best()

@@ -43,7 +43,7 @@ def worker(
     display = Display(Console(), f"{study}, worker", targets, ceiling, None)
     options = {"checkpoints": checkpoints, "device": device, "precision": precision, "listen": display}
     with resumable(), join(found, data_dir, Results(results, published()), **options) as search, display:
-        for event in search.past():
+        for event in search.found.past():
             display(event)
         for line in search.setting.data.told:
             display.say(line)

@@ -9,23 +9,22 @@ Only a confirmation (`search/confirmation`) ever loads the test part of a data s
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
 from search import signals
 from search.errors import UserError, breakage, present
 from search.files import set_aside
-from search.records.costs import Minimised, cost_shown
+from search.records.costs import cost_shown
 from search.records.environment import code
-from search.records.jsonl import Record, identity_of, read
-from search.records.models import Confirmation, Scout, Trial
+from search.records.jsonl import identity_of, read
+from search.records.models import Scout, Trial
 from search.records.results import Results
 from search.records.statistics import FIRST
 from search.sampling.sampler import FrontierPruner, FrontierSampler
@@ -34,6 +33,7 @@ from search.space.candidates import Pool
 from search.study.checkpoint_store import Checkpoints
 from search.study.claim import Claim
 from search.study.events import Event
+from search.study.found import Found
 from search.study.heartbeat import now
 from search.study.outage import Lost
 from search.study.pace import Pace
@@ -44,7 +44,6 @@ from search.study.seals import checked
 from search.study.setting import Setting
 from search.study.storage import Presence, connect, open_study, sqlite_file
 from search.study.store import Store
-from search.study.targets import reached
 from search.study.trial import TrialRun, Unfinished
 from search.study.trial_records import TrialRecords, texts
 from search.study.warm_start import known_curves, warm_start
@@ -53,7 +52,6 @@ from search.upstream import start_of
 from wavemix.config import LiteConfig
 
 BROKEN = 3  # trainings in a row that may break before the search gives up
-TESTED = "confirmation "  # what the study's attributes begin with that are records of confirmations
 POLL = 1.0  # seconds between two looks at what other workers do
 
 
@@ -87,7 +85,7 @@ class Search:
         self.place = checkpoints
         self.broken, self.stopped = 0, False
         self._until: tuple[float, int] | None = None  # when `run` has to end, and the seeds of the confirmation then
-        self.pool = Pool(setting.space, setting.tuning, setting.seed, self._finished)
+        self.pool = Pool(setting.space, setting.tuning, setting.seed, lambda: len(self.found.ended()))
         self.connection, self.here = ExitStack(), ExitStack()  # what `close` ends: the storage's, then the presence
 
     @classmethod
@@ -234,7 +232,7 @@ class Search:
             self.listen(Event("note", restored(study, setting, self.records.path, self.worker)))
         elif study.user_attrs.get("rebuilding"):
             raise UserError(f"rebuilding the study {setting.name} was cut off: give --rebuild again")
-        self._keep_choices(study)
+        setting.keep_choices(study.get_trials(deepcopy=False))
         # those of the study itself it knows already, but for what an earlier study of this name left in the records
         known = {identity_of(text.encode()) for text in texts(study.get_trials(deepcopy=False))}
         records = [r for path in self.results.known() for r in read(path, known if path == self.records.path else ())]
@@ -259,21 +257,8 @@ class Search:
             error=partial(shortfall, setting.task.score),
         )
         study.sampler, study.pruner = self.sampler, FrontierPruner(self.sampler)
+        self.found = Found(study, setting, self.sampler)
         return study
-
-    def _keep_choices(self, study: optuna.Study) -> None:
-        """A study goes on with the hyperparameters and choices that it began with: Optuna allows no other choices, and
-        what there was none of yet stays at its default."""
-        hyperparameters, trials = self.setting.space.hyperparameters, study.get_trials(deepcopy=False)
-        ended = [t.distributions for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        for name in [name for name in hyperparameters if ended and not any(name in known for known in ended)]:
-            del hyperparameters[name]
-        for trial in trials:
-            for name, distribution in trial.distributions.items():
-                if name in hyperparameters and isinstance(distribution, CategoricalDistribution):
-                    hyperparameters[name] = distribution.choices
-            if trial.distributions.keys() >= hyperparameters.keys():
-                break
 
     def marks(self, params: Mapping) -> dict:
         """What a running trial of this worker says of itself, for others and for the sampler."""
@@ -294,40 +279,6 @@ class Search:
         if attributes.get("code") != code():
             raise UserError(f"the study {name} is being searched by another version of this program: use that one")
 
-    def _finished(self) -> int:
-        return len(self._ended())
-
-    def feasible(self, target: float | None = None) -> list[FrozenTrial]:
-        """Trials that are feasible for the target (left out: the highest), those that cost least first."""
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        goal = self.setting.target if target is None else target
-        return sorted((t for t in done if goal in reached(t, self.setting.targets)), key=self.cost)
-
-    def cost(self, trial: FrozenTrial) -> float:
-        """What is minimised, of a trial that was built."""
-        return trial.user_attrs[self.setting.costs.minimise]
-
-    def best(self, target: float | None = None) -> list[FrozenTrial]:
-        """Feasible trials, cheapest first; where there are none, the completed one nearest to the target."""
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return self.feasible(target) or sorted(done, key=lambda t: -present(t.value))[:1]
-
-    def front(self) -> list[FrozenTrial]:
-        """What would be confirmed now: the first of the `best` for each target, each once."""
-        first = [trial for target in self.setting.targets for trial in self.best(target)[:1]]
-        return list({trial.number: trial for trial in first}.values())
-
-    def minimised(self, trial: FrozenTrial) -> Minimised | None:
-        """What a record says of that; None where it is the parameters."""
-        name = self.setting.costs.minimise
-        return None if name == "parameters" else Minimised(name=name, value=self.cost(trial))
-
-    @property
-    def incumbent(self) -> float:
-        """The cost that a suggestion has to undercut: of the smallest trial believed to reach the threshold."""
-        best = self.sampler.incumbent(self.study)
-        return self.cost(best) if best else self.setting.space.bound
-
     def reopen(self) -> None:
         """Take back what `wavemix stop` has asked for, and go on with this version of the program, no other.
 
@@ -337,42 +288,7 @@ class Search:
             if self.study.user_attrs.get(key) != value:
                 self.study.set_user_attr(key, value)
 
-    def shared(self, records: Sequence[Record]) -> list[Record]:
-        """`records` and the confirmations of this study that other machines have made; the storage gets those in it.
-
-        So a network is confirmed once, and attempts are counted through, wherever the study is searched.
-        """
-        stored = self.storage.get_study_system_attrs(self.store.study_id)  # the others are read every epoch
-        ours = {
-            f"{TESTED}{r.created.isoformat()} {r.config.name}": r
-            for r in records
-            if isinstance(r, Confirmation) and r.study == self.setting.name
-        }
-        for key in ours.keys() - stored.keys():
-            self.storage.set_study_system_attr(self.store.study_id, key, ours[key].model_dump_json())
-        theirs = sorted(key for key in stored if key.startswith(TESTED) and key not in ours)
-        return [*records, *(Confirmation.model_validate_json(stored[key]) for key in theirs)]
-
     # --- running -----------------------------------------------------------------------------------------------
-
-    def recorded(self) -> list[FrozenTrial]:
-        """Trials of the study that have ended with a record, of all workers; not those dropped untried."""
-        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished() and "record" in t.user_attrs]
-
-    def past(self) -> list[Event]:
-        """The ends of those trials, as a display was told them or would have been."""
-        return [
-            Event(
-                "past",
-                config=self.setting.plan(trial.params)[0],
-                number=trial.number,
-                state=trial.state.name.lower().replace("fail", "failed"),
-                accuracy=trial.value,
-                reached=reached(trial, self.setting.targets),
-                minimised=self.minimised(trial),
-            )
-            for trial in self.recorded()
-        ]
 
     def run(
         self,
@@ -392,20 +308,20 @@ class Search:
         start, before = time.monotonic(), self.store.ended
         self._until = None if seconds is None else (start + seconds, confirmation_seeds)
         while (trials is None or self.store.ended - before < trials) and (
-            total is None or len(self.recorded()) < total
+            total is None or len(self.found.recorded()) < total
         ):
             deadline = None
             if seconds is not None:
                 deadline = start + seconds - sum(self._confirming(confirmation_seeds))
                 left = deadline - time.monotonic()
-                late = left <= 0 or (self.store.ended > before and left < 0.5 * self.pace.typical(self._ended()))
-                if late and self.recorded():
+                late = left <= 0 or (self.store.ended > before and left < 0.5 * self.pace.typical(self.found.ended()))
+                if late and self.found.recorded():
                     break
             signals.check()
             try:
                 self.obey()
                 others = self.store.running()
-                if not self._one(deadline if self.best() else None):
+                if not self._one(deadline if self.found.best() else None):
                     if not others:
                         fitting = "" if self._affordable() == math.inf else " that fits into the time left"
                         text = f"no untried configuration below the incumbent was found{fitting}"
@@ -416,15 +332,12 @@ class Search:
                 self.listen(Event("note", str(reason)))
                 break
 
-    def _ended(self) -> list[FrozenTrial]:
-        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
-
     def _proposal(self) -> dict | None:
         """Parameters of a new trial: one that the time left is enough for, but for the first, which is finished in any
         case."""
         left = None if self._until is None else self._until[0] - time.monotonic()
         fitting = self.scouting.best(self._affordable(), left)
-        if fitting is None and not self.recorded():
+        if fitting is None and not self.found.recorded():
             fitting = self.scouting.best(math.inf, left)
         return dict(fitting.params) if fitting else None
 
@@ -435,11 +348,11 @@ class Search:
         end, seeds = self._until
         # in its stead the costliest one of the front is not confirmed; the others are
         others = sum(sorted(self._confirming(seeds))[:-1])
-        return self.pace.affordable(self._ended(), end - time.monotonic() - others, seeds)
+        return self.pace.affordable(self.found.ended(), end - time.monotonic() - others, seeds)
 
     def _confirming(self, seeds: int) -> list[float]:
         """Expected seconds of confirming each trial of the front."""
-        return [self.pace.confirmation(trial, seeds) for trial in self.front()]
+        return [self.pace.confirmation(trial, seeds) for trial in self.found.front()]
 
     def _one(self, deadline: float | None = None) -> bool:
         """Ask for one configuration, train it and tell; False when there is nothing left to try."""
@@ -468,7 +381,7 @@ class Search:
 
     def _refusal(self, config: LiteConfig) -> str | None:
         """Why a configuration is not to be trained: a latency, for one, is known only now that it was measured."""
-        costs, incumbent = self.setting.costs, self.incumbent
+        costs, incumbent = self.setting.costs, self.found.incumbent
         if costs.of(config) >= incumbent:
             return f"not below the incumbent's {cost_shown(costs.minimise, incumbent)}"
         return costs.exceeded(config)

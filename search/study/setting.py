@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
 from search.data.split import Portion, split_validation
 from search.errors import UserError, present
 from search.files import LONGEST, can_name
@@ -137,11 +140,24 @@ class Setting:
         """Name -> choices, of every trial."""
         return {**self.space.hyperparameters, **self.tuning.hyperparameters}
 
+    def keep_choices(self, trials: Sequence[FrozenTrial]) -> None:
+        """Go on with the hyperparameters and choices that a study's `trials` have: Optuna allows no others, and what
+        there was none of yet stays at its default."""
+        choices = self.space.hyperparameters
+        ended = [t.distributions for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        for name in [name for name in choices if ended and not any(name in known for known in ended)]:
+            del choices[name]
+        for trial in trials:
+            for name, distribution in trial.distributions.items():
+                if name in choices and isinstance(distribution, CategoricalDistribution):
+                    choices[name] = distribution.choices
+            if trial.distributions.keys() >= choices.keys():
+                break
+
     def plan(self, params: Mapping) -> tuple[LiteConfig | None, Recipe]:
         """The configuration that a trial's parameters mean, None where they don't go together, and the recipe."""
-        chosen = {
-            name: params[name] for name in self.space.hyperparameters if name in params
-        }  # older trials may lack some
+        # older trials may lack some
+        chosen = {name: params[name] for name in self.space.hyperparameters if name in params}
         return self.space.build(chosen), self.tuning.recipe(params)
 
     def trained(self, params: Mapping) -> tuple[LiteConfig, Recipe]:

@@ -8,14 +8,15 @@ from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.records.jsonl import append
-from search.records.models import Trial
+from search.records.jsonl import Record, append
+from search.records.models import Confirmation, Trial
 from search.study.heartbeat import Heartbeat, Watch, now, sign
 from search.study.outage import Lost
 from search.study.seals import seal
 from search.study.storage import Patient
 from search.study.trial_records import TrialRecords
 
+TESTED = "confirmation "  # what the study's attributes begin with that are records of confirmations
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "refused": TrialState.PRUNED}
 
 
@@ -200,3 +201,19 @@ class Store:
             self.study.enqueue_trial(params)
             return "was failed by another program: it is put in anew"
         return "was finished by another worker first"
+
+    def shared(self, records: Sequence[Record]) -> list[Record]:
+        """`records` and the confirmations of this study that other machines have made; the storage gets those in it.
+
+        So a network is confirmed once, and attempts are counted through, wherever the study is searched.
+        """
+        stored = self.storage.get_study_system_attrs(self.study_id)  # the others are read every epoch
+        ours = {
+            f"{TESTED}{r.created.isoformat()} {r.config.name}": r
+            for r in records
+            if isinstance(r, Confirmation) and r.study == self.study.study_name
+        }
+        for key in ours.keys() - stored.keys():
+            self.storage.set_study_system_attr(self.study_id, key, ours[key].model_dump_json())
+        theirs = sorted(key for key in stored if key.startswith(TESTED) and key not in ours)
+        return [*records, *(Confirmation.model_validate_json(stored[key]) for key in theirs)]

@@ -134,7 +134,7 @@ def test_search_trains_records_and_confirms_what_was_chosen(tmp_path, monkeypatc
     for record in records:
         config, recipe = search.setting.plan(told[record.number].params)
         assert (config, recipe.model_dump(mode="json")) == (record.config, record.recipe)
-    best, recipe = search.setting.plan(search.best()[0].params)
+    best, recipe = search.setting.plan(search.found.best()[0].params)
     found = finalists(records, "Toy", search.setting.target, 2)[0]
     assert (found.config, found.recipe) == (best, recipe)
     assert any("lr 0.01" in cell for cell in summary(search.setting, search.study.get_trials())["configuration"])

@@ -80,7 +80,7 @@ def test_confirmations_of_another_machine_are_known(machines):
 
     one, other = machines
     record = confirmation([0.9, 0.91], study="toy")
-    assert one.shared([record]) == [record] == one.shared([record])
-    assert other.shared([]) == [record] and other.shared([record]) == [record]
+    assert one.store.shared([record]) == [record] == one.store.shared([record])
+    assert other.store.shared([]) == [record] and other.store.shared([record]) == [record]
     foreign = confirmation([0.9, 0.91], study="another")
-    assert one.shared([foreign]) == [foreign, record] and other.shared([]) == [record]
+    assert one.store.shared([foreign]) == [foreign, record] and other.store.shared([]) == [record]

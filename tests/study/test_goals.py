@@ -33,8 +33,10 @@ def trained(monkeypatch):
 def test_every_trial_is_below_the_incumbents_cost_and_all_limits(tmp_path, name, limit):
     with engine(tmp_path, minimise=name, limits={name: limit}) as search:
         search.run(trials=5)
-        best, incumbent = search.feasible()[0], search.incumbent
-        assert search.minimised(best).name == name and incumbent == search.cost(best) == best.user_attrs[name]
+        best, incumbent = search.found.feasible()[0], search.found.incumbent
+        assert (
+            search.found.minimised(best).name == name and incumbent == search.found.cost(best) == best.user_attrs[name]
+        )
     incumbent = limit
     for record in trials(tmp_path):
         assert record.minimised.name == name and record.objective == cost(name, record.config) < incumbent
@@ -135,7 +137,7 @@ def test_each_trial_counts_for_every_target(front, tmp_path):
     smallest = []
     for target in TARGETS:
         found = [one.parameters for record in records for one in record.each() if one.target == target and one.feasible]
-        assert [t.user_attrs["parameters"] for t in front.feasible(target)] == sorted(found)
+        assert [t.user_attrs["parameters"] for t in front.found.feasible(target)] == sorted(found)
         smallest.append(min(found))
     assert smallest == sorted(smallest) and smallest[0] < smallest[-1], "a front, not one network"
     rows = overview(read(tmp_path / "toy.jsonl"))
@@ -156,26 +158,26 @@ def test_incumbents_only_get_smaller(front, tmp_path):
         costs = [best.get(target, 3000) for target in TARGETS]
         assert costs == sorted(costs)
     assert [t.user_attrs["parameters"] for t in front.sampler.incumbents(front.study)] == costs
-    assert len({t.number for t in front.front()}) == len(front.front()) <= 3
+    assert len({t.number for t in front.found.front()}) == len(front.found.front()) <= 3
     seconds = front._confirming(3)
-    assert seconds == [front.pace.confirmation(t, 3) for t in front.front()]
+    assert seconds == [front.pace.confirmation(t, 3) for t in front.found.front()]
 
 
 def test_past_events_say_which_targets_were_reached(front):
-    for event, trial in zip(front.past(), front.recorded()):
+    for event, trial in zip(front.found.past(), front.found.recorded()):
         assert list(event.reached) == trial.user_attrs.get("reached", [])
         assert trial.user_attrs.get("feasible", False) == (0.9 in event.reached)
 
 
 def test_a_lost_front_is_made_anew(front, tmp_path):
     before = [(t.state, t.params, t.user_attrs.get("reached")) for t in front.study.get_trials()]
-    smallest = [t.number for t in front.front()]
+    smallest = [t.number for t in front.found.front()]
     front.close()
     for path in (tmp_path / "studies").glob("toy.db*"):
         path.unlink()
     with engine(tmp_path, target=TARGETS, rebuild=True) as search:
         assert [(t.state, t.params, t.user_attrs.get("reached")) for t in search.study.get_trials()] == before
-        assert [t.number for t in search.front()] == smallest
+        assert [t.number for t in search.found.front()] == smallest
     with pytest.raises(UserError, match="its target differs"):
         engine(tmp_path, target=TARGETS[:2])
 

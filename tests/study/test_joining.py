@@ -93,7 +93,7 @@ def test_workers_share_a_study_and_count_every_trial_once(tmp_path, monkeypatch,
     assert all("twin" in t.user_attrs for t in told if t not in done)
     assert len(set(training.configs)) == len(training.configs), "nothing is trained twice"
     assert {path.parent.name for path in tmp_path.glob("*/*.jsonl")} == {"a", "b"}
-    assert len({w.best()[0].number for w in workers}) == 1
+    assert len({w.found.best()[0].number for w in workers}) == 1
 
 
 def test_trial_whose_worker_died_goes_on_as_the_same_one(tmp_path, monkeypatch, url):
@@ -233,7 +233,7 @@ def test_status_shows_trials_workers_and_the_smallest_feasible(tmp_path, monkeyp
     console = Console(width=200, record=True, file=open(os.devnull, "w"))
     console.print(standing(study := StudyHandle(sqlite, named(tmp_path))))
     text = console.export_text()
-    best = search.feasible()[0]
+    best = search.found.feasible()[0]
     assert f"{best.user_attrs['parameters']:,} parameters" in text and search.worker in text
     assert re.search(r"\b\d s ago", text) and "open" in text
     study.stop()

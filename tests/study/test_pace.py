@@ -17,7 +17,7 @@ def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, mon
     with engine(tmp_path) as search:
         assert search.pace.affordable([], 100.0, 3) == math.inf, "nothing is known"
         search.run(trials=2)
-        ended = search.recorded()
+        ended = search.found.recorded()
         works = [search.setting.work(trial.params) for trial in ended]
         rate = search.pace.rate(ended)
         assert rate == pytest.approx(sum(8 / work for work in works) / 2)

@@ -31,7 +31,7 @@ def template(tmp_path_factory):
         Training(patched)
         with engine(folder) as search:
             search.run(trials=4)
-            return folder, told(search), search.incumbent
+            return folder, told(search), search.found.incumbent
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_deleted_study_is_made_anew_and_goes_on(studied, monkeypatch):
         path.unlink()
     notes = []
     with engine(folder, rebuild=True, listen=lambda event: notes.append(event.text)) as search:
-        assert told(search) == before and search.incumbent == incumbent
+        assert told(search) == before and search.found.incumbent == incumbent
         assert f"the study toy has 4 of the 4 trials in {search.records.path} again" in notes
         search.run(trials=1)
     with engine(folder) as search:
@@ -114,7 +114,7 @@ def test_a_record_that_is_elsewhere_leaves_a_gap(studied):
     with engine(folder, rebuild=True) as search:
         gap = search.study.get_trials()[2]
         assert gap.state == TrialState.FAIL and gap.user_attrs == {"lost": True}
-        again = {t.number: t.user_attrs["record"] for t in search.recorded()}
+        again = {t.number: t.user_attrs["record"] for t in search.found.recorded()}
     assert again == {number: before[number][4] for number in before if number != 2}
 
 
@@ -232,7 +232,7 @@ def test_what_was_trained_when_the_study_was_deleted_is_recorded(tmp_path, monke
     assert numbers == [0, 1, 2] and "does not hold the study or one of its trials any more" in message
     monkeypatch.setattr(trial_module.TrialRun, "_judge", judge)
     with engine(tmp_path, rebuild=True) as search:
-        assert [t.number for t in search.recorded()] == [0, 1, 2]
+        assert [t.number for t in search.found.recorded()] == [0, 1, 2]
 
 
 def test_results_deleted_under_a_search_are_written_again_where_they_can_be(tmp_path, monkeypatch):

@@ -27,8 +27,8 @@ def test_candidates_are_scouted_before_trials_and_never_twice(tmp_path, monkeypa
     training, told = Training(monkeypatch), []
     with engine(tmp_path, listen=told.append) as search:
         search.run(trials=4)
-        assert len(search.recorded()) == 4, "a scout is no trial"
-        assert all(trial.user_attrs["parameters"] >= 1000 for trial in search.feasible())
+        assert len(search.found.recorded()) == 4, "a scout is no trial"
+        assert all(trial.user_attrs["parameters"] >= 1000 for trial in search.found.feasible())
     scouts, trials = records(tmp_path)
     assert SPREAD < len(scouts) <= SPREAD + 4 * RIVALS and len(trials) == 4
     assert len({scout.config for scout in scouts}) == len(scouts) == sum(event.kind == "scout" for event in told)
@@ -88,7 +88,7 @@ def test_broken_scouts_cost_the_search_nothing(tmp_path, monkeypatch, few):
     training = Training(monkeypatch, breaks)
     with engine(tmp_path) as search:
         search.run(trials=1)
-        assert len(search.recorded()) == 1
+        assert len(search.found.recorded()) == 1
     assert len(records(tmp_path)[0]) == len(training.counts) - 3 - 1
 
 

@@ -35,7 +35,7 @@ def test_studies_from_before_the_recipe_had_all_its_hyperparameters_go_on(tmp_pa
         del identity["recipe"]["cutout"]
         search.study.set_user_attr("identity", identity)
     with engine(tmp_path) as search:
-        assert len(search.recorded()) == 1
+        assert len(search.found.recorded()) == 1
     with pytest.raises(UserError, match="its recipe differs"):
         engine(tmp_path, recipe=RECIPE.model_copy(update={"cutout": 3}))
 
@@ -49,7 +49,7 @@ def test_studies_from_before_a_hyperparameter_had_a_choice_go_on_without_it(tmp_
     monkeypatch.setattr(space, "EXTENDED", now)
     with engine(tmp_path) as search:
         search.run(trials=3)
-        assert len(search.recorded()) == 5
+        assert len(search.found.recorded()) == 5
         assert search.setting.space.hyperparameters["upsampling"] == before["upsampling"]
         left = search.setting.space.configurations(0, 3000)
         assert {config.upsampling for config in left} == set(before["upsampling"])
@@ -64,7 +64,7 @@ def test_studies_from_before_there_was_a_hyperparameter_go_on_without_it(tmp_pat
     monkeypatch.setattr(space, "EXTENDED", now)
     with engine(tmp_path) as search:
         search.run(trials=3)
-        assert len(search.recorded()) == 5
+        assert len(search.found.recorded()) == 5
         assert "affine" not in search.setting.space.hyperparameters
         assert {config.affine for config in search.setting.space.configurations(0, 3000)} == {"depth"}
 
@@ -73,8 +73,8 @@ def test_incumbent_shrinks_to_where_the_target_is_just_reached(tmp_path, monkeyp
     training = Training(monkeypatch)
     search = engine(tmp_path)
     search.run(trials=30)
-    smallest = search.feasible()[0].user_attrs["parameters"]
-    assert smallest == search.incumbent
+    smallest = search.found.feasible()[0].user_attrs["parameters"]
+    assert smallest == search.found.incumbent
     wanted = 1200 * (0.1 / (1 - search.setting.threshold)) ** 1.25
     assert wanted <= smallest < 1.1 * wanted
     incumbent = 3000
@@ -92,7 +92,7 @@ def test_summary_shows_the_winner_and_the_nearest_misses(tmp_path, monkeypatch):
     search = engine(tmp_path)
     search.run(trials=6)
     numbers = summary(search.setting, search.study.get_trials())["trial"]
-    assert str(search.feasible()[0].number) in numbers
+    assert str(search.found.feasible()[0].number) in numbers
     complete = [r for r in trials(tmp_path) if r.state == "complete"]
     assert sorted(numbers, key=int) == [str(r.number) for r in complete], "so few are all shown"
 
@@ -130,13 +130,13 @@ def test_total_counts_failed_trials_and_what_others_did(tmp_path, monkeypatch):
         search.run(total=3)
     with engine(tmp_path) as search:
         search.run(total=3)
-        assert len(search.recorded()) == 3
+        assert len(search.found.recorded()) == 3
         display = Display(Console(), "Toy", [TARGET], 3000, None)
-        for event in search.past():
+        for event in search.found.past():
             display(event)
     assert len(trials(tmp_path)) == 3 and sum(r.state == "failed" for r in trials(tmp_path)) == 1
     assert sum(display.counts.values()) == 3 and display.counts["failed"] == 1
-    assert display.best[TARGET].config.parameters() == search.feasible()[0].user_attrs["parameters"]
+    assert display.best[TARGET].config.parameters() == search.found.feasible()[0].user_attrs["parameters"]
 
 
 def test_space_that_is_used_up_ends_the_search(tmp_path, monkeypatch):
@@ -298,7 +298,7 @@ def test_time_for_the_confirmation_is_kept(tmp_path, monkeypatch):
     Training(monkeypatch)  # a trial claims 8 seconds, so a confirmation with 3 seeds on all data 8 * 1.5 * 1.2
     search = engine(tmp_path)
     search.run(trials=1)
-    needed = search.pace.confirmation(search.best()[0], 3)
+    needed = search.pace.confirmation(search.found.best()[0], 3)
     assert needed == pytest.approx(8 * 3 / 2 * 300 / 250 * 1.1)
     search.run(seconds=needed - 1)
     assert len(trials(tmp_path)) == 1
@@ -368,9 +368,9 @@ def test_the_first_trial_is_finished_whatever_was_left(tmp_path, monkeypatch):
     Training(monkeypatch)
     with engine(tmp_path) as search:
         search.run(seconds=-5.0)  # loading the data took it all
-        assert len(search.recorded()) == 1
+        assert len(search.found.recorded()) == 1
         search.run(seconds=-5.0)
-        assert len(search.recorded()) == 1
+        assert len(search.found.recorded()) == 1
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words"])

@@ -140,7 +140,7 @@ def test_a_results_path_of_any_kind_holds_its_own_study(tmp_path, monkeypatch, n
     with engine(place) as search:
         search.run(trials=1)
     with engine(place) as search:
-        assert len(search.recorded()) == len(trials(place)) == 1
+        assert len(search.found.recorded()) == len(trials(place)) == 1
     assert [path.relative_to(place) for path in tmp_path.rglob("*.db")] == [Path("studies/toy.db")]
     assert len(StudyHandle(Results(place).database("toy"), "toy").trials()) == 1
     url, found = location(None, None, place)
