@@ -12,7 +12,7 @@ import torch
 
 from search.errors import UserError
 from search.records import jsonl as journal
-from search.records import models as records
+from search.records.benchmarks import Benchmark
 from search.records.environment import device_name, environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,5 +127,5 @@ def record(path: Path, device: str = "cpu", details: dict | None = None, **field
     details = {**(details or {}), "device": device, "threads": torch.get_num_threads(), "load_1min": load}
     journal.append(
         path,
-        records.Benchmark(environment=environment(device), machine=device_name(device), details=details, **fields),
+        Benchmark(environment=environment(device), machine=device_name(device), details=details, **fields),
     )

@@ -22,7 +22,8 @@ def test_every_figure_has_a_row():
     left = [f for f in figures() if f not in had and f.note != "withdrawn"]
     without = {(figure.data, figure.value) for figure in left}
     assert without == {
-        ("ImageNet-1k", 75.06), ("CIFAR-10", 95.98), ("CIFAR-10", 97.29), ("CIFAR-100", 85.09), ("CIFAR-100", 70.2),
+        ("ImageNet-1k", 75.06), ("CIFAR-10", 95.98), ("CIFAR-10", 97.29), ("CIFAR-10", 91.08), ("CIFAR-100", 85.09),
+        ("CIFAR-100", 70.2),
         ("Tiny ImageNet", 52.03), ("EMNIST Letters", 95.78), ("MNIST", 99.0), ("Fashion-MNIST", 90.0),
     }  # fmt: skip
 

@@ -42,6 +42,8 @@ def searched(tmp_path, monkeypatch) -> Iterator[tuple[Search, str]]:
     training = Training(monkeypatch, lambda config, epoch: "nan: a loss" if len(training.configs) == 5 else None)
     with engine(tmp_path) as search:
         search.run(trials=5)
+        put_in(search, 1000, 1100)
+        search.run(trials=1)  # prunes it, as its curve tells against it
         put_in(search, 2000, 3000)
         search.run(trials=1)  # refuses it, as a smaller one is feasible
         put_in(search, 1450, 1500)  # feasible, and smaller; it waits
@@ -134,7 +136,7 @@ def test_the_parameters_are_minimised_among_the_feasible_trials(searched):
     measured = {("Complete", True, True), ("Complete", True, False), ("Pruned", True, False)}
     assert seen == measured | {("Pruned", False, False), ("Fail", False, False), ("Waiting", False, False)}
     (best,) = study["best_trials"]
-    assert best["number"] == search.feasible()[0].number
+    assert best["number"] == search.found.feasible()[0].number
     complete = [trial["values"][0] for trial in study["trials"] if trial["state"] == "Complete"]
     assert best["values"][0] > min(complete), "the smallest network misses the target"
 
@@ -143,7 +145,7 @@ def test_the_page_follows_the_search(searched):
     search, address = searched
     before = json.loads(fetch(address))["best_trials"][0]
     search.run(trials=1)
-    smallest = search.feasible()[0]
+    smallest = search.found.feasible()[0]
     assert smallest.number > before["number"]
     until = time.monotonic() + 60
     while True:  # the dashboard keeps the trials for seconds

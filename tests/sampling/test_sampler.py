@@ -516,3 +516,19 @@ def test_scouts_save_trials():
             ours.optimize(objective, n_trials=1)
         needed.append(len(ours.trials))
     assert needed[1] < needed[0]
+
+
+def test_a_near_miss_is_charged_as_a_whole_training():
+    """Its curve does not tell early that it misses; one that may be far off is soon pruned."""
+    sampler = FrontierSampler({"width": (1, 2)}, cost=lambda params: 1, threshold=0.9, ceiling=10, epochs=6)
+    near, far, long = (Candidate({"width": 1}, 5.0, work) for work in (1.0, 1.0, 3.0))
+
+    class Stub:
+        incumbents = ((None, 10),)
+
+        def predict(self, pool):  # the same probability of reaching the threshold, but for the longer training
+            return np.array([0.1, 1.0, -0.1]), np.array([0.1, 1.0, 0.1])
+
+    utility = sampler._utility(Stub(), [near, far, long], 1.0)
+    assert utility[0] < 0.4 * utility[1]
+    assert utility[2] > utility[0], "three times as long, and probably there"

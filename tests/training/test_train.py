@@ -216,7 +216,9 @@ def test_recipes_are_validated():
     with pytest.raises(ValueError):
         Recipe(lr=-1)
     with pytest.raises(ValueError):
-        Recipe(batch_size=20)
+        Recipe(batch_size=0)
+    with pytest.raises(UserError, match="batch_size is 20: classification takes multiples of 16"):
+        train(CONFIG, Recipe(batch_size=20), bars(64), [0])
     assert default_recipe("mnist", 28, 5).epochs == 5
     small, large = (default_recipe("cifar10", 32, parameters=count) for count in (37058, 520106))
     assert (small.lr, small.cutout, small.shift) == (0.03, 0, 2.0)
