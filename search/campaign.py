@@ -117,6 +117,7 @@ def search(
                     setting,
                     results,
                     start=start,
+                    seconds=seconds,
                     source=source,
                     rebuild=rebuild,
                     storage=storage,

@@ -96,6 +96,7 @@ class Search:
         *,
         start: LiteConfig | None = None,
         source: str | None = None,
+        seconds: float | None = None,
         rebuild: bool = False,
         **options,
     ) -> "Search":
@@ -103,6 +104,7 @@ class Search:
 
         Args:
             start: configuration that a new study tries first; left out, one near the published network.
+            seconds: that the search will have with the confirmation; what takes longer is not tried first, None: any.
             source: what a worker on another machine loads the data by; left out, the data set's name.
             rebuild: make a study that is lost anew from its records in `results`; an SQLite file that is damaged is set
                 aside.
@@ -113,7 +115,7 @@ class Search:
         search = cls(setting, results, **options)
         try:
             search._enter(rebuild)
-            search._start(source or setting.data.name, start)
+            search._start(source or setting.data.name, start, seconds)
         except BaseException:
             search.close()
             raise
@@ -142,7 +144,7 @@ class Search:
         )
         self.scouting.learn(self._scouts)
 
-    def _start(self, source: str, start: LiteConfig | None) -> None:
+    def _start(self, source: str, start: LiteConfig | None, seconds: float | None) -> None:
         """What every worker does first: see to what killed ones left, and say what others need to join."""
         trials = self.study.get_trials(deepcopy=False)
         if self.presence.alone:
@@ -164,7 +166,7 @@ class Search:
                     "(--rebuild takes their trials into it)",
                 )
             )
-        hyperparameters = self._first(start)
+        hyperparameters = self._given(start) if start else self._promising(seconds)
         if not trials and hyperparameters:
             self.study.enqueue_trial(self.setting.tuning.first | hyperparameters)
         elif start and not any(
@@ -173,15 +175,19 @@ class Search:
         ):
             self.listen(Event("note", f"the study has begun: {start.name} is not put before what it has tried"))
 
-    def _first(self, start: LiteConfig | None) -> dict | None:
-        """Hyperparameters of the configuration tried first: the given one, or one of the published width. Raises
-        UserError."""
+    def _promising(self, seconds: float | None) -> dict | None:
+        """Hyperparameters of what is tried first where nothing is given: the cheapest that an earlier study knows to
+        reach the target, if there is time for it, or else a guess of the published width."""
+        setting, affordable = self.setting, self.pace.affordable([], seconds, FIRST)
+        for known in self.sampler.problem.feasible:
+            if setting.work(known.params) <= affordable:
+                return known.params
+        guess = start_of(setting.data.name, setting.target)
+        return setting.space.near_published(*guess) if guess else None
+
+    def _given(self, start: LiteConfig) -> dict:
+        """Hyperparameters of a configuration that shall be tried first. Raises UserError where it can't be."""
         setting = self.setting
-        if start is None and (known := self.sampler.problem.known[-1]):
-            return known.params
-        if start is None:
-            guess = start_of(setting.data.name, setting.target)
-            return setting.space.near_published(*guess) if guess else None
         hyperparameters = setting.space.hyperparameters_of(start)
         if hyperparameters is None or start.parameters() >= setting.ceiling:
             raise UserError(

@@ -420,3 +420,14 @@ def test_batches_that_the_kernels_cannot_take_are_refused_before_anything_is_tra
     with pytest.raises(UserError, match="batch_size is 100: classification takes multiples of 16"):
         engine(tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(None, True), (3600.0, True), (1e-6, False)])
+def test_what_is_known_to_reach_the_target_is_tried_first_where_there_is_time(tmp_path, monkeypatch, seconds, taken):
+    Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=4)
+        smallest = search.found.feasible()[0].params
+    with engine(tmp_path, name="later", seconds=seconds) as search:
+        first = [trial.system_attrs["fixed_params"] for trial in search.study.get_trials()]
+    assert first == [smallest] * taken
