@@ -34,15 +34,17 @@ OnEpoch = Callable[[int, list[Epoch]], bool | None]
 
 def quarterly(epochs: int, runtime: Runtime) -> OnEpoch:
     """An `on_epoch` that says the training loss, and the time that is left, after each quarter of the epochs."""
-    first: list[tuple[int, float]] = []
+    last, first = epochs, (0, 0.0)
 
     def on_epoch(epoch: int, latest: list[Epoch]) -> None:
+        nonlocal last, first
         runtime.obey()
-        if not first or epoch < first[-1][0]:  # a batch of seeds begins
-            first.append((epoch, time.monotonic()))
+        if epoch <= last:  # a batch of seeds begins
+            first = epoch, time.monotonic()
+        last = epoch
         if epoch % max(1, epochs // 4) == 0 or epoch == epochs:
             loss = sum(e.train_loss for e in latest) / len(latest)
-            runtime.say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}{_left(epoch, epochs, *first[-1])}")
+            runtime.say(f"  epoch {epoch}/{epochs}: training loss {loss:.4f}{_left(epoch, epochs, *first)}")
 
     return on_epoch
 

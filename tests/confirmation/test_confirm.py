@@ -605,3 +605,14 @@ def test_record_lines_of_earlier_versions_still_parse(tmp_path):
     (tmp_path / "old.jsonl").write_text(json.dumps(line) + "\n")
     (record,) = read(tmp_path / "old.jsonl")
     assert record.looks == [] and record.attempt is None and record.reached
+
+
+def test_the_time_left_is_that_of_the_seeds_at_work(monkeypatch):
+    """A second batch of seeds is timed from its own beginning, also one that was resumed amid its epochs."""
+    clock, said = iter(range(0, 10_000, 60)), []
+    monkeypatch.setattr(retraining.time, "monotonic", lambda: next(clock))
+    on_epoch = retraining.quarterly(8, Runtime(say=said.append))
+    for epoch in (*range(1, 9), *range(1, 9), *range(5, 9)):
+        on_epoch(epoch, [Epoch(epoch=epoch, train_loss=1.0, accuracy=None, seconds=1.0)])
+    assert [line.partition("1.0000")[2] for line in said[:4]] == [line.partition("1.0000")[2] for line in said[4:8]]
+    assert said[8].endswith(" left"), "of the one that was resumed, an epoch after its first"
