@@ -1,4 +1,4 @@
-"""The frontier sampler beside Optuna's own in real trainings at equal wall time.
+"""The frontier sampler beside Optuna's own in real trainings at equal processor time.
 
     python -m scripts.benchmarks.whole_search mnist|fashion-mnist [--minutes 60] [--repetitions 5] [--contenders ...]
 
