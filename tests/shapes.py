@@ -29,8 +29,12 @@ def configurations(draw, small=False):
         affine=pick("depth", "block", "one"),
         bias=pick("all", "needed"),
         activation=pick("gelu", "relu", "silu"),
+        stem_activation=pick(False, True),
         wavelet=pick("haar", "haar", "db2", "bior2.2"),
     )
+
+
+ENLARGING = {"kernel": (1, 3), "bicubic": (True, False), "activation": (False, True)}
 
 
 @st.composite
@@ -39,8 +43,14 @@ def headed(draw, small=True):
     pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
     dense = {"task": "segmentation", "kind": pick("interpolated", "transposed"), "width": pick(None, 3, 8)}
     enlarging = {"task": "super-resolution", "scale": pick(2, 3, 4), "kind": pick("shuffle", "transposed")}
-    head = pick(dense | {"skip": pick(True, False)}, enlarging | {"kernel": pick(1, 3), "bicubic": pick(True, False)})
-    hyperparameters = draw(configurations(small)).model_dump() | {"pad": 0, "head": head}
+    head = pick(
+        dense | {"skip": pick(True, False)}, enlarging | {name: pick(*values) for name, values in ENLARGING.items()}
+    )
+    hyperparameters = draw(configurations(small)).model_dump() | {
+        "pad": 0,
+        "norm": pick("batch", "scale"),
+        "head": head,
+    }
     try:
         return LiteConfig(**hyperparameters)
     except ValueError as error:  # a head that this stem does not serve

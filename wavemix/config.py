@@ -16,7 +16,8 @@ class LiteConfig(BaseModel, frozen=True):
     (`nearest`, `bilinear`), plus unequal strides and zero padding of the image. The extended family adds the
     `single` and `separable` stems, blocks shared across depth, BatchNorms that share a scale and a shift (each keeps
     its own statistics, which are no trainable parameters), biases dropped where another one absorbs them,
-    other activations and wavelets, `depthwise` up-sampling, and a projection where F != C meets an interpolating one.
+    other activations and wavelets, an activation in the stem, `depthwise` up-sampling, a projection where F != C meets
+    an interpolating one, and for tasks on pixels a scale and a shift in place of BatchNorm.
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
     work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
@@ -58,6 +59,11 @@ class LiteConfig(BaseModel, frozen=True):
     )
     bias: Literal["all", "needed"] = Field(default="all", description="'needed' drops biases that another one absorbs")
     activation: Literal["gelu", "relu", "silu"] = "gelu"
+    stem_activation: bool = Field(default=False, description="whether one follows the stem's first convolution")
+    norm: Literal["batch", "scale"] = Field(
+        default="batch",
+        description="what ends a block's branch: BatchNorm, or (not of classifiers) its scale and shift alone",
+    )
     wavelet: str = Field(default="haar", description="a discrete wavelet's PyWavelets name")
     head: AnyHead = ClassificationHead()
 
@@ -102,6 +108,8 @@ class LiteConfig(BaseModel, frozen=True):
     @model_validator(mode="after")
     def _head_that_the_stem_serves(self):
         if self.task == "classification":
+            if self.norm == "scale":
+                raise ValueError("norm='scale' is for segmentation and super-resolution: classifiers have BatchNorm")
             return self
         if self.pad:
             raise ValueError(f"pad={self.pad} is for classification: other tasks pad each image as it needs it")
@@ -115,10 +123,14 @@ class LiteConfig(BaseModel, frozen=True):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_the_default_head(self, write):
+    def _as_before_there_were_others(self, write):
         written = write(self)
         if self.task == "classification":
             written.pop("head", None)
+        if not self.stem_activation:
+            written.pop("stem_activation", None)
+        if self.norm == "batch":
+            written.pop("norm", None)
         return written
 
     @property
@@ -136,6 +148,8 @@ class LiteConfig(BaseModel, frozen=True):
             or self.affine != "depth"
             or self.bias != "all"
             or self.activation != "gelu"
+            or self.stem_activation
+            or self.norm != "batch"
             or self.wavelet != "haar"
             or self.upsampling == "depthwise"
             or self.projected
@@ -153,7 +167,7 @@ class LiteConfig(BaseModel, frozen=True):
 
     @property
     def norms_apart(self) -> bool:
-        """Whether BatchNorms stand beside the blocks: where blocks are shared, or scales and shifts."""
+        """Whether norms stand beside the blocks: where blocks are shared, or scales and shifts."""
         return self.shared > 0 or self.affine != "depth"
 
     @property
@@ -193,7 +207,8 @@ class LiteConfig(BaseModel, frozen=True):
         parts += [f"pad{self.pad}"] * bool(self.pad)
         parts += [f"shared{self.shared}" if self.shared > 1 else "shared"] * bool(self.shared)
         parts += [f"affine-{self.affine}"] * (self.affine != "depth")
-        parts += ["lean"] * (self.bias == "needed")
+        parts += ["lean"] * (self.bias == "needed") + ["scaled"] * (self.norm == "scale")
+        parts += ["active"] * self.stem_activation
         parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
         parts += [f"drop{self.dropout:g}"] * bool(self.dropout) + [self.head.name] * bool(self.head.name)
         return "-".join(parts)

@@ -110,7 +110,8 @@ class SuperResolutionHead(Head, frozen=True):
     `shuffle`: a convolution to I f² channels and PixelShuffle (Shi et al., arXiv 1609.05158), f the scale times the
     stem's strides. `transposed`: one transposed convolution of stride f, whose edge is 2 f - f mod 2 (4 for f = 2), so
     that neighbours share features. With `bicubic` either adds to the bicubically enlarged image, which itself has no
-    parameters, and so the network learns what is missing from it (VDSR: Kim et al., arXiv 1511.04587).
+    parameters, and so the network learns what is missing from it (VDSR: Kim et al., arXiv 1511.04587). With
+    `activation` the body's goes before either: without one all that blocks have mixed is enlarged linearly.
     """
 
     task: Literal["super-resolution"] = "super-resolution"
@@ -118,11 +119,19 @@ class SuperResolutionHead(Head, frozen=True):
     kind: Literal["shuffle", "transposed"] = "shuffle"
     kernel: Literal[1, 3] = Field(default=3, description="kernel size of the convolution before PixelShuffle")
     bicubic: bool = Field(default=True, description="whether the output is added to the bicubically enlarged image")
+    activation: bool = Field(default=False, description="whether the features go through the activation first")
 
     @property
     def name(self) -> str:
         kind = f"shuffle{self.kernel}" if self.kind == "shuffle" else self.kind
-        return f"x{self.scale}-{kind}" + "-bicubic" * self.bicubic
+        return f"x{self.scale}" + "-active" * self.activation + f"-{kind}" + "-bicubic" * self.bicubic
+
+    @model_serializer(mode="wrap")
+    def _with_the_task(self, write):
+        written = {"task": self.task, **write(self)}
+        if not self.activation:  # as it was written before there was one
+            written.pop("activation", None)
+        return written
 
     @staticmethod
     def edge(factor: int) -> int:

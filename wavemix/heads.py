@@ -54,10 +54,11 @@ class Enlarged(nn.Module):
     """Features (N, C, h, w), of a padded image or not, and images (N, I, H, W) -> (N, I, scale H, scale W); see
     `SuperResolutionHead`."""
 
-    def __init__(self, config: LiteConfig, head: SuperResolutionHead):
+    def __init__(self, config: LiteConfig, head: SuperResolutionHead, activation: type[nn.Module]):
         super().__init__()
         c, i, factor = config.final_dim, config.in_channels, head.scale * config.downscale
         self.scale, self.bicubic = head.scale, head.bicubic
+        self.activation = activation() if head.activation else nn.Identity()
         if head.kind == "shuffle":
             convolution = nn.Conv2d(c, i * factor**2, head.kernel, padding=head.kernel // 2)
             self.enlarge = nn.Sequential(convolution, nn.PixelShuffle(factor))
@@ -73,7 +74,7 @@ class Enlarged(nn.Module):
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        residual = cropped(self.enlarge(features), self.scale * height, self.scale * width)
+        residual = cropped(self.enlarge(self.activation(features)), self.scale * height, self.scale * width)
         return residual + bicubic(images, self.scale) if self.bicubic else residual
 
 

@@ -1,5 +1,7 @@
 """WaveMix-Lite: a network of Waveblocks with every hyperparameter of `LiteConfig`."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class Affine(nn.Module):
-    """A scale and a shift of each channel, for several BatchNorms; (N, C, H, W) to the same shape."""
+    """A scale and a shift of each channel, of several BatchNorms or in place of one; (N, C, H, W) to its own shape."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -27,7 +29,7 @@ class Affine(nn.Module):
 class LiteBlock(nn.Module):
     """Reduction to C/4, wavelet pyramid, one feed-forward a level from coarse to fine; (N, C, H, W) to the same shape.
 
-    With `norms=False` the BatchNorms are left out; each depth brings its own, `Affine` included where it is shared.
+    With `norms=False` the norms are left out; each depth brings its own, `Affine` included where it is shared.
     """
 
     def __init__(self, config: LiteConfig, norms: bool = True):
@@ -63,7 +65,7 @@ class LiteBlock(nn.Module):
             if config.upsampling == "depthwise":
                 up = nn.Sequential(nn.Conv2d(out, out, 3, padding=1, groups=out, bias=every), up)
             layers += [up]
-        return nn.Sequential(*layers, *([nn.BatchNorm2d(out)] if norms else []))
+        return nn.Sequential(*layers, *([_norm(config, out)] if norms else []))
 
     def forward(self, x: Tensor, norms: nn.ModuleList | None = None, affines: nn.ModuleList | None = None) -> Tensor:
         bands = pyramid(self.reduction(x), self.config.level, self.config.wavelet)
@@ -101,7 +103,7 @@ class WaveMixLite(nn.Module):
         outs, own = [config.branch_channels(level)[1] for level in range(1, config.level + 1)], config.affine == "depth"
         if config.norms_apart:
             self.norms = nn.ModuleList(
-                nn.ModuleList(nn.BatchNorm2d(out, affine=own) for out in outs) for _ in range(config.depth)
+                nn.ModuleList(_norm(config, out, own) for out in outs) for _ in range(config.depth)
             )
         if not own:
             self.affines = nn.ModuleList(nn.ModuleList(map(Affine, outs)) for _ in range(config.affines))
@@ -109,7 +111,7 @@ class WaveMixLite(nn.Module):
         if isinstance(head, DenseHead):
             self.expand = DenseScores(config, head, ACTIVATIONS[config.activation])
         elif isinstance(head, SuperResolutionHead):
-            self.expand = Enlarged(config, head)
+            self.expand = Enlarged(config, head, ACTIVATIONS[config.activation])
         else:
             self.pool = nn.Sequential(
                 nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(config.final_dim, config.num_classes)
@@ -136,31 +138,46 @@ class WaveMixLite(nn.Module):
 
     def _stem_with_inside(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The C/2 channels inside the stem, which a skip takes, and the features."""
-        after = 2 if self.config.initial_conv == "patchify" else 1
+        after = (2 if self.config.initial_conv == "patchify" else 1) + self.config.stem_activation
         inside = self.conv[:after](images)
         return inside, self.conv[after:](inside)
 
 
+def _norm(config: LiteConfig, channels: int, affine: bool = True) -> nn.Module:
+    """What ends a branch; without `affine`, what scales and shifts it is elsewhere."""
+    if config.norm == "batch":
+        return nn.BatchNorm2d(channels, affine=affine)
+    return Affine(channels) if affine else nn.Identity()
+
+
 def _stem(config: LiteConfig) -> nn.Sequential:
+    """Keys of the state dict are upstream's with an activation, too, which has none."""
+    layers: list[tuple[str, nn.Module]] = [(str(number), layer) for number, layer in enumerate(_stem_layers(config))]
+    if config.stem_activation:
+        layers.insert(1, ("activation", ACTIVATIONS[config.activation]()))
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _stem_layers(config: LiteConfig) -> list[nn.Module]:
     i, c, every, pad = config.in_channels, config.final_dim, config.bias == "all", config.pad
     first, second = config.stride
     if config.initial_conv == "strided":
-        return nn.Sequential(
+        return [
             nn.Conv2d(i, c // 2, 3, first, 1 + pad, bias=every),
             nn.Conv2d(c // 2, c, 3, second, 1),
-        )
+        ]
     if config.initial_conv == "single":
-        return nn.Sequential(nn.Conv2d(i, c, config.kernel, first * second, config.kernel // 2 + pad))
+        return [nn.Conv2d(i, c, config.kernel, first * second, config.kernel // 2 + pad)]
     if config.initial_conv == "separable":
-        return nn.Sequential(
+        return [
             nn.Conv2d(i, c // 2, 3, first, 1 + pad, bias=every),
             nn.Conv2d(c // 2, c // 2, 3, second, 1, groups=c // 2, bias=False),
             nn.Conv2d(c // 2, c, 1),
-        )
-    return nn.Sequential(
+        ]
+    return [
         nn.Conv2d(i, c // 4, 3, 1, 1 + pad),
         nn.Conv2d(c // 4, c // 2, 3, 1, 1),
         nn.Conv2d(c // 2, c, config.patch_size, config.patch_size),
         nn.GELU(),
         nn.BatchNorm2d(c),
-    )
+    ]

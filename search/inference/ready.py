@@ -95,11 +95,14 @@ class Enlarger(Ready):
     def forward(self, images: Tensor) -> Tensor:
         self.check(images)
         if not self.of_luma:
-            return self.network((images - self.mean) / self.deviation).clamp(0, 1)
+            return self._enlarged(images).clamp(0, 1)
         larger = bicubic(images, self.scale)
-        y = self.network((self.luma(images) - self.mean) / self.deviation)
+        y = self._enlarged(self.luma(images))
         # a change of Y alone changes each of R, G and B by as much
         return (larger + (y - self.luma(larger)) / self.weights.sum()).clamp(0, 1)
+
+    def _enlarged(self, images: Tensor) -> Tensor:
+        return self.network((images - self.mean) / self.deviation) * self.deviation + self.mean
 
     def luma(self, images: Tensor) -> Tensor:
         """(N, 1 or 3, H, W) -> (N, 1, H, W); a grey image is taken for one whose channels are equal."""

@@ -17,7 +17,7 @@ class Examples:
     """What a network takes and should give: inputs (I, h, w), uint8 or float between 0 and 1, and of each its target.
 
     Targets are labels (h, w) where `factor` is 0, else images (1, factor h, factor w). A network sees inputs less
-    `mean` and divided by `deviation`, a number a channel.
+    `mean` and divided by `deviation`, a number a channel, and gives images alike.
     """
 
     inputs: tuple[Tensor, ...]
@@ -30,6 +30,13 @@ class Examples:
         """(…, I, h, w) as the networks take them."""
         x = x.float() / 255 if x.dtype == torch.uint8 else x
         return (x - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+    def restored(self, found: Tensor) -> Tensor:
+        """What networks give, as targets are: images between 0 and 1 again; labels' scores as they are."""
+        if not self.factor:
+            return found
+        mean, deviation = (values[:, None, None].to(found.device) for values in (self.mean, self.deviation))
+        return found * deviation + mean
 
 
 def batch(examples: Examples, index: Tensor, chance: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:

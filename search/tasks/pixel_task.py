@@ -175,7 +175,8 @@ class _Run:
             self.members.gradient.zero_()
             for member, (order, chance) in enumerate(drawn):
                 x, y = batch(self.examples, order[at], chance[at], recipe)
-                loss = self.loss(self.members.networks[member](x.to(self.device)), y.to(self.device))
+                found = self.examples.restored(self.members.networks[member](x.to(self.device)))
+                loss = self.loss(found, y.to(self.device))
                 loss.backward()
                 losses[member] += float(loss.detach())
             lr = recipe.lr * schedule(age / total, recipe.warmup, recipe.anneal)

@@ -37,6 +37,7 @@ CASES = {
     "one scale without sharing": (dict(upsampling="depthwise", depth=3, affine="one"), (16, 16)),
     "patches": (dict(initial_conv="patchify", patch_size=2, level=4, activation="relu", in_channels=3), (32, 64)),
     "projected": (dict(upsampling="bilinear", ff_channel=4, level=4, bias="needed", num_classes=2), (16, 16)),
+    "active stem": (dict(initial_conv="separable", stem_activation=True, activation="silu", pad=1), (12, 10)),
     "large strides": (dict(upsampling="bilinear", stride=(3, 2), pad=1, final_dim=4, level=2), (45, 21)),
     "a map of one row of bands": (dict(upsampling="depthwise", final_dim=4), (2, 6)),
 }  # fmt: skip
@@ -87,7 +88,7 @@ def test_the_cases_have_every_choice_of_the_searches():
         stride=st.tuples(st.integers(1, 3), st.integers(1, 3)), kernel=st.sampled_from([3, 5, 7]),
         patch_size=st.integers(1, 4), pad=st.integers(0, 3), shared=st.integers(0, 2),
         affine=st.sampled_from(["depth", "block", "one"]), bias=st.sampled_from(["all", "needed"]),
-        activation=st.sampled_from(["gelu", "relu", "silu"]),
+        activation=st.sampled_from(["gelu", "relu", "silu"]), stem_activation=st.booleans(),
     ),
     size=st.tuples(st.sampled_from([8, 16, 20, 28]), st.sampled_from([8, 16, 24, 28])),
 )  # fmt: skip

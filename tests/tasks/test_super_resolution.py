@@ -112,9 +112,13 @@ def test_refused_before_anything_is_trained(pictures, config, recipe, said):
 
 def test_the_command_searches_confirms_and_tabulates(pictures, tmp_path, wavemix):
     recipe = json.dumps({"epochs": 1, "optimizer": "muon", "patch": 16, "lr": 0.02})
+    tried = CONFIG.model_copy(
+        update={"activation": "relu", "stem_activation": True, "norm": "scale"}
+        | {"head": CONFIG.head.model_copy(update={"activation": True})}
+    )
     options = "--task", "super-resolution", "--scale", 2, "--test-set", "Near", "--target", "20dB", "--recipe", recipe
     limits = "--max-parameters", 900, "--trials", 2, "--members", 1, "--seeds", 2, "--results", tmp_path
-    said = wavemix("search", pictures, *options, *limits, "--start", CONFIG.model_dump_json()).out
+    said = wavemix("search", pictures, *options, *limits, "--start", tried.model_dump_json()).out
     assert "Near 2x at 20 dB" in said and "PSNR Far" in said and "--scale 2" in said
     (journal,) = tmp_path.glob("*.jsonl")
     assert journal.stem == f"{pictures.name}-Near-2x-20dB-extended"
@@ -130,3 +134,24 @@ def test_the_command_searches_confirms_and_tabulates(pictures, tmp_path, wavemix
     assert network(given.prepared(torch.zeros(1, 1, 30, 21, dtype=torch.uint8))).shape == (1, 1, 60, 42)
     again = wavemix("confirm", pictures, *options[:-2], "--seeds", 2, "--results", tmp_path).out
     assert "Near 2x at 20 dB" in again
+
+
+def test_networks_see_and_give_normalised_luma(pictures):
+    examples = TASK.examples(data := loaded(pictures))
+    given = torch.cat([examples.normalised(low).flatten() for low in examples.inputs])
+    assert given.mean() == pytest.approx(0, abs=1e-3) and given.std() == pytest.approx(1, abs=1e-2)
+    torch.testing.assert_close(examples.restored(examples.normalised(examples.inputs[0])), examples.inputs[0])
+    torch.testing.assert_close(TASK.normalisation(data), (examples.mean, examples.deviation))
+
+
+def test_it_learns_what_no_linear_filter_does(pictures):
+    """Upstream's body, linear but for its blocks, comes to little more than the best linear filter."""
+    recipe = Recipe(epochs=6, batch_size=16, optimizer="adamw", lr=0.01, patch=24, patches=8, flip=True, turns=True)
+    train, validation = split_validation(loaded(pictures), 3, 0)
+    linear = CONFIG.model_copy(update={"activation": "relu"})
+    active = linear.model_copy(
+        update={"stem_activation": True, "norm": "scale", "head": CONFIG.head.model_copy(update={"activation": True})}
+    )
+    assert linear.parameters() == active.parameters()
+    scores = [TASK.train(c, recipe, train, [0], validation=validation)[0].accuracy for c in (linear, active)]
+    assert scores[1] > scores[0] + 0.3, scores

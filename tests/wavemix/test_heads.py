@@ -44,7 +44,7 @@ def test_any_size_gives_an_output_of_the_images_size(config, height, width):
 @given(headed(), st.integers(16, 70), st.integers(16, 70))
 def test_the_size_an_image_is_padded_to_is_the_least_that_fits(config, height, width):
     """A classifier with the same stem and blocks takes it, and one step less in height or width it does not."""
-    classifier = LiteConfig(**config.model_dump(exclude={"head"}))
+    classifier = LiteConfig(**config.model_dump(exclude={"head", "norm"}))
     tall, wide = config.input_size(height, width)
     classifier.check_image_size(tall, wide)
     assert config.feature_size(height, width) == classifier.feature_size(tall, wide)
@@ -74,6 +74,7 @@ def test_json_round_trip(config, shortest):
 @given(configurations())
 def test_a_classifier_is_written_as_before_there_were_heads(config):
     assert "head" not in config.model_dump() and "head" not in config.model_dump(mode="json", exclude_defaults=True)
+    assert ("stem_activation" in config.model_dump()) == config.stem_activation and "norm" not in config.model_dump()
     assert config == LiteConfig(**config.model_dump(), head={"task": "classification"})
     assert not set(config.name.split("-")) & {"seg", "x2"} and not config.name.endswith("-")
 
@@ -179,3 +180,32 @@ def test_bicubic_enlarging_is_cubic_convolution():
 def test_a_stack_says_that_it_is_for_classifiers():
     with pytest.raises(ValueError, match="a stack trains classifiers"):
         Stack(LiteConfig(final_dim=8, depth=1, head=SEGMENTATION), [0])
+
+
+def test_classifiers_have_batch_norm():
+    with pytest.raises(ValidationError, match="classifiers have BatchNorm"):
+        LiteConfig(norm="scale")
+
+
+@given(headed())
+@settings(max_examples=examples(20))
+def test_without_batch_norm_a_network_has_as_many_parameters_and_takes_no_statistics(config):
+    bare = config.model_copy(update={"norm": "scale", "initial_conv": "strided", "dropout": 0.0})
+    normed = bare.model_copy(update={"norm": "batch"})
+    network, images = WaveMixLite(bare), torch.randn(2, config.in_channels, 20, 23)
+    assert bare.parameters() == normed.parameters() == counted(network)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), network.eval()(images))
+
+
+@pytest.mark.parametrize("stem, layers", [("strided", 2), ("separable", 3), ("single", 1), ("patchify", 5)])
+def test_an_active_stem_is_the_plain_one_with_an_activation_after_its_first_convolution(stem, layers):
+    config = LiteConfig(initial_conv=stem, final_dim=8, depth=1, activation="relu", stem_activation=True)
+    plain = WaveMixLite(config.model_copy(update={"stem_activation": False})).eval()
+    active = WaveMixLite(config).eval()
+    active.load_state_dict(plain.state_dict())  # the keys are the same
+    images = torch.randn(2, 3, 16, 16)
+    assert len(plain.conv) == layers and len(active.conv) == layers + 1
+    with torch.no_grad():
+        torch.testing.assert_close(active.conv(images), plain.conv[1:](F.relu(plain.conv[0](images))))

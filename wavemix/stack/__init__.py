@@ -25,7 +25,7 @@ from ..lite import WaveMixLite
 from ..speeds import kernels_win, measured
 from .compiled_blocks import block_parts, chain, fits_chain, offsets, single_level
 from .half_size_blocks import halved
-from .operations import convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
+from .operations import ACTIVATIONS, convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
 from .phase_blocks import phases
 
 
@@ -277,13 +277,18 @@ class Stack:
                 self._narrow_now,
             )  # fmt: skip
 
+        single, patches = config.initial_conv == "single", config.initial_conv == "patchify"
+        stride = first * second if single else 1 if patches else first
+        x = conv(0, x, stride, (config.kernel // 2 if single else 1) + pad)
+        if config.stem_activation:
+            x = ACTIVATIONS[config.activation][1](x)
+        if single:
+            return x
         if config.initial_conv == "strided":
-            return conv(1, conv(0, x, first, 1 + pad), second, 1)
-        if config.initial_conv == "single":
-            return conv(0, x, first * second, config.kernel // 2 + pad)
+            return conv(1, x, second, 1)
         if config.initial_conv == "separable":
-            return conv(2, conv(1, conv(0, x, first, 1 + pad), second, 1, depthwise=True), 1, 0)
-        x = conv(2, conv(1, conv(0, x, 1, 1 + pad), 1, 1), config.patch_size, 0)
+            return conv(2, conv(1, x, second, 1, depthwise=True), 1, 0)
+        x = conv(2, conv(1, x, 1, 1), config.patch_size, 0)
         return norm("conv.4", "conv.4", F.gelu(x), None)
 
     def _block(self, weights, x, depth, norm, training):
