@@ -41,6 +41,7 @@ EXTENDED = PUBLISHED | {
     "affine": ("depth", "block", "one"),
     "bias": ("needed", "all"),
     "activation": ("gelu", "silu"),
+    "stem_activation": (True, False),
 }
 GREY_DIMS = (4, 8, 12, 16, 20, 24)
 COLOUR_DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
@@ -94,7 +95,7 @@ class Space:
     def _least(self) -> list[LiteConfig]:
         """Those with the least of all that makes a network cost more (level 1 fits every image that any level fits)."""
         # a single block shares nothing, and an activation has no parameters: any one does
-        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation", "affine"}
+        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation", "stem_activation", "affine"}
         choices = [[min(values)] if name in least else values for name, values in self.hyperparameters.items()]
         built = (
             self.build(dict(zip(self.hyperparameters, combination))) for combination in itertools.product(*choices)

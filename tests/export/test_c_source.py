@@ -68,7 +68,16 @@ def test_every_option_gives_the_scores_of_pytorch(name, tmp_path):
 
 def test_the_cases_have_every_choice_of_the_searches():
     used = [configuration(options) for options, _ in CASES.values()]
-    for hyperparameter in ("upsampling", "initial_conv", "level", "bias", "activation", "kernel", "affine"):
+    for hyperparameter in (
+        "upsampling",
+        "initial_conv",
+        "level",
+        "bias",
+        "activation",
+        "stem_activation",
+        "kernel",
+        "affine",
+    ):
         proposed = {*PUBLISHED.get(hyperparameter, ()), *EXTENDED.get(hyperparameter, ())}
         assert proposed <= {getattr(config, hyperparameter) for config in used}, hyperparameter
 

@@ -57,7 +57,18 @@ def test_order_follows_the_seed():
 
 def test_all_hyperparameters_of_the_extended_family_turn_up():
     found = Space("extended", COLOUR, 10, 40_000).configurations(0, 40_000)
-    for name in ("initial_conv", "upsampling", "shared", "affine", "bias", "activation", "kernel", "level", "depth"):
+    for name in (
+        "initial_conv",
+        "upsampling",
+        "shared",
+        "affine",
+        "bias",
+        "activation",
+        "stem_activation",
+        "kernel",
+        "level",
+        "depth",
+    ):
         assert len({getattr(config, name) for config in found}) > 1, name
     assert {config.family for config in found} == {"published", "extended"}
     assert any(config.projected for config in found)
