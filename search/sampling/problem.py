@@ -1,7 +1,7 @@
 """What the sampler is asked about, and what it is told."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -34,6 +34,17 @@ class Observation:
     ):
         self.params, self.cost, self.value, self.noise, self.shared = params, cost, value, noise, shared
         self.scout = scout
+
+
+def averaged(measured: Iterable[Observation]) -> list[Observation]:
+    """One of each candidate, with the mean of its measurements: the luckiest of several would say too much."""
+    found: dict[frozenset, list[Observation]] = {}
+    for observation in measured:
+        found.setdefault(frozenset(observation.params.items()), []).append(observation)
+    return [
+        Observation(group[0].params, group[0].cost, sum(o.value for o in group) / len(group), group[0].noise)
+        for group in found.values()
+    ]
 
 
 class Problem:
@@ -92,7 +103,7 @@ class Problem:
         self.ceiling, self.epochs = ceiling, epochs
         self.earlier, self.curves = list(earlier), curves
         self.scouts: list[Observation] = []
-        alike = sorted((o for o in self.earlier if o.noise <= ALIKE and o.cost < ceiling), key=lambda o: o.cost)
+        alike = sorted(averaged(o for o in self.earlier if o.noise <= ALIKE and o.cost < ceiling), key=lambda o: o.cost)
         self.known = [next((o for o in alike if o.value <= offset), None) for offset in self.offsets]
         self.feasible = [o for o in alike if o.value <= 0]
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})

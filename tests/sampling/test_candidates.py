@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.sampling.candidates import LISTED, Product, choices_of, key_of
+from search.sampling.problem import Observation, Problem
 from search.sampling.sampler import FrontierSampler
 
 SMALL = {"width": (2, 4, 8, 16), "depth": (1, 2, 3), "kind": ("plain", "dense")}
@@ -139,3 +140,17 @@ def test_other_constraints_count_as_well():
         trial.set_constraint("latency", other)
         ours.tell(trial, cost(trial.params))
     assert sampler.incumbent(ours).params["width"] == 8 == ours.best_trial.params["width"]
+
+
+def test_a_candidate_measured_twice_is_known_by_its_mean():
+    """Else the luckiest of several measurements decides what a study begins with."""
+    lucky, unlucky = (Observation({"a": 1}, 10.0, value, 0.1) for value in (-0.1, 0.3))
+    other, far = Observation({"a": 2}, 20.0, -0.05, 0.1), Observation({"a": 3}, 5.0, -1.0, 0.4)
+
+    def problem(*earlier):
+        return Problem({"a": [1, 2, 3]}, None, 0.9, 100.0, cost=lambda params: 10.0 * params["a"], earlier=earlier)
+
+    assert [o.params for o in problem(lucky, other, far).feasible] == [{"a": 1}, {"a": 2}]
+    both = problem(lucky, unlucky, other, far)
+    assert [o.params for o in both.feasible] == [{"a": 2}] and both.known[-1].params == {"a": 2}
+    assert len(both.earlier) == 4, "the model sees each measurement"
