@@ -13,14 +13,15 @@ from .layout import laid_out_alike
 from .padding import cropped, padded
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+FIRST_SCALE = 0.3  # of a branch without BatchNorm: of nine with 1 a network does not learn in 200 steps
 
 
 class Affine(nn.Module):
     """A scale and a shift of each channel, of several BatchNorms or in place of one; (N, C, H, W) to its own shape."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, scale: float = 1.0):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.weight, self.bias = nn.Parameter(torch.full((channels,), scale)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight[:, None, None] + self.bias[:, None, None]
@@ -106,7 +107,10 @@ class WaveMixLite(nn.Module):
                 nn.ModuleList(_norm(config, out, own) for out in outs) for _ in range(config.depth)
             )
         if not own:
-            self.affines = nn.ModuleList(nn.ModuleList(map(Affine, outs)) for _ in range(config.affines))
+            scale = 1.0 if config.norm == "batch" else FIRST_SCALE
+            self.affines = nn.ModuleList(
+                nn.ModuleList(Affine(out, scale) for out in outs) for _ in range(config.affines)
+            )
         head = config.head
         if isinstance(head, DenseHead):
             self.expand = DenseScores(config, head, ACTIVATIONS[config.activation])
@@ -147,7 +151,7 @@ def _norm(config: LiteConfig, channels: int, affine: bool = True) -> nn.Module:
     """What ends a branch; without `affine`, what scales and shifts it is elsewhere."""
     if config.norm == "batch":
         return nn.BatchNorm2d(channels, affine=affine)
-    return Affine(channels) if affine else nn.Identity()
+    return Affine(channels, FIRST_SCALE) if affine else nn.Identity()
 
 
 def _stem(config: LiteConfig) -> nn.Sequential:
