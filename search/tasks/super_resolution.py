@@ -69,7 +69,7 @@ class SuperResolution(PixelTask):
             epochs=20,
             batch_size=16,
             optimizer="adamw",
-            lr=0.005,
+            lr=0.01,
             patch=32,
             patches=8,
             flip=True,
