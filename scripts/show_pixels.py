@@ -19,7 +19,8 @@ from search.data import datasets
 from search.data.pictures import Pictures
 from search.data.source import Reading, Source
 from search.data.split import IGNORED
-from search.metrics.super_resolution import RANGE, cropped, imresize, luma, rounded
+from search.inference.ready import Ready, ready
+from search.metrics.super_resolution import RANGE, cropped, imresize, rounded
 from search.records.weights import inputs, networks
 
 EDGE, ZOOM = 96, 2  # of the square that is shown, pixels of the high resolution, and how much larger it is shown
@@ -45,7 +46,7 @@ def main() -> None:
         if options.task == "segmentation":
             shown = segmented(network, inputs(options.weights), data, number)
         else:
-            shown = enlarged(network, data.images[number], options.scale)
+            shown = enlarged(ready(network, inputs(options.weights)), data.images[number], options.scale)
         path = options.output / f"{data.names[number]}.png"
         shown.save(path, optimize=True)
         print(path)
@@ -64,15 +65,12 @@ def segmented(network: torch.nn.Module, given, data: Pictures, number: int) -> I
 
 
 @torch.no_grad()
-def enlarged(network: torch.nn.Module, image: Tensor, scale: int) -> Image.Image:
+def enlarged(network: Ready, image: Tensor, scale: int) -> Image.Image:
     """A square from the middle of the truth, of bicubic enlargement and of the network's."""
     high = cropped(image, scale)
     low = imresize(high, high.shape[-2] // scale, high.shape[-1] // scale)
     bicubic = imresize(low, *high.shape[-2:])
-    y = network((luma(low) / RANGE).float()[None, None])[0, 0].double() * RANGE
-    # only the luma is the network's: each channel changes by what it changes, in the range of RGB
-    change = (y - luma(bicubic)) * RANGE / 219
-    ours = rounded(bicubic.double() + change)
+    ours = rounded(network((low / RANGE).float()[None])[0].double() * RANGE)
     top, left = ((size - EDGE) // 2 for size in high.shape[-2:])
     parts = [part[:, top : top + EDGE, left : left + EDGE].expand(3, -1, -1) for part in (high, bicubic, ours)]
     shown = Image.fromarray(torch.cat(parts, 2).permute(1, 2, 0).numpy())
