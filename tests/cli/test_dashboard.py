@@ -36,6 +36,9 @@ def results(tmp_path) -> Path:
     return tmp_path
 
 
+FEASIBLE = 1382  # parameters that reach the search's target
+
+
 @pytest.fixture
 def searched(tmp_path, monkeypatch) -> Iterator[tuple[Search, str]]:
     """A search with trials of every kind, and the address of its study in the API of a dashboard that runs."""
@@ -46,7 +49,8 @@ def searched(tmp_path, monkeypatch) -> Iterator[tuple[Search, str]]:
         search.run(trials=1)  # prunes it, as its curve tells against it
         put_in(search, 2000, 3000)
         search.run(trials=1)  # refuses it, as a smaller one is feasible
-        put_in(search, 1450, 1500)  # feasible, and smaller; it waits
+        smallest = search.found.feasible()[0].user_attrs["parameters"]
+        put_in(search, FEASIBLE, smallest)  # it waits
         bound, address = server(*location(None, None, tmp_path), "127.0.0.1", 0)
         threading.Thread(target=bound.serve_forever, daemon=True).start()
         try:
