@@ -52,7 +52,8 @@ def curves(records: Iterable[Record]) -> list[Curve]:
     """Of all completed trials the seeds that were judged after every epoch, two epochs or more."""
     found = []
     for trial in records:
-        if not isinstance(trial, Trial) or trial.state != "complete":
+        # of an mIoU and of decibels a point is another thing, and has another standard error
+        if not isinstance(trial, Trial) or trial.state != "complete" or trial.config.task != "classification":
             continue
         for curve in trial.curves:
             values = tuple(point.accuracy for point in curve if point.accuracy is not None)

@@ -8,6 +8,7 @@ from scripts.experiments import optimism
 from scripts.experiments.optimism import claims, curves, page
 from search.errors import UserError
 from search.records.jsonl import append
+from wavemix import LiteConfig
 
 
 def judged(*accuracies, target=0.9, **changes):
@@ -29,6 +30,11 @@ def test_only_whole_curves_of_completed_trials_count():
     assert curves([gaps, judged([0.5]), judged([0.5, 0.6]).model_copy(update={"state": "pruned"})]) == []
     with pytest.raises(UserError, match="no curve"):
         page([gaps], [], [])
+
+
+def test_only_accuracies_count():
+    dense = LiteConfig(in_channels=1, final_dim=8, depth=2, head={"task": "segmentation"})
+    assert curves([judged([0.5, 0.6], config=dense)]) == [] != curves([judged([0.5, 0.6])])
 
 
 def test_what_the_best_epochs_would_have_claimed():
