@@ -125,9 +125,9 @@ class SuperResolution(PixelTask):
 
     def normalisation(self, data: Portion) -> tuple[Tensor, Tensor]:
         """Of the luma at low resolution. Edges are a few per cent of white: beside a mean of 45 % an activation is
-        linear for them, and a network that is given pixels as they are learns little more than a linear filter
-        (results/pages/tasks.md)."""
-        return _spread([(low / RANGE).float()[None] for low, _ in pairs(pictures(data), _scale(data))])
+        nearly linear for them (results/pages/tasks.md)."""
+        examples = self.examples(pictures(data))
+        return examples.mean, examples.deviation
 
     def loss(self, recipe: Recipe, data: Pictures) -> Loss:
         return losses.OF_IMAGES[recipe.loss or "charbonnier"]

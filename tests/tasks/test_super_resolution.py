@@ -24,6 +24,10 @@ from wavemix.heads import bicubic
 CONFIG = LiteConfig(
     in_channels=1, final_dim=8, depth=1, mult=1, upsampling="bilinear", head={"task": "super-resolution", "scale": 2}
 )
+ACTIVE = CONFIG.model_copy(  # as the searches propose them
+    update={"activation": "relu", "stem_activation": True, "norm": "scale"}
+    | {"head": CONFIG.head.model_copy(update={"activation": True})}
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +116,9 @@ def test_refused_before_anything_is_trained(pictures, config, recipe, said):
 
 def test_the_command_searches_confirms_and_tabulates(pictures, tmp_path, wavemix):
     recipe = json.dumps({"epochs": 1, "optimizer": "muon", "patch": 16, "lr": 0.02})
-    tried = CONFIG.model_copy(
-        update={"activation": "relu", "stem_activation": True, "norm": "scale"}
-        | {"head": CONFIG.head.model_copy(update={"activation": True})}
-    )
     options = "--task", "super-resolution", "--scale", 2, "--test-set", "Near", "--target", "20dB", "--recipe", recipe
     limits = "--max-parameters", 900, "--trials", 2, "--members", 1, "--seeds", 2, "--results", tmp_path
-    said = wavemix("search", pictures, *options, *limits, "--start", tried.model_dump_json()).out
+    said = wavemix("search", pictures, *options, *limits, "--start", ACTIVE.model_dump_json()).out
     assert "Near 2x at 20 dB" in said and "PSNR Far" in said and "--scale 2" in said
     (journal,) = tmp_path.glob("*.jsonl")
     assert journal.stem == f"{pictures.name}-Near-2x-20dB-extended"
@@ -149,9 +149,6 @@ def test_it_learns_what_no_linear_filter_does(pictures):
     recipe = Recipe(epochs=6, batch_size=16, optimizer="adamw", lr=0.01, patch=24, patches=8, flip=True, turns=True)
     train, validation = split_validation(loaded(pictures), 3, 0)
     linear = CONFIG.model_copy(update={"activation": "relu"})
-    active = linear.model_copy(
-        update={"stem_activation": True, "norm": "scale", "head": CONFIG.head.model_copy(update={"activation": True})}
-    )
-    assert linear.parameters() == active.parameters()
-    scores = [TASK.train(c, recipe, train, [0], validation=validation)[0].accuracy for c in (linear, active)]
+    assert linear.parameters() == ACTIVE.parameters()
+    scores = [TASK.train(c, recipe, train, [0], validation=validation)[0].accuracy for c in (linear, ACTIVE)]
     assert scores[1] > scores[0] + 0.3, scores
