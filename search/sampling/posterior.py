@@ -143,14 +143,23 @@ class Survey:
         return model
 
     def _incumbent(self, number: int, offset: float) -> tuple[FrozenTrial | None, float]:
-        """Of the threshold with this number, from 1, and offset."""
+        """Of the threshold with this number, from 1, and offset: the cheapest trial that is believed to reach it, and
+        the cost to stay below.
+
+        Where none is believed, that is the cost to expect of the cheapest that does: each trial that was measured to
+        reach it does with its probability, and else the ceiling is left. A little doubt is no reason to look there.
+        """
         passed = sorted((one for one in self.history.passed if one[2] >= number), key=lambda one: one[0])[:FITTED]
+        below = self.problem.ceiling
         if passed:
             mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial, _ in passed])
-            for (cost, trial, _), probability in zip(passed, ndtr((offset - mean) / deviation)):
+            probabilities = ndtr((offset - mean) / deviation)
+            for (cost, trial, _), probability in zip(passed, probabilities):
                 if probability >= SURE:
                     return trial, cost
-        return None, self.problem.ceiling
+            for (cost, _, _), probability in zip(reversed(passed), reversed(probabilities)):
+                below *= (cost / below) ** probability
+        return None, below
 
     def pool(self) -> list[Candidate]:
         """Candidates below the incumbent that no trial has had."""

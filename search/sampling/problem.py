@@ -52,9 +52,8 @@ class Problem:
 
     Attributes: those; `scouts`, candidates that were trained briefly; `choices`, the values of each hyperparameter, and
     `distributions`, the same for Optuna; `thresholds`, the lowest first; `threshold`, the highest, which the model's
-    scale counts from, and `offsets`, where the others lie on it; `known`, for each threshold the cheapest that has
-    reached it in an earlier study under the same conditions, or None; `feasible`, all that have reached the highest so,
-    the cheapest first; `usual`, the epochs of the first choices; and how
+    scale counts from, and `offsets`, where the others lie on it; `known`, for each threshold those that have reached it
+    in an earlier study under the same conditions, the cheapest first; `usual`, the epochs of the first choices; and how
     the model sees candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
@@ -104,8 +103,7 @@ class Problem:
         self.earlier, self.curves = list(earlier), curves
         self.scouts: list[Observation] = []
         alike = sorted(averaged(o for o in self.earlier if o.noise <= ALIKE and o.cost < ceiling), key=lambda o: o.cost)
-        self.known = [next((o for o in alike if o.value <= offset), None) for offset in self.offsets]
-        self.feasible = [o for o in alike if o.value <= 0]
+        self.known = [[o for o in alike if o.value <= offset] for offset in self.offsets]
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})
         self.kernel = Kernel(len(self.features))
 

@@ -181,8 +181,8 @@ class FrontierSampler(BaseSampler):
         gain, trained = np.zeros(len(pool)), np.zeros(len(pool))
         for offset, known, (incumbent, below) in zip(self.problem.offsets, self.problem.known, survey.incumbents):
             saving = np.log(below / cost)
-            if not incumbent:  # first find something that does; where something is known to, something smaller
-                saving = 1.0 + saving if known else np.ones(len(pool))
+            if not incumbent:  # first find something that does; where something was measured to, something smaller
+                saving = 1.0 + saving if known or below < self.problem.ceiling else np.ones(len(pool))
             gain = gain + ndtr((offset - mean) / deviation) * (cost < below) * saving
             trained = np.maximum(trained, ndtr((offset + NEAR - mean) / deviation) * (cost < below))
         return gain / (work * (EARLY + (1 - EARLY) * trained) + OVERHEAD * typical)

@@ -305,6 +305,21 @@ def test_what_passed_by_luck_is_no_incumbent():
     assert chosen.incumbent(ours).number == honest.number
 
 
+@pytest.mark.parametrize(("measured", "likeliest"), [(0.03, (0.3, 0.5)), (2.0, (0.0, 0.01))])
+def test_a_doubted_network_is_still_one_to_undercut(measured, likeliest):
+    """What was measured feasible but is doubted a little does not send the search back to the ceiling."""
+    place = {"width": 8, "depth": 6, "kind": "plain", "flag": False}
+    earlier = [Observation(place, cost(place), measured, 0.05)]
+    ours, chosen = study(), sampler(earlier=earlier)
+    passed = create_trial(value=TARGET + 0.0001, params=place, distributions=distributions())
+    ours.add_trial(passed)
+    survey = Survey(chosen.history(ours))
+    assert survey.incumbent is None
+    probability = math.log(4000 / survey.below) / math.log(4000 / cost(place))
+    assert likeliest[0] < probability < likeliest[1], "the cost to expect of the cheapest that reaches it"
+    assert all(candidate.cost < survey.below for candidate in survey.pool())
+
+
 def test_curves_give_the_mean_gain_and_its_spread():
     curves = Curves()
     assert curves.gain(3, 3)[0] == 0 and curves.gain(1, 3)[0] > curves.gain(2, 3)[0] > 0

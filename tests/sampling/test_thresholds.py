@@ -119,8 +119,8 @@ def test_what_earlier_studies_reached_is_known_of_each():
         return Observation(place, cost(place), relative_error(value, THRESHOLDS[-1]), 0.05)
 
     known = sampler(earlier=[seen(0.94, 24), seen(0.9, 16), seen(0.7, 4)]).problem.known
-    assert [o and o.params["width"] for o in known] == [16, 16, 24]
-    assert sampler(earlier=[seen(0.85, 4)]).problem.known[1:] == [None, None]
+    assert [[o.params["width"] for o in each] for each in known] == [[16, 24], [16, 24], [24]]
+    assert sampler(earlier=[seen(0.85, 4)]).problem.known[1:] == [[], []]
 
 
 @pytest.mark.parametrize("threshold", [[], [0.5, 1.5], [0.0, 0.5], math.nan])
