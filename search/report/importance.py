@@ -9,6 +9,7 @@ from search.records.jsonl import Record
 from search.records.models import Trial
 from search.tasks.scale import shortfall
 from search.training.recipe import filled
+from wavemix.config import LiteConfig
 
 FEWEST = 12  # completed trials from which a fit says something about a hyperparameter
 
@@ -57,11 +58,10 @@ def _residual(columns: NDArray, values: NDArray) -> tuple[float, int]:
 
 def _hyperparameters(trials: Sequence[Trial]) -> dict[str, list[str]]:
     """Hyperparameter -> its value in every trial, as text; "(C)" is a feed-forward as wide as the embedding."""
-    configs = [r.config.model_dump(mode="json") for r in trials]
-    hyperparameters = {
-        name: [str(c[name]) for c in configs] for name in configs[0] if name not in ("in_channels", "num_classes")
-    }
-    hyperparameters["ff_channel"] = [f"{c['ff_channel'] / c['final_dim']:g} C" for c in configs]
+    configs = [r.config for r in trials]
+    names = LiteConfig.model_fields.keys() - {"in_channels", "num_classes"}  # JSON is without some at their defaults
+    hyperparameters = {name: [str(getattr(c, name)) for c in configs] for name in sorted(names)}
+    hyperparameters["ff_channel"] = [f"{c.ff_outputs / c.final_dim:g} C" for c in configs]
     recipes = [filled(r.recipe) for r in trials]
     for name in sorted({key for recipe in recipes for key in recipe}):
         hyperparameters[f"recipe: {name}"] = [str(recipe.get(name)) for recipe in recipes]
