@@ -100,7 +100,8 @@ def search(
         seconds: for search and confirmation; the first trial and the first confirmation are finished whatever they
             take. None with `trials`, the number that the study is to have in all.
         seed: of the validation split, the sampler and the trials, 0 to 999.
-        members: seeds that a trial trains at once; `seeds`: fresh ones of a confirmation at most.
+        members: seeds of a trial: one, and the others where it leaves hope; `seeds`: fresh ones of a confirmation at
+            most.
         source: what a worker on another machine loads the data by.
         storage, checkpoints, rebuild, listen: see `search.study.search.Search`.
 
@@ -190,13 +191,12 @@ def _begin(engine: Search, listen: Callable[[Event], None]) -> None:
 def _confirmed(engine: Search, outcome: Outcome, plan: SeedPlan, runtime: Runtime) -> list[Confirmation]:
     """Tests of what the search has found for each target, the lowest first."""
     first = min(len(plan.seeds), FIRST)
-    growth = engine.pace.growth(first)
     tests = []
     for goal in outcome.goal.each():
         found = [
             Finalist(
                 *engine.setting.trained(trial.params),
-                trial.user_attrs.get("seconds", 0.0) * growth,
+                engine.pace.confirmation(trial, first),
                 engine.found.minimised(trial),
             )
             for trial in engine.found.best(goal.targets[0])

@@ -10,15 +10,19 @@ def configurations(draw, small=False):
     """Any configuration of both families."""
     pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
     dim = pick(4, 8, 12) if small else pick(4, 8, 12, 16, 20, 32)
+    level, upsampling = draw(st.integers(1, 4)), pick("nearest", "bilinear", "deconv", "depthwise")
+    depth = draw(st.integers(1, 2 if small else 5))
+    turns = level == 1 and upsampling != "deconv"
     return LiteConfig(
         in_channels=pick(1, 2, 3),
         num_classes=pick(2, 10, 47),
         final_dim=dim,
-        depth=(depth := draw(st.integers(1, 2 if small else 5))),
+        depth=depth,
         mult=draw(st.integers(1, 3)),
         ff_channel=pick(None, dim, 5, 6),
-        level=draw(st.integers(1, 4)),
-        upsampling=pick("nearest", "bilinear", "deconv", "depthwise"),
+        level=level,
+        cycle=draw(st.integers(1, min(depth, 4))) if turns else 1,
+        upsampling=upsampling,
         initial_conv=pick("strided", "patchify", "pachify", "single", "separable"),
         stride=pick(1, (2, 1), (1, 2), 2),
         kernel=pick(3, 5, 7),

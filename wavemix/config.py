@@ -37,6 +37,12 @@ class LiteConfig(BaseModel, frozen=True):
     mult: int = Field(default=2, ge=1, description="expansion of the feed-forward, m")
     ff_channel: int | None = Field(default=None, ge=1, description="feed-forward outputs, F; None means C")
     level: int = Field(default=1, ge=1, le=4, description="levels of the wavelet transform")
+    cycle: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="levels that blocks of one level take turns in: depth d halves its map 1 + d mod cycle times",
+    )
     upsampling: Literal["nearest", "bilinear", "deconv", "depthwise"] = "nearest"
     initial_conv: Literal["strided", "patchify", "single", "separable"] = "strided"
     stride: tuple[int, int] = Field(
@@ -106,6 +112,15 @@ class LiteConfig(BaseModel, frozen=True):
         return self
 
     @model_validator(mode="after")
+    def _turns_that_blocks_can_take(self):
+        if self.cycle > 1 and (self.level > 1 or self.interpolation is None or self.cycle > self.depth):
+            raise ValueError(
+                f"cycle={self.cycle} is for blocks of one level whose up-sampling interpolates, and for as many depths "
+                f"at least; these are level={self.level}, {self.upsampling}, depth={self.depth}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _head_that_the_stem_serves(self):
         if self.task == "classification":
             if self.norm == "scale":
@@ -127,10 +142,9 @@ class LiteConfig(BaseModel, frozen=True):
         written = write(self)
         if self.task == "classification":
             written.pop("head", None)
-        if not self.stem_activation:
-            written.pop("stem_activation", None)
-        if self.norm == "batch":
-            written.pop("norm", None)
+        for name in ("stem_activation", "norm", "cycle"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                written.pop(name, None)
         return written
 
     @property
@@ -149,6 +163,7 @@ class LiteConfig(BaseModel, frozen=True):
             or self.bias != "all"
             or self.activation != "gelu"
             or self.stem_activation
+            or self.cycle > 1
             or self.norm != "batch"
             or self.wavelet != "haar"
             or self.upsampling == "depthwise"
@@ -164,6 +179,15 @@ class LiteConfig(BaseModel, frozen=True):
     def block(self, depth: int) -> int:
         """The block whose convolutions are used at a depth: in turn."""
         return depth % self.distinct
+
+    def halvings(self, depth: int) -> int:
+        """How many times the block at a depth halves its map, level by level."""
+        return 1 + depth % self.cycle if self.cycle > 1 else self.level
+
+    @property
+    def deepest(self) -> int:
+        """The most of these at any depth."""
+        return max(self.level, self.cycle)
 
     @property
     def norms_apart(self) -> bool:
@@ -204,7 +228,7 @@ class LiteConfig(BaseModel, frozen=True):
         ]
         if self.initial_conv != "patchify":
             parts.append(f"s{self.stride[0]}{self.stride[1]}")
-        parts += [f"pad{self.pad}"] * bool(self.pad)
+        parts += [f"pad{self.pad}"] * bool(self.pad) + [f"cycle{self.cycle}"] * (self.cycle > 1)
         parts += [f"shared{self.shared}" if self.shared > 1 else "shared"] * bool(self.shared)
         parts += [f"affine-{self.affine}"] * (self.affine != "depth")
         parts += ["lean"] * (self.bias == "needed") + ["scaled"] * (self.norm == "scale")
@@ -280,11 +304,11 @@ class LiteConfig(BaseModel, frozen=True):
     @property
     def size_step(self) -> int:
         """What heights and widths are multiples of that need no padding, where the network pads its images."""
-        return self.downscale * 2**self.level
+        return self.downscale * 2**self.deepest
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """What the network pads an image to: a classifier nothing, the others to the least that can be halved `level`
-        times after the stem and has no filter wrap around the map more than once."""
+        """What the network pads an image to: a classifier nothing, the others to the least that can be halved
+        `deepest` times after the stem and has no filter wrap around the map more than once."""
         if self.task == "classification":
             return height, width
         step = self.size_step
@@ -307,31 +331,32 @@ class LiteConfig(BaseModel, frozen=True):
         return (size - 1) // stride[0] // stride[1] + 1
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Raise ValueError where the feature map can't be halved `level` times, saying what would fit.
+        """Raise ValueError where the feature map can't be halved `deepest` times, saying what would fit.
 
         Networks that pad their images (all but classifiers) take any.
         """
         h, w = self.feature_size(height, width)
-        if not _halves(h, w, self.level):
+        times, what = self.deepest, "cycle" if self.cycle > 1 else "level"
+        if not _halves(h, w, times):
             raise ValueError(
-                f"level {self.level} needs a feature map divisible by {2**self.level}; a {height}x{width} image gives "
-                f"{h}x{w} after the stem ({self._what_fits(height, width)})"
+                f"{what} {times} needs a feature map divisible by {2**times}; a {height}x{width} image gives {h}x{w} "
+                f"after the stem ({self._what_fits(height, width, what)})"
             )
         if self.wavelet == "haar":
             return
-        coarsest, length = min(h, w) // 2 ** (self.level - 1), Wavelet(self.wavelet).dec_len
+        coarsest, length = min(h, w) // 2 ** (times - 1), Wavelet(self.wavelet).dec_len
         if coarsest < length:  # a filter would wrap around the map more than once
             raise ValueError(
-                f"{self.wavelet} has {length} taps, level {self.level} transforms a map of {coarsest} pixels: "
+                f"{self.wavelet} has {length} taps, {what} {times} transforms a map of {coarsest} pixels: "
                 "use fewer levels, smaller strides or a shorter wavelet"
             )
 
-    def _what_fits(self, height: int, width: int) -> str:
+    def _what_fits(self, height: int, width: int, what: str) -> str:
         h, w = self.feature_size(height, width)
-        fits = [f"level {level}" for level in range(self.level - 1, 0, -1) if _halves(h, w, level)][:1]
+        fits = [f"{what} {times}" for times in range(self.deepest - 1, 0, -1) if _halves(h, w, times)][:1]
         if self.initial_conv != "patchify":
             for stride in ((2, 2), (2, 1), (1, 1)):
-                if _halves(self._after_stem(height, stride), self._after_stem(width, stride), self.level):
+                if _halves(self._after_stem(height, stride), self._after_stem(width, stride), self.deepest):
                     fits.append("stride {},{}".format(*stride))
         return f"{' or '.join(fits)} would fit" if fits else "pad or crop the image, or use another stem"
 

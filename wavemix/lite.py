@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import LiteConfig
@@ -30,12 +31,13 @@ class Affine(nn.Module):
 class LiteBlock(nn.Module):
     """Reduction to C/4, wavelet pyramid, one feed-forward a level from coarse to fine; (N, C, H, W) to the same shape.
 
-    With `norms=False` the norms are left out; each depth brings its own, `Affine` included where it is shared.
+    With `norms=False` the norms are left out; each depth brings its own, `Affine` included where it is shared. Where
+    the depth says so (`LiteConfig.cycle`), a block of one level has it at a coarser one, and no other.
     """
 
     def __init__(self, config: LiteConfig, norms: bool = True):
         super().__init__()
-        self.config = config
+        self.config, self.normed = config, norms
         every = config.bias == "all"
         c = config.final_dim
         self.reduction = nn.Conv2d(c, c // 4, 1, bias=every)
@@ -68,17 +70,34 @@ class LiteBlock(nn.Module):
             layers += [up]
         return nn.Sequential(*layers, *([_norm(config, out)] if norms else []))
 
-    def forward(self, x: Tensor, norms: nn.ModuleList | None = None, affines: nn.ModuleList | None = None) -> Tensor:
-        bands = pyramid(self.reduction(x), self.config.level, self.config.wavelet)
+    def forward(
+        self, x: Tensor, norms: nn.ModuleList | None = None, affines: nn.ModuleList | None = None, depth: int = 0
+    ) -> Tensor:
+        halvings = self.config.halvings(depth)
+        bands = pyramid(self.reduction(x), halvings, self.config.wavelet)
         coarse = bands[-1]
         for level in range(self.config.level, 0, -1):
             y = coarse if level == self.config.level else torch.cat([bands[level - 1], coarse], 1)
-            coarse = getattr(self, self.branch(level))(y)
+            layers = getattr(self, self.branch(level))
+            coarse = layers(y) if halvings == self.config.level else self._coarser(layers, y, halvings)
             if norms is not None:
                 coarse = norms[level - 1](coarse)
             if affines is not None:
                 coarse = affines[level - 1](coarse)
         return coarse
+
+    def _coarser(self, layers: nn.Sequential, y: Tensor, halvings: int) -> Tensor:
+        """A branch whose output is up-sampled as often as its input was halved, before its norm."""
+        for layer in layers:
+            if isinstance(layer, nn.BatchNorm2d | Affine):
+                y = self._doubled(y, halvings - 1)
+            y = layer(y)
+        return y if self.normed else self._doubled(y, halvings - 1)
+
+    def _doubled(self, y: Tensor, times: int) -> Tensor:
+        for _ in range(times):
+            y = F.interpolate(y, scale_factor=2.0, mode=self.config.interpolation or "nearest")
+        return y
 
 
 class WaveMixLite(nn.Module):
@@ -86,7 +105,7 @@ class WaveMixLite(nn.Module):
 
     Images (N, I, H, W) of floats -> logits (N, classes); segmentation: scores (N, classes, H, W); super-resolution:
     images (N, I, scale H, scale W). The last two take images of any size, which they pad (`padding`), and crop the
-    output; a classifier raises ValueError for images whose feature map can't be halved `level` times.
+    output; a classifier raises ValueError for images whose feature map can't be halved `deepest` times.
 
     State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
     `layers.D.feedforward[level]`, `pool.2` the classifier; other heads are `expand`. Blocks that are shared are in
@@ -127,7 +146,7 @@ class WaveMixLite(nn.Module):
         given = padded(images, *self.config.input_size(height, width))
         inside, x = self._stem_with_inside(given) if self.config.skips else (None, self.conv(given))
         for depth in range(self.config.depth):
-            x = laid_out_alike(x + self.layers[self.config.block(depth)](x, *self._norms(depth)))
+            x = laid_out_alike(x + self.layers[self.config.block(depth)](x, *self._norms(depth), depth))
         if isinstance(head, DenseHead):
             return cropped(self.expand(x, inside), height, width)
         if isinstance(head, SuperResolutionHead):

@@ -64,7 +64,9 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="Trials the study is to have, instead of a time.")] = None,
     family: Family = "extended",
     seed: Annotated[int, typer.Option(min=0, max=999, help="Seed of validation split, sampler and trials.")] = 0,
-    members: Annotated[int, typer.Option(min=1, max=64, help="Seeds trained at once in a trial.")] = 2,
+    members: Annotated[
+        int, typer.Option(min=1, max=64, help="Seeds of a trial: one, and the others where it leaves hope.")
+    ] = 2,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Fresh seeds of the confirmation at most.")] = 10,
     max_parameters: Annotated[
         int | None,

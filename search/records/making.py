@@ -30,7 +30,7 @@ def _trained(config: LiteConfig, recipe: Recipe, results: list[Trained]) -> dict
         "curves": [r.curve for r in results],
         "accuracies": accuracies,
         "accuracy_validation": sum(accuracies) / len(accuracies) if accuracies else None,
-        "device_seconds": results[0].seconds if results else 0.0,
+        "device_seconds": results[-1].seconds if results else 0.0,
     }
 
 

@@ -166,9 +166,10 @@ class Survey:
         return self.new(self.problem.candidates(self.below))
 
     def new(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Those of `candidates` that cost less than the incumbent and that no trial has had."""
-        seen = self.history.seen
-        return [c for c in candidates if c.cost < self.below and c.key not in seen and c.key not in self.seen]
+        """Those of `candidates` that cost less than the incumbent and that no trial has had, here or, under the same
+        conditions, in an earlier study."""
+        known = self.history.seen | self.seen | self.problem.measured
+        return [c for c in candidates if c.cost < self.below and c.key not in known]
 
     def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of the relative log error of each candidate in `pool`."""

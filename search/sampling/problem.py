@@ -7,7 +7,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from .candidates import Candidate, Product, choices_of
+from .candidates import Candidate, Product, choices_of, key_of
 from .gaussian_process import Features, Kernel
 from .learning_curves import relative_error
 
@@ -52,9 +52,10 @@ class Problem:
 
     Attributes: those; `scouts`, candidates that were trained briefly; `choices`, the values of each hyperparameter, and
     `distributions`, the same for Optuna; `thresholds`, the lowest first; `threshold`, the highest, which the model's
-    scale counts from, and `offsets`, where the others lie on it; `known`, for each threshold those that have reached it
-    in an earlier study under the same conditions, the cheapest first; `usual`, the epochs of the first choices; and how
-    the model sees candidates: `features` and `kernel`.
+    scale counts from, and `offsets`, where the others lie on it; `measured`, the keys of all that earlier studies have
+    measured under the same conditions, which is not proposed again; `known`, for each threshold those of them that
+    have reached it, the cheapest first; `usual`, the epochs of the first choices; and how the model sees candidates:
+    `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -102,7 +103,9 @@ class Problem:
         self.ceiling, self.epochs = ceiling, epochs
         self.earlier, self.curves = list(earlier), curves
         self.scouts: list[Observation] = []
-        alike = sorted(averaged(o for o in self.earlier if o.noise <= ALIKE and o.cost < ceiling), key=lambda o: o.cost)
+        same = [observation for observation in self.earlier if observation.noise <= ALIKE]
+        self.measured = {key_of(observation.params) for observation in same}
+        alike = sorted(averaged(o for o in same if o.cost < ceiling), key=lambda o: o.cost)
         self.known = [[o for o in alike if o.value <= offset] for offset in self.offsets]
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})
         self.kernel = Kernel(len(self.features))

@@ -263,7 +263,8 @@ class FrontierSampler(BaseSampler):
 class FrontierPruner(BasePruner):
     """Stops a training whose probability of reaching the sampler's threshold has fallen below one in ten, by its curve.
 
-    Not before three trainings have run to their end (see `FrontierSampler.hopeless`).
+    Not before three trainings have run to their end (see `FrontierSampler.hopeless`). Where an objective trains several
+    seeds one after another, `hopeful` says after the first whether it is worth another.
     """
 
     def __init__(self, sampler: FrontierSampler):
@@ -271,3 +272,7 @@ class FrontierPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         return self.sampler.hopeless(study, trial)
+
+    def hopeful(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether the probability of reaching the threshold, given all that `trial` has reported, is one in ten."""
+        return self.sampler.reach(study, trial) >= CUT

@@ -42,6 +42,7 @@ EXTENDED = PUBLISHED | {
     "bias": ("needed", "all"),
     "activation": ("gelu", "silu"),
     "stem_activation": (True, False),
+    "cycle": (1, 2, 3),
 }
 GREY_DIMS = (4, 8, 12, 16, 20, 24)
 COLOUR_DIMS = (8, 16, 24, 32, 40, 48, 64, 80, 96)
@@ -94,8 +95,9 @@ class Space:
 
     def _least(self) -> list[LiteConfig]:
         """Those with the least of all that makes a network cost more (level 1 fits every image that any level fits)."""
-        # a single block shares nothing, and an activation has no parameters: any one does
-        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "activation", "stem_activation", "affine"}
+        # a single block shares nothing and takes no turns, and an activation has no parameters: any one does
+        least = {"final_dim", "depth", "mult", "level", "kernel", "shared", "affine", "cycle"}
+        least |= {"activation", "stem_activation"}
         choices = [[min(values)] if name in least else values for name, values in self.hyperparameters.items()]
         built = (
             self.build(dict(zip(self.hyperparameters, combination))) for combination in itertools.product(*choices)
@@ -146,6 +148,9 @@ class Space:
             chosen["depth"] == 1 or (chosen["affine"] == "block" and not chosen.get("shared"))
         ):
             chosen["affine"] = "depth"  # with whom, and each depth is a block
+        if chosen.get("cycle", 1) > 1:  # turns of what, and with whom?
+            single = chosen["level"] == 1 and chosen["upsampling"] != "deconv"
+            chosen["cycle"] = min(chosen["cycle"], chosen["depth"]) if single else 1
         chosen["ff_channel"] = dim if chosen["ff_channel"] == "C" else dim // 2
         if chosen["ff_channel"] != dim and self.family == "published" and chosen["upsampling"] != "deconv":
             return None

@@ -1,5 +1,6 @@
 """What a search minimises, and the limits that all its networks stay below."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -41,12 +42,12 @@ class Costs:
         self.latency = Latency(image) if "latency" in used else None
 
     def cost(self, name: CostName, config: LiteConfig) -> float:
-        """A cost; a latency that was not measured is predicted."""
+        """A cost; a latency that was not measured is predicted, and what there is no C source of has infinite bytes."""
         height, width = self.image[1:]
         if name == "macs":
             return multiply_accumulates(config, height, width)
         if name == "activation-bytes":
-            return Buffers(config, height, width).bytes
+            return math.inf if config.cycle > 1 else Buffers(config, height, width).bytes
         if name == "latency":
             assert self.latency is not None, "it is neither minimised nor limited"
             return self.latency(config)

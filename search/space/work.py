@@ -19,7 +19,7 @@ def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
         "single": config.kernel**2 * i * c * area,
         "patchify": height * width * 9 * (c // 4) * (i + c // 2) + config.patch_size**2 * (c // 2) * c * area,
     }
-    block = c * (c // 4) * area
+    blocks = config.depth * c * (c // 4) * area
     for level in range(1, config.level + 1):
         inside, out = config.branch_channels(level)
         hidden, f = config.mult * c, config.ff_outputs
@@ -29,8 +29,9 @@ def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
         else:
             macs += hidden * f + f * out if config.projected else hidden * out
             macs += 9 * out * (config.upsampling == "depthwise")
-        block += macs * area // 4**level
-    return stems[config.initial_conv] + config.depth * block + _head(config, area)
+        for depth in range(config.depth):
+            blocks += macs * area // 4 ** (config.halvings(depth) - config.level + level)
+    return stems[config.initial_conv] + blocks + _head(config, area)
 
 
 def _head(config: LiteConfig, area: int) -> int:
@@ -43,8 +44,9 @@ def _head(config: LiteConfig, area: int) -> int:
 
 
 def operations(config: LiteConfig) -> int:
-    """About how many operations a forward pass starts: a block has 8 a level and 4 more."""
-    return config.depth * (8 * config.level + 4)
+    """About how many operations a forward pass starts: a block has 8 a level, 2 for each one left out, and 4 more."""
+    more = sum(config.halvings(depth) - config.level for depth in range(config.depth))
+    return config.depth * (8 * config.level + 4) + 2 * more
 
 
 def training_work(config: LiteConfig, height: int, width: int) -> float:

@@ -29,18 +29,22 @@ class Pace:
             if trial.dataset.label != setting.data.label or not trial.wall_seconds or not isinstance(epochs, int):
                 continue
             work = setting.space.work(trial.config, setting.tuning.share(epochs))
-            rates.append(trial.wall_seconds * len(setting.seeds) / len(trial.seeds) / work)
+            rates.append(trial.wall_seconds / len(trial.seeds) / work)
         self.guess = median(rates) if rates else None
 
     def rate(self, ended: Sequence[FrozenTrial]) -> float | None:
-        """Seconds that a unit of a candidate's work takes; None where nothing is known."""
+        """Seconds that a unit of a candidate's work takes for each seed; None where nothing is known."""
         setting = self.setting
         for trial in ended:
             seconds, done = trial.user_attrs.get("seconds"), len(trial.intermediate_values)
             if trial.number not in self._rates and seconds and done:
-                whole = seconds / done * setting.tuning.length(trial.params)
+                whole = self._each(trial) / done * setting.tuning.length(trial.params)
                 self._rates[trial.number] = whole / setting.work(trial.params)
         return median(self._rates.values()) if self._rates else self.guess
+
+    def _each(self, trial: FrozenTrial) -> float:
+        """Seconds that a trial took for each seed."""
+        return trial.user_attrs.get("seconds", 0.0) / trial.user_attrs.get("seeds", len(self.setting.seeds))
 
     def typical(self, ended: Sequence[FrozenTrial]) -> float:
         """Median seconds of the trials that have ended, 0 where none has."""
@@ -48,15 +52,16 @@ class Pace:
         return median(times) if times else 0.0
 
     def growth(self, seeds: int) -> float:
-        """How much more than a trial a training with `seeds` seeds on all training images has to do."""
-        return seeds / len(self.setting.seeds) * len(self.setting.data) / len(self.setting.train)
+        """How much more than a trial does for one seed a training with `seeds` on all training images has to do."""
+        return seeds * len(self.setting.data) / len(self.setting.train)
 
     def confirmation(self, best: FrozenTrial | None, seeds: int) -> float:
         """Expected seconds of confirming a trial, from its own time and sizes."""
-        return CONFIRMING * self.growth(seeds) * best.user_attrs.get("seconds", 0.0) if best else 0.0
+        return CONFIRMING * self.growth(seeds) * self._each(best) if best else 0.0
 
     def affordable(self, ended: Sequence[FrozenTrial], left: float | None, seeds: int) -> float:
-        """Work of the largest candidate that can be trained and confirmed in `left` seconds; None: any.
+        """Work of the largest candidate that can be trained, with all seeds of a trial, and confirmed in `left`
+        seconds; None: any.
 
         Half of what is left is kept where nothing has ended yet: the guess is rough then.
         """
@@ -64,4 +69,4 @@ class Pace:
         if left is None or rate is None:
             return math.inf
         sure = any(trial.state == TrialState.COMPLETE for trial in ended)
-        return left * (1.0 if sure else 0.5) / rate / (1 + CONFIRMING * self.growth(seeds))
+        return left * (1.0 if sure else 0.5) / rate / (len(self.setting.seeds) + CONFIRMING * self.growth(seeds))

@@ -48,7 +48,7 @@ def restored(study: optuna.Study, setting: Setting, path: Path, worker: str) -> 
         if isinstance(record, Trial)
         and record.number is not None
         and (record.study, record.targets, record.family) == (setting.name, setting.targets, setting.family)
-        and (record.dataset.digest, record.seeds) == (setting.train.digest, setting.seeds)
+        and (record.dataset.digest, record.seeds) == (setting.train.digest, setting.seeds[: len(record.seeds)])
     ]
     latest = {present(record.number): record for record in sorted(records, key=lambda record: record.created)}
     if latest and not setting.stated:  # as when it was begun, whatever is on record since
@@ -80,6 +80,7 @@ def trial_of(record: Trial, number: int, setting: Setting, worker: str) -> Froze
         "worker": worker,
         "record": record.model_dump_json(),
         "seconds": record.device_seconds,
+        "seeds": len(record.seeds),
     }
     if record.minimised is not None:
         attributes[record.minimised.name] = record.minimised.value

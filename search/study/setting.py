@@ -33,7 +33,7 @@ class Setting:
         recipe: what every trial is trained with, but for the hyperparameters that `tune` has choices for.
         tune: hyperparameter of the recipe -> choices, which are searched together with the architecture's (see
             `Tuning`).
-        members: seeds that a trial trains at once.
+        members: seeds that a trial trains at most.
         ceiling: number of parameters to stay below.
         minimise, limits: see `search.space.costs.Costs`.
         target: one or several, for all of which each trial counts.
@@ -106,6 +106,10 @@ class Setting:
         """Ask of validation images what the study with this identity does: records may say something else by now."""
         kept = identity.get("threshold")
         self._aim(self.targets, self._plain() if kept is None else listed(kept))
+
+    def parts(self, device: str) -> list[list[int]]:
+        """The seeds of a trial, those together that are trained at once: a GPU trains all in the time of one."""
+        return [self.seeds] if device != "cpu" or len(self.seeds) == 1 else [self.seeds[:1], self.seeds[1:]]
 
     @property
     def asked(self) -> list[float] | None:

@@ -144,6 +144,11 @@ class Store:
             raise Taken from None
         return self.study.pruner.prune(self.study, self.storage.get_trial(trial))
 
+    def hopeful(self, trial: int) -> bool:
+        """Whether a trial whose first seed has been trained may be feasible, given all that is known."""
+        pruner: Any = self.study.pruner  # ours, see `Search`
+        return pruner.hopeful(self.study, self.storage.get_trial(trial))
+
     def drop(self, trial: int, **attributes) -> None:
         """End it without a record: there was nothing to try."""
         try:

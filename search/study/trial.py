@@ -1,7 +1,11 @@
-"""A trial while it is being worked on: trained, reported, judged and told; or put back for another run."""
+"""A trial while it is being worked on: trained, reported, judged and told; or put back for another run.
+
+One seed is trained first, and the others only where it does not tell against the configuration: of most trials one is
+enough. A GPU trains all of them in the time of one, so it does.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from search.errors import UserError, breakage, present
 from search.records.environment import environment
@@ -68,33 +72,19 @@ class TrialRun:
         except Taken:
             self._taken()
             return None
-        epochs = self.recipe.epochs
-        self.listen(Event("trial", self.choices, config, self.number, epochs=epochs, minimised=self.minimised))
-        checkpoint = self._begin()
+        parts = setting.parts(self.device)
+        own = self.precision, present(config), self.recipe, setting.train, len(parts[0]), self.device
+        self.recipe = settled_precision(*own)
         self.start = start = time.monotonic()
-
-        def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
-            checkpoint.keep()
-            return self._epoch(epoch, latest, deadline)
-
-        self.first: tuple[int, float] | None = None
-        self.curve: list[float] = []
+        self.opened: list[Checkpoint] = []
         with store.beating(self.id):
             try:
-                results = setting.task.train(
-                    present(config),
-                    self.recipe,
-                    setting.train,
-                    setting.seeds,
-                    validation=setting.validation,
-                    on_epoch=on_epoch,
-                    checkpoint=checkpoint.path,
-                    device=self.device,
-                )
+                results = self._trained(parts, deadline)
             except Taken:
                 self._taken()
             except (KeyboardInterrupt, Unfinished, UserError):
-                checkpoint.keep()
+                for checkpoint in self.opened:
+                    checkpoint.keep()
                 store.release(self.id)
                 raise
             except OSError as error:
@@ -108,25 +98,65 @@ class TrialRun:
                 self.listen(Event("done", reason, config, self.number, state="failed", minimised=self.minimised))
             else:
                 self._judge(results, time.monotonic() - start)
-        checkpoint.remove()
-        if checkpoint.problem:
-            self.listen(Event("note", checkpoint.problem))
+        for checkpoint in self.opened:
+            checkpoint.remove()
+            if checkpoint.problem:
+                self.listen(Event("note", checkpoint.problem))
         return broken
 
-    def _begin(self) -> Checkpoint:
-        """Settle the precision, and open the checkpoint."""
-        setting, config = self.setting, present(self.config)
-        own = self.precision, config, self.recipe, setting.train, len(setting.seeds), self.device
-        self.recipe = settled_precision(*own)
-        return self.checkpoints.open(Training(config, self.recipe, setting.data.digest).checkpoint_name(setting.seeds))
+    def _trained(self, parts: Sequence[Sequence[int]], deadline: float | None) -> list[Trained]:
+        """The seeds of the first part, and those of the others while what has been measured leaves hope."""
+        results: list[Trained] = []
+        for part in parts:
+            if results and not self._hopeful(results[0]):
+                break
+            results += self._part(part, deadline, results)
+        return results
 
-    def _epoch(self, epoch: int, latest: list[Epoch], deadline: float | None) -> bool:
+    def _hopeful(self, first: Trained) -> bool:
+        """Whether the configuration may be feasible by what its first seed came to."""
+        if first.stopped is not None:
+            return False
+        return bool(self.setting.reached(present(first.accuracy))) or self.store.hopeful(self.id)
+
+    def _part(self, seeds: Sequence[int], deadline: float | None, before: Sequence[Trained]) -> list[Trained]:
+        """Seeds that are trained at once, after the trainings `before`, whose time they add to."""
+        setting, config = self.setting, present(self.config)
+        name = Training(config, self.recipe, setting.data.digest).checkpoint_name(seeds)
+        checkpoint = self.checkpoints.open(name)
+        self.opened.append(checkpoint)
+        told = ", ".join(filter(None, (self.choices, "another seed" if before else "")))
+        self.listen(Event("trial", told, config, self.number, epochs=self.recipe.epochs, minimised=self.minimised))
+
+        def on_epoch(epoch: int, latest: list[Epoch]) -> bool:
+            checkpoint.keep()
+            return self._epoch(epoch, latest, deadline, reported=not before)
+
+        self.first: tuple[int, float] | None = None
+        self.curve: list[float] = []
+        results = setting.task.train(
+            config,
+            self.recipe,
+            setting.train,
+            seeds,
+            validation=setting.validation,
+            on_epoch=on_epoch,
+            checkpoint=checkpoint.path,
+            device=self.device,
+        )
+        spent = before[-1].seconds if before else 0.0
+        for result in results:
+            result.seconds += spent
+        return results
+
+    def _epoch(self, epoch: int, latest: list[Epoch], deadline: float | None, reported: bool) -> bool:
+        """Whether the training shall end here. Only one that is `reported` is in the storage, and may be pruned."""
         epochs = self.recipe.epochs
         if self.first is None:  # it compiles and captures on a GPU: its time says nothing about the others'
             self.first = epoch, time.monotonic()
         accuracy = sum(present(e.accuracy) for e in latest) / len(latest)
         self.curve.append(accuracy)
-        pruned = self.store.report(self.id, epoch, accuracy)
+        pruned = reported and self.store.report(self.id, epoch, accuracy)
         place = self.choices, self.config, self.number, epoch, epochs, self.curve
         self.listen(Event("epoch", *place, accuracy=accuracy, minimised=self.minimised))
         if pruned:
@@ -145,12 +175,12 @@ class TrialRun:
         return False
 
     def _judge(self, results: list[Trained], seconds: float) -> None:
-        stopped = results[0].stopped
+        stopped = results[-1].stopped
         mean = sum(present(r.accuracy) for r in results) / len(results)
         curve = [sum(present(e.accuracy) for e in epochs) / len(epochs) for epochs in zip(*(r.curve for r in results))]
         state = "complete" if stopped is None else "pruned" if stopped == "pruned" else "failed"
         reached = self.setting.reached(mean) if state == "complete" else []
-        attributes = {"seconds": results[0].seconds}
+        attributes = {"seconds": results[-1].seconds, "seeds": len(results)}
         if state == "complete":
             attributes |= marks(self.setting.targets, reached)
         if self._end(state, results, stopped, seconds, **attributes):
@@ -184,7 +214,7 @@ class TrialRun:
             aims=setting.aims if len(setting.aims) > 1 else [],
             family=setting.family,
             minimised=self.minimised,
-            seeds=setting.seeds,
+            seeds=[result.seed for result in results] or setting.seeds,
             parameters_counted=sum(weights) if weights else None,
             state=state,
             reason=reason,

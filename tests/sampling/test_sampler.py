@@ -180,6 +180,18 @@ def curve(params, epochs=4) -> list[float]:
     return [1 - min(0.9, (1 - accuracy(params)) * 1.6 ** (epochs - epoch)) for epoch in range(1, epochs + 1)]
 
 
+def test_what_earlier_studies_have_measured_is_not_proposed_again():
+    known = [params for params in ALL if accuracy(params) > TARGET - 0.02]
+    earlier = [Observation(params, cost(params), relative_error(accuracy(params), TARGET), 0.1) for params in known]
+    other = Observation(ALL[0], cost(ALL[0]), relative_error(accuracy(ALL[0]), TARGET), 0.3)
+    ours = study(chosen := sampler(earlier=[*earlier, other]))
+    left = [candidate.params for candidate in chosen.unseen(ours)]
+    assert ALL[0] in left, "what was measured under other conditions is"
+    assert not any(params in left for params in known)
+    ours.enqueue_trial(known[0])
+    assert ours.ask(distributions()).params == known[0], "but it can be asked for"
+
+
 def test_optimize_with_pruning_beats_tpe_at_the_same_number_of_epochs():
     """The example of the module's docstring, and TPE on the same problem as Optuna's manual has it."""
 

@@ -65,6 +65,7 @@ def test_all_hyperparameters_of_the_extended_family_turn_up():
         "bias",
         "activation",
         "stem_activation",
+        "cycle",
         "kernel",
         "level",
         "depth",
@@ -83,6 +84,16 @@ def test_choices_that_do_not_go_together_are_skipped():
     half = chosen | {"pad": 2, "ff_channel": "C/2"}
     assert space.build(half | {"upsampling": "nearest"}) is None, "it would need the extended family's projection"
     assert space.build(half | {"upsampling": "deconv"}).ff_channel == chosen["final_dim"] // 2
+
+
+def test_blocks_take_turns_where_they_can():
+    space = Space("extended", GREY, 10, 3566)
+    base = {name: values[0] for name, values in space.hyperparameters.items()}
+    base |= {"cycle": 3, "depth": 4, "pad": 2, "upsampling": "bilinear"}
+    assert space.build(base).cycle == 3
+    assert space.build(base | {"depth": 2}).cycle == 2, "no more levels than blocks"
+    assert space.build(base | {"level": 2}).cycle == space.build(base | {"upsampling": "deconv"}).cycle == 1
+    assert space.build(base | {"pad": 0}) is None, "28 pixels can't be halved three times"
 
 
 def test_choices_without_effect_collapse():

@@ -193,3 +193,8 @@ def test_limits_without_a_meaning_are_refused(option, text):
         limits_of(**{option: text})
     with pytest.raises(UserError, match="--minimize is parameters, macs, activation-bytes or latency, not"):
         minimise_of(text)
+
+
+def test_what_there_is_no_c_source_of_is_not_searched_for_small_memory():
+    space = Space("extended", (1, 32, 32), 10, 3000, costs=Costs((1, 32, 32), "activation-bytes"))
+    assert {config.cycle for config in space.configurations(0, math.inf, 500)} == {1} and space.bound < math.inf

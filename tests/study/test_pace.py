@@ -13,7 +13,7 @@ from search.study.warm_start import known_curves, warm_start
 
 
 def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, monkeypatch):
-    Training(monkeypatch)  # every trial claims 8 seconds
+    Training(monkeypatch)  # every trial claims 8 seconds a seed
     with engine(tmp_path) as search:
         assert search.pace.affordable([], 100.0, 3) == math.inf, "nothing is known"
         search.run(trials=2)
@@ -23,7 +23,7 @@ def test_work_left_is_the_time_left_at_the_speed_of_what_has_ended(tmp_path, mon
         assert rate == pytest.approx(sum(8 / work for work in works) / 2)
         limit = search.pace.affordable(ended, 100.0, 3)
         confirming = 1.1 * search.pace.growth(3)
-        assert limit * rate * (1 + confirming) == pytest.approx(100)
+        assert limit * rate * (2 + confirming) == pytest.approx(100)
         assert search.pace.affordable(ended, None, 3) == math.inf
         proposed = search.sampler.proposal(search.study, affordable=min(works) / 2)
         assert proposed is None or proposed.work == search.setting.work(proposed.params) <= min(works) / 2
@@ -45,8 +45,8 @@ def test_records_of_the_same_data_tell_the_speed_of_a_new_study(tmp_path, monkey
     known = record.model_copy(update={"wall_seconds": 30.0})
     pace = Pace(search.setting, [known])
     work = search.setting.work(search.setting.space.hyperparameters_of(record.config))
-    assert pace.rate([]) == pytest.approx(30 / work)
-    assert pace.affordable([], 60.0, 3) == pytest.approx(0.5 * 60 * work / 30 / (1 + 1.1 * pace.growth(3)))
+    assert pace.rate([]) == pytest.approx(30 / len(record.seeds) / work)
+    assert pace.affordable([], 60.0, 3) == pytest.approx(0.5 * 60 / pace.rate([]) / (2 + 1.1 * pace.growth(3)))
     other = known.model_copy(update={"dataset": known.dataset.model_copy(update={"label": "another"})})
     assert Pace(search.setting, [other]).rate([]) is None
 

@@ -32,7 +32,10 @@ def test_candidates_are_scouted_before_trials_and_never_twice(tmp_path, monkeypa
     scouts, trials = records(tmp_path)
     assert SPREAD < len(scouts) <= SPREAD + 4 * RIVALS and len(trials) == 4
     assert len({scout.config for scout in scouts}) == len(scouts) == sum(event.kind == "scout" for event in told)
-    assert training.counts[:SPREAD] == [(FEW, 50)] * SPREAD and training.counts.count((250, 50)) == 4
+    assert (
+        training.counts[:SPREAD] == [(FEW, 50)] * SPREAD
+        and training.seeds[SPREAD:].count([0]) == len(scouts) - SPREAD + 4
+    )
     for scout in scouts:
         assert (scout.recipe["epochs"], scout.dataset.train_count, len(scout.seeds)) == (EPOCHS, FEW, 1)
     tried = {trial.config for trial in trials}
@@ -89,7 +92,7 @@ def test_broken_scouts_cost_the_search_nothing(tmp_path, monkeypatch, few):
     with engine(tmp_path) as search:
         search.run(trials=1)
         assert len(search.found.recorded()) == 1
-    assert len(records(tmp_path)[0]) == len(training.counts) - 3 - 1
+    assert len(records(tmp_path)[0]) == training.counts.count((FEW, 50)) - 3
 
 
 def test_what_is_not_cheap_is_no_scout(tmp_path, monkeypatch):

@@ -117,6 +117,26 @@ def test_study_and_records_agree(tmp_path, monkeypatch):
             assert 0 < len(trial.intermediate_values) < RECIPE.epochs
 
 
+def test_another_seed_is_trained_where_the_first_leaves_hope(tmp_path, monkeypatch):
+    training = Training(monkeypatch)
+    with engine(tmp_path) as search:
+        search.run(trials=6)
+        assert search.setting.parts("cuda") == [[0, 1]], "a GPU trains both in the time of one"
+        told = {t.number: t for t in search.study.get_trials()}
+    done = [record for record in trials(tmp_path) if record.state == "complete"]
+    assert any(record.feasible for record in done)
+    assert all(record.seeds == [0, 1] for record in done if record.feasible)
+    for record in done:
+        assert told[record.number].user_attrs["seeds"] == len(record.seeds) == len(record.accuracies)
+        assert told[record.number].user_attrs["seconds"] == record.device_seconds == 8.0 * len(record.seeds)
+    assert training.seeds.count([1]) == sum(record.seeds == [0, 1] for record in done)
+    with engine(tmp_path / "hard", target=0.99) as search:
+        search.run(trials=3)
+    hopeless = trials(tmp_path / "hard")
+    assert [record.seeds for record in hopeless] == [[0]] * 3, "they miss it by a factor of five in the error"
+    assert all(len(record.curves) == len(record.accuracies) == 1 for record in hopeless)
+
+
 def test_resumed_search_goes_on_as_one(tmp_path, monkeypatch):
     training = Training(monkeypatch)
     for _ in range(3):
@@ -297,11 +317,11 @@ def test_first_trial_is_finished_whatever_the_time(tmp_path, monkeypatch):
 
 
 def test_time_for_the_confirmation_is_kept(tmp_path, monkeypatch):
-    Training(monkeypatch)  # a trial claims 8 seconds, so a confirmation with 3 seeds on all data 8 * 1.5 * 1.2
+    Training(monkeypatch)  # a trial claims 8 seconds, a seed, so a confirmation with 3 seeds on all data 8 * 3 * 1.2
     search = engine(tmp_path)
     search.run(trials=1)
     needed = search.pace.confirmation(search.found.best()[0], 3)
-    assert needed == pytest.approx(8 * 3 / 2 * 300 / 250 * 1.1)
+    assert needed == pytest.approx(8 * 3 * 300 / 250 * 1.1)
     search.run(seconds=needed - 1)
     assert len(trials(tmp_path)) == 1
 
@@ -432,7 +452,7 @@ def test_what_is_known_to_reach_the_target_is_tried_first_where_time_is_left(tmp
         search.run(trials=4)
         smallest = search.found.feasible()[0].params
     with engine(tmp_path, name="asked") as search:
-        whole = search.pace.rate([]) * search.setting.work(smallest) * (1 + CONFIRMING * search.pace.growth(FIRST))
+        whole = search.pace.rate([]) * search.setting.work(smallest) * (2 + CONFIRMING * search.pace.growth(FIRST))
     with engine(tmp_path, name="later", seconds=times and times * whole) as search:
         first = [trial.system_attrs["fixed_params"] for trial in search.study.get_trials()]
     assert (first == [smallest]) == taken

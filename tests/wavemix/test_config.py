@@ -50,11 +50,24 @@ def test_published_counts(hyperparameters, parameters):
         {"wavelet": "morl"},
         {"widht": 3},
         {"dropout": 1.0},
+        {"cycle": 2, "depth": 1},
+        {"cycle": 2, "level": 2},
+        {"cycle": 2, "upsampling": "deconv"},
     ],
 )
 def test_bad_hyperparameters_are_refused(hyperparameters):
     with pytest.raises(ValidationError):
         LiteConfig(**hyperparameters)
+
+
+def test_blocks_that_take_turns_cost_nothing_and_need_maps_that_can_be_halved():
+    plain, turns = (LiteConfig(final_dim=8, depth=5, cycle=cycle) for cycle in (1, 3))
+    assert turns.parameters() == plain.parameters() and turns.name == plain.name + "-cycle3"
+    assert [turns.halvings(depth) for depth in range(5)] == [1, 2, 3, 1, 2] and turns.deepest == 3
+    assert "cycle" not in plain.model_dump() and (plain.family, turns.family) == ("published", "extended")
+    turns.check_image_size(32, 32)
+    with pytest.raises(ValueError, match=r"cycle 3 needs a feature map divisible by 8; .* \(cycle 2 would fit\)"):
+        turns.check_image_size(28, 28)
 
 
 def test_image_size_that_does_not_fit_says_what_would():

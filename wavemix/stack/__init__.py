@@ -25,7 +25,17 @@ from ..lite import WaveMixLite
 from ..speeds import kernels_win, measured
 from .compiled_blocks import block_parts, chain, fits_chain, offsets, single_level
 from .half_size_blocks import halved
-from .operations import ACTIVATIONS, convolution, deconvolution, down, feedforward, matrix_wavelet, norm_up, plain_down
+from .operations import (
+    ACTIVATIONS,
+    convolution,
+    deconvolution,
+    doubled,
+    down,
+    feedforward,
+    matrix_wavelet,
+    norm_up,
+    plain_down,
+)
 from .phase_blocks import phases
 
 
@@ -292,16 +302,16 @@ class Stack:
         return norm("conv.4", "conv.4", F.gelu(x), None)
 
     def _block(self, weights, x, depth, norm, training):
-        config = self.config
+        config, halvings = self.config, self.config.halvings(depth)
         block = f"layers.{config.block(depth)}"
         reduction = weights[f"{block}.reduction.weight"], weights.get(f"{block}.reduction.bias")
         if config.wavelet == "haar":
-            bands = down(x, *reduction, config.level)
+            bands = down(x, *reduction, halvings)
         else:
             bands = plain_down(
                 x,
                 *reduction,
-                config.level,
+                halvings,
                 lambda low: matrix_wavelet(config.wavelet, low.shape[3], low.shape[4], low)(low),
             )
         coarse = bands[-1]
@@ -326,6 +336,8 @@ class Stack:
             if up == "depthwise":
                 last, up = f"{path}.{5 if config.projected else 4}.0", "bilinear"
                 z = convolution(z, weights[f"{last}.weight"], weights.get(f"{last}.bias"), 1, 1, depthwise=True)
+            for _ in range(halvings - config.level):
+                z = doubled(z, up)
             names = self._norm_name(depth, level), self._affine_name(depth, level)
             coarse = norm(*names, z, x if level == 1 else None, up)
         return coarse

@@ -32,7 +32,7 @@ def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
 
 def single_level(config: LiteConfig, training: bool) -> bool:
     """Whether a block is one Haar transform, a feed-forward and an up-sampling; `training`: with dropout."""
-    known = config.level == 1 and config.wavelet == "haar" and not config.projected
+    known = config.deepest == 1 and config.wavelet == "haar" and not config.projected
     return known and not (training and config.dropout)
 
 

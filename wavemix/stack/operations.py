@@ -307,14 +307,19 @@ def norm_up(z: Tensor, base: Tensor | None, gamma, beta, up: str, given: tuple[T
 def plain_norm_up(z, base, gamma, beta, up, given):
     # Nearest up-sampling commutes with BatchNorm: the statistics of four copies are those of one.
     if up == "bilinear":
-        z = plain_bilinear(z)
+        z = doubled(z, up)
     mean, variance = given or (z.mean((1, 3, 4, 5)), z.var((1, 3, 4, 5), correction=0))
     scale = gamma * torch.rsqrt(variance + EPS)
     shift = beta - mean * scale
     y = z * wide(scale, z.shape[1]) + wide(shift, z.shape[1])
     if up == "nearest":
-        y = y.repeat_interleave(2, 3).repeat_interleave(2, 4)
+        y = doubled(y, up)
     return y if base is None else base + y, (mean.detach(), variance.detach())
+
+
+def doubled(z: Tensor, up: str) -> Tensor:
+    """z (K, G, F, h, w, LANES) with twice the height and width, `nearest` or `bilinear`."""
+    return plain_bilinear(z) if up == "bilinear" else z.repeat_interleave(2, 3).repeat_interleave(2, 4)
 
 
 def neighbours(z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
