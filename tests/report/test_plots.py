@@ -140,12 +140,13 @@ def test_importance_finds_the_hyperparameter_that_decides_and_no_other():
     runs = []
     for n in range(48):
         activation, bias = ("gelu", "relu")[n // 4 % 2], ("all", "needed")[n // 8 % 2]
-        config = configuration(depth=1 + n % 4, activation=activation, bias=bias)
+        active = n % 3 == 1  # JSON is without it where it is not, as in the first
+        config = configuration(depth=1 + n % 4, activation=activation, bias=bias, stem_activation=active)
         log_error = -1 - 0.5 * math.log(config.parameters()) + (config.activation == "relu") + 0.02 * math.sin(37 * n)
         runs.append(trial(n, 1 - math.exp(log_error), config=config, recipe=Recipe(lr=0.01 * (1 + n // 16))))
     found = importance.importances(runs)
     assert list(found)[0] == "activation" and found["activation"] > 0.95
-    assert {"depth", "bias", "recipe: lr"} < set(found) and max(v for k, v in found.items() if k != "activation") < 0.1
+    assert {"depth", "bias", "stem_activation", "recipe: lr"} < set(found) and max(v for k, v in found.items() if k != "activation") < 0.1
     assert importance.importances(runs[: importance.FEWEST - 1]) == {}
     assert "activation" in texts(plots.importance(runs))
 
