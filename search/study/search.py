@@ -53,7 +53,7 @@ from wavemix.config import LiteConfig
 
 BROKEN = 3  # trainings in a row that may break before the search gives up
 POLL = 1.0  # seconds between two looks at what other workers do
-KNOWN = 0.5  # of the time that is affordable to begin with: what training and testing again what is known may take
+KNOWN = 0.5  # of what is affordable to begin with: training and testing again what is known takes no more
 
 
 class Search:
@@ -179,8 +179,7 @@ class Search:
     def _promising(self, seconds: float | None) -> dict | None:
         """Hyperparameters of what is tried first where nothing is given: the cheapest that an earlier study knows to
         reach the target, of those that leave most of the time for others, or else a guess of the published width."""
-        setting = self.setting
-        affordable = self.pace.affordable([], seconds and KNOWN * seconds, FIRST)
+        setting, affordable = self.setting, self.pace.affordable([], seconds and KNOWN * seconds, FIRST)
         for known in self.sampler.problem.known[-1]:
             if setting.work(known.params) <= affordable:
                 return known.params
