@@ -76,7 +76,7 @@ class TimmWaveMixLite(WaveMixLite):
         self.config.check_image_size(*images.shape[-2:])
         x = self.conv(images)
         for depth in range(self.config.depth):
-            x = x + self.layers[self.config.block(depth)](x, self.norms[depth] if self.config.shared else None)
+            x = x + self.layers[self.config.block(depth)](x, *self._norms(depth), depth)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

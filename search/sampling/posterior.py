@@ -101,7 +101,9 @@ class Survey:
             if cost is not None and not self._observe(trial, cost):
                 silent.append((trial.params, cost))
         self.model = self._model(silent)
-        self.incumbents = [self._incumbent(*place) for place in enumerate(self.problem.offsets, 1)]
+        found = [self._incumbent(*place) for place in enumerate(self.problem.offsets, 1)]
+        self.incumbents = [(trial, below) for trial, below, _ in found]
+        self.expected = [expected for *_, expected in found]
         self.incumbent, self.below = self.incumbents[-1]  # the highest threshold's costs most
 
     def _scouted(self, scouts: Sequence[Observation]) -> list[Observation]:
@@ -142,24 +144,23 @@ class Survey:
         self.shared = np.append(shared * ~scout, np.zeros(len(silent)))
         return model
 
-    def _incumbent(self, number: int, offset: float) -> tuple[FrozenTrial | None, float]:
-        """Of the threshold with this number, from 1, and offset: the cheapest trial that is believed to reach it, and
-        the cost to stay below.
+    def _incumbent(self, number: int, offset: float) -> tuple[FrozenTrial | None, float, float]:
+        """Of the threshold with this number, from 1, and offset: the cheapest trial that is believed to reach it, the
+        cost to stay below, and the one that a saving counts from.
 
-        Where none is believed, that is the cost to expect of the cheapest that does: each trial that was measured to
-        reach it does with its probability, and else the ceiling is left. A little doubt is no reason to look there.
+        Where none is believed the ceiling is to stay below. But a little doubt is no reason to look there again: of
+        each trial that was measured to reach it the cost counts with its probability, the ceiling with the rest, and
+        the trial by which that is the least decides.
         """
         passed = sorted((one for one in self.history.passed if one[2] >= number), key=lambda one: one[0])[:FITTED]
-        below = self.problem.ceiling
+        ceiling = expected = self.problem.ceiling
         if passed:
             mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial, _ in passed])
-            probabilities = ndtr((offset - mean) / deviation)
-            for (cost, trial, _), probability in zip(passed, probabilities):
+            for (cost, trial, _), probability in zip(passed, ndtr((offset - mean) / deviation)):
                 if probability >= SURE:
-                    return trial, cost
-            for (cost, _, _), probability in zip(reversed(passed), reversed(probabilities)):
-                below *= (cost / below) ** probability
-        return None, below
+                    return trial, cost, cost
+                expected = min(expected, ceiling * (cost / ceiling) ** probability)
+        return None, ceiling, expected
 
     def pool(self) -> list[Candidate]:
         """Candidates below the incumbent that no trial has had."""
@@ -167,8 +168,9 @@ class Survey:
 
     def new(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of `candidates` that cost less than the incumbent and that no trial has had, here or, under the same
-        conditions, in an earlier study."""
-        known = self.history.seen | self.seen | self.problem.measured
+        conditions, in an earlier study. What has reached a threshold there is left, as long as nothing has here."""
+        known = self.problem.measured if self.incumbent else self.problem.missed
+        known = known | self.history.seen | self.seen
         return [c for c in candidates if c.cost < self.below and c.key not in known]
 
     def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:

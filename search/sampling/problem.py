@@ -53,9 +53,9 @@ class Problem:
     Attributes: those; `scouts`, candidates that were trained briefly; `choices`, the values of each hyperparameter, and
     `distributions`, the same for Optuna; `thresholds`, the lowest first; `threshold`, the highest, which the model's
     scale counts from, and `offsets`, where the others lie on it; `measured`, the keys of all that earlier studies have
-    measured under the same conditions, which is not proposed again; `known`, for each threshold those of them that
-    have reached it, the cheapest first; `usual`, the epochs of the first choices; and how the model sees candidates:
-    `features` and `kernel`.
+    measured under the same conditions; `known`, for each threshold those of them that have reached it, the cheapest
+    first; `missed`, the keys of those that have reached none; `usual`, the epochs of the first choices; and how the
+    model sees candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -107,6 +107,7 @@ class Problem:
         self.measured = {key_of(observation.params) for observation in same}
         alike = sorted(averaged(o for o in same if o.cost < ceiling), key=lambda o: o.cost)
         self.known = [[o for o in alike if o.value <= offset] for offset in self.offsets]
+        self.missed = self.measured - {key_of(o.params) for o in self.known[0]}
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})
         self.kernel = Kernel(len(self.features))
 

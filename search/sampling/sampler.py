@@ -179,10 +179,11 @@ class FrontierSampler(BaseSampler):
         cost = np.array([c.cost for c in pool])
         work = np.array([c.work for c in pool])
         gain, trained = np.zeros(len(pool)), np.zeros(len(pool))
-        for offset, known, (incumbent, below) in zip(self.problem.offsets, self.problem.known, survey.incumbents):
-            saving = np.log(below / cost)
+        places = zip(self.problem.offsets, self.problem.known, survey.incumbents, survey.expected)
+        for offset, known, (incumbent, below), expected in places:
+            saving = np.log(expected / cost)
             if not incumbent:  # first find something that does; where something was measured to, something smaller
-                saving = 1.0 + saving if known or below < self.problem.ceiling else np.ones(len(pool))
+                saving = np.maximum(1.0 + saving, 0.0) if known or expected < below else np.ones(len(pool))
             gain = gain + ndtr((offset - mean) / deviation) * (cost < below) * saving
             trained = np.maximum(trained, ndtr((offset + NEAR - mean) / deviation) * (cost < below))
         return gain / (work * (EARLY + (1 - EARLY) * trained) + OVERHEAD * typical)
@@ -274,5 +275,5 @@ class FrontierPruner(BasePruner):
         return self.sampler.hopeless(study, trial)
 
     def hopeful(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the probability of reaching the threshold, given all that `trial` has reported, is one in ten."""
+        """Whether the probability of reaching the threshold is at least one in ten, given all that `trial` reported."""
         return self.sampler.reach(study, trial) >= CUT

@@ -58,7 +58,9 @@ class Costs:
         return self.cost(self.minimise, config)
 
     def exceeded(self, config: LiteConfig) -> str | None:
-        """The first limit that a configuration is not below, in words; None where it is below all."""
+        """The first limit that a configuration is not below, or the cost that it has not, in words; else None."""
+        if config.cycle > 1 and "activation-bytes" in (self.minimise, *self.limits):
+            return "blocks that take turns, of which there is no C source"
         for name, limit in self.limits.items():
             cost = self.cost(name, config)
             if cost >= limit:

@@ -44,7 +44,7 @@ def _head(config: LiteConfig, area: int) -> int:
 
 
 def operations(config: LiteConfig) -> int:
-    """About how many operations a forward pass starts: a block has 8 a level, 2 for each one left out, and 4 more."""
+    """About how many operations a forward pass starts: a block has 8 a level, 2 for one it passes over, and 4 more."""
     more = sum(config.halvings(depth) - config.level for depth in range(config.depth))
     return config.depth * (8 * config.level + 4) + 2 * more
 

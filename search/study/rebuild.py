@@ -1,5 +1,6 @@
 """A lost study made anew from its records: its trials get their numbers, parameters, curves and results back."""
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def trial_of(record: Trial, number: int, setting: Setting, worker: str) -> Froze
         attributes[record.minimised.name] = record.minimised.value
     if record.state == "complete":
         attributes |= marks(setting.targets, [one.target for one in record.each() if one.feasible])
-    means = [[point.accuracy for point in points] for points in zip(*record.curves)]
+    means = [[point.accuracy for point in points if point] for points in zip_longest(*record.curves)]
     trial = create_trial(
         state=state,
         value=accuracy if record.state in ("complete", "pruned") else None,

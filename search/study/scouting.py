@@ -98,9 +98,11 @@ class Scouting:
             params = self.setting.space.hyperparameters_of(scout.config) if alike else None
             if params is None or scout.accuracy_validation is None or self._key(params) in self.known:
                 continue
+            cost = self.setting.costs.of(scout.config)
+            if cost == math.inf:  # of another search, which minimised something else
+                continue
             self.known.add(self._key(params))
             value = shortfall(self.setting.task.score, scout.accuracy_validation, self.setting.threshold)
-            cost = self.setting.costs.of(scout.config)
             found.append(Observation({**params, **self.setting.tuning.first}, cost, value, 0.0))
         if found:
             self.sampler.learn(found)

@@ -1,7 +1,7 @@
 """A search: an Optuna study of configurations, trained on a training/validation split, by any number of workers.
 
-The cost is known before training, so a suggestion at or above the incumbent's is refused for free. A trial
-trains `members` seeds at once; its curve is extrapolated after every epoch and the trial is pruned when even an
+The cost is known before training, so a suggestion at or above the incumbent's is refused for free. A trial trains one
+seed, and others where it leaves hope; its curve is extrapolated after every epoch and the trial is pruned when even an
 optimistic end misses the target. It is feasible when the mean validation accuracy reaches the target plus a margin.
 Only a confirmation (`search/confirmation`) ever loads the test part of a data set.
 """

@@ -21,6 +21,7 @@ from search.study.targets import listed, one_or_all
 from search.tasks.task import task_of
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
+from wavemix.stack import single_level
 
 SCHEMA = 1  # of what a study holds: raised when older studies can't be gone on with
 
@@ -107,9 +108,11 @@ class Setting:
         kept = identity.get("threshold")
         self._aim(self.targets, self._plain() if kept is None else listed(kept))
 
-    def parts(self, device: str) -> list[list[int]]:
-        """The seeds of a trial, those together that are trained at once: a GPU trains all in the time of one."""
-        return [self.seeds] if device != "cpu" or len(self.seeds) == 1 else [self.seeds[:1], self.seeds[1:]]
+    def parts(self, config: LiteConfig, device: str) -> list[list[int]]:
+        """The seeds of a trial, those together that are trained at once: of networks that it trains side by side a GPU
+        trains all in the time of one."""
+        at_once = device != "cpu" and self.task.name == "classification" and single_level(config, training=True)
+        return [self.seeds] if at_once or len(self.seeds) == 1 else [self.seeds[:1], self.seeds[1:]]
 
     @property
     def asked(self) -> list[float] | None:

@@ -1,7 +1,7 @@
 """A trial while it is being worked on: trained, reported, judged and told; or put back for another run.
 
 One seed is trained first, and the others only where it does not tell against the configuration: of most trials one is
-enough. A GPU trains all of them in the time of one, so it does.
+enough. A GPU that trains all of them in the time of one does so.
 """
 
 import time
@@ -72,7 +72,7 @@ class TrialRun:
         except Taken:
             self._taken()
             return None
-        parts = setting.parts(self.device)
+        parts = setting.parts(present(config), self.device)
         own = self.precision, present(config), self.recipe, setting.train, len(parts[0]), self.device
         self.recipe = settled_precision(*own)
         self.start = start = time.monotonic()
@@ -102,28 +102,33 @@ class TrialRun:
             checkpoint.remove()
             if checkpoint.problem:
                 self.listen(Event("note", checkpoint.problem))
+        for seeds in (setting.seeds, setting.seeds[:1], setting.seeds[1:]):  # of a worker that had others at once
+            (self.checkpoints.folder / self._checkpoint(seeds)).unlink(missing_ok=True)
         return broken
 
     def _trained(self, parts: Sequence[Sequence[int]], deadline: float | None) -> list[Trained]:
         """The seeds of the first part, and those of the others while what has been measured leaves hope."""
         results: list[Trained] = []
         for part in parts:
-            if results and not self._hopeful(results[0]):
+            if results and not self._hopeful(results[0], deadline):
                 break
             results += self._part(part, deadline, results)
         return results
 
-    def _hopeful(self, first: Trained) -> bool:
-        """Whether the configuration may be feasible by what its first seed came to."""
-        if first.stopped is not None:
+    def _hopeful(self, first: Trained, deadline: float | None) -> bool:
+        """Whether the configuration may be feasible by what its first seed came to, and there is time for another."""
+        late = deadline is not None and time.monotonic() + first.seconds > deadline
+        if first.stopped is not None or late:
             return False
         return bool(self.setting.reached(present(first.accuracy))) or self.store.hopeful(self.id)
+
+    def _checkpoint(self, seeds: Sequence[int]) -> str:
+        return Training(present(self.config), self.recipe, self.setting.data.digest).checkpoint_name(seeds)
 
     def _part(self, seeds: Sequence[int], deadline: float | None, before: Sequence[Trained]) -> list[Trained]:
         """Seeds that are trained at once, after the trainings `before`, whose time they add to."""
         setting, config = self.setting, present(self.config)
-        name = Training(config, self.recipe, setting.data.digest).checkpoint_name(seeds)
-        checkpoint = self.checkpoints.open(name)
+        checkpoint = self.checkpoints.open(self._checkpoint(seeds))
         self.opened.append(checkpoint)
         told = ", ".join(filter(None, (self.choices, "another seed" if before else "")))
         self.listen(Event("trial", told, config, self.number, epochs=self.recipe.epochs, minimised=self.minimised))

@@ -1,5 +1,6 @@
 """A warm start: what other studies measured, as a new study's sampler understands it."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -29,7 +30,7 @@ def warm_start(
         own = {"in_channels": space.image[0]} | ({"num_classes": space.classes} if space.classes else {})
         config = trial.config.model_copy(update=own)
         hyperparameters = space.hyperparameters_of(config)
-        if hyperparameters is None or trial.accuracy_validation is None:
+        if hyperparameters is None or trial.accuracy_validation is None or space.costs.of(config) == math.inf:
             continue
         # trained in another precision it is no other recipe
         recipe = Recipe.model_validate(trial.recipe).model_copy(update={"precision": tuning.base.precision})

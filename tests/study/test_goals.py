@@ -29,7 +29,7 @@ def trained(monkeypatch):
     return Training(monkeypatch)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("macs", 2e5), ("activation-bytes", 2e4)])
+@pytest.mark.parametrize(("name", "limit"), [("macs", 2.5e5), ("activation-bytes", 2e4)])
 def test_every_trial_is_below_the_incumbents_cost_and_all_limits(tmp_path, name, limit):
     with engine(tmp_path, minimise=name, limits={name: limit}) as search:
         search.run(trials=5)
@@ -91,6 +91,23 @@ def test_a_start_beyond_a_limit_is_refused(tmp_path):
         start = next(c for c in search.setting.space.configurations(0, 3000) if c.parameters() > 2000)
     with pytest.raises(UserError, match="can't be tried first: it has .* MACs, and the limit is 20,000 MACs"):
         engine(tmp_path, name="other", limits={"macs": 2e4}, start=start)
+
+
+def test_blocks_that_take_turns_have_no_activation_bytes(tmp_path, trained):
+    """There is no C source of them: neither records nor scouts of such networks, nor a start, enter a search."""
+    turns = {"minimise": "activation-bytes"}
+    with engine(tmp_path, name="all") as search:
+        found = search.setting.space.configurations(0, 3000)
+        start = next(config for config in found if config.cycle > 1)
+    with engine(tmp_path, name="all", start=start) as search:
+        search.study.enqueue_trial(search.setting.space.hyperparameters_of(start))
+        search.run(trials=2)
+    assert any(record.config.cycle > 1 for record in read(tmp_path / "all.jsonl"))
+    with pytest.raises(UserError, match="can't be tried first: it has blocks that take turns, of which there is no C"):
+        engine(tmp_path, name="refused", start=start, **turns)
+    with engine(tmp_path, name="small", **turns) as search:
+        search.run(trials=2)
+    assert all(record.config.cycle == 1 for record in read(tmp_path / "small.jsonl"))
 
 
 def test_records_and_identities_of_parameters_alone_say_nothing_of_costs(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from search.records.weights import networks
+from wavemix import LiteConfig, WaveMixLite
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 NAME = "wavemix_lite_mnist_1186"
@@ -80,3 +81,16 @@ def test_what_there_is_not_is_said(timm):
         timm.create_model(NAME, global_pool="max")
     with pytest.raises(ValueError, match="depth"):
         timm.create_model("wavemix_lite", depth=0)
+
+
+@pytest.mark.parametrize("hyperparameters", [{"cycle": 2}, {"affine": "one"}, {"shared": 2, "affine": "block"}])
+def test_any_configuration_gives_the_scores_of_the_plain_network(timm, hyperparameters):
+    config = LiteConfig(in_channels=1, final_dim=8, depth=3, upsampling="bilinear", **hyperparameters)
+    model = timm.create_model("wavemix_lite", **config.model_dump(exclude={"in_channels", "num_classes"}), in_chans=1)
+    plain = WaveMixLite(config)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), plain.eval()(images))

@@ -54,7 +54,7 @@ def bfloat16_lacks(config: LiteConfig, device: torch.device | str = "cpu") -> st
     if not kernels.bfloat16():
         return "the processor has no AVX512-BF16, or there is no C++ compiler that knows it"
     if config.task != "classification" or not single_level(config, training=True):
-        return "it is of classifiers whose blocks have one level, Haar's wavelet and no dropout"
+        return "it is of classifiers whose blocks have one level, the same in all, Haar's wavelet and no dropout"
     if config.final_dim % 8 or config.ff_outputs % 2:
         return f"the channels of maps come in eights, but there are {config.final_dim} (ff_channel: in twos)"
     return None
