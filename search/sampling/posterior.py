@@ -101,9 +101,7 @@ class Survey:
             if cost is not None and not self._observe(trial, cost):
                 silent.append((trial.params, cost))
         self.model = self._model(silent)
-        found = [self._incumbent(*place) for place in enumerate(self.problem.offsets, 1)]
-        self.incumbents = [(trial, below) for trial, below, _ in found]
-        self.expected = [expected for *_, expected in found]
+        self.incumbents = [self._incumbent(*place) for place in enumerate(self.problem.offsets, 1)]
         self.incumbent, self.below = self.incumbents[-1]  # the highest threshold's costs most
 
     def _scouted(self, scouts: Sequence[Observation]) -> list[Observation]:
@@ -144,27 +142,31 @@ class Survey:
         self.shared = np.append(shared * ~scout, np.zeros(len(silent)))
         return model
 
-    def _incumbent(self, number: int, offset: float) -> tuple[FrozenTrial | None, float, float]:
-        """Of the threshold with this number, from 1, and offset: the cheapest trial that is believed to reach it, the
-        cost to stay below, and the one that a saving counts from.
+    def _incumbent(self, number: int, offset: float) -> tuple[FrozenTrial | None, float]:
+        """Of the threshold with this number, from 1, and offset: the cheapest trial that is believed to reach it, and
+        the cost to stay below.
 
-        Where none is believed the ceiling is to stay below. But a little doubt is no reason to look there again: of
-        each trial that was measured to reach it the cost counts with its probability, the ceiling with the rest, and
-        the trial by which that is the least decides.
+        Where none is believed, a little doubt is no reason to look at the ceiling again: of each trial that was
+        measured to reach it the cost counts with its probability, the ceiling with the rest, and the trial by which
+        that is the least decides. (Not all of them together: what makes one doubtful makes the others so.)
         """
         passed = sorted((one for one in self.history.passed if one[2] >= number), key=lambda one: one[0])[:FITTED]
-        ceiling = expected = self.problem.ceiling
+        ceiling = below = self.problem.ceiling
         if passed:
             mean, deviation = self.predict([Candidate(trial.params, cost, 1.0) for cost, trial, _ in passed])
             for (cost, trial, _), probability in zip(passed, ndtr((offset - mean) / deviation)):
                 if probability >= SURE:
-                    return trial, cost, cost
-                expected = min(expected, ceiling * (cost / ceiling) ** probability)
-        return None, ceiling, expected
+                    return trial, cost
+                below = min(below, ceiling * (cost / ceiling) ** probability)
+        return None, below
 
     def pool(self) -> list[Candidate]:
         """Candidates below the incumbent that no trial has had."""
-        return self.new(self.problem.candidates(self.below))
+        found = self.new(self.problem.candidates(self.below))
+        if not (found or self.incumbent):  # nothing is left that would undercut what is doubted
+            self.below = self.problem.ceiling
+            found = self.new(self.problem.candidates(self.below))
+        return found
 
     def new(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of `candidates` that cost less than the incumbent and that no trial has had, here or, under the same

@@ -179,11 +179,10 @@ class FrontierSampler(BaseSampler):
         cost = np.array([c.cost for c in pool])
         work = np.array([c.work for c in pool])
         gain, trained = np.zeros(len(pool)), np.zeros(len(pool))
-        places = zip(self.problem.offsets, self.problem.known, survey.incumbents, survey.expected)
-        for offset, known, (incumbent, below), expected in places:
-            saving = np.log(expected / cost)
+        for offset, known, (incumbent, below) in zip(self.problem.offsets, self.problem.known, survey.incumbents):
+            saving = np.log(below / cost)
             if not incumbent:  # first find something that does; where something was measured to, something smaller
-                saving = np.maximum(1.0 + saving, 0.0) if known or expected < below else np.ones(len(pool))
+                saving = 1.0 + saving if known or below < self.problem.ceiling else np.ones(len(pool))
             gain = gain + ndtr((offset - mean) / deviation) * (cost < below) * saving
             trained = np.maximum(trained, ndtr((offset + NEAR - mean) / deviation) * (cost < below))
         return gain / (work * (EARLY + (1 - EARLY) * trained) + OVERHEAD * typical)

@@ -87,14 +87,15 @@ def trial_of(record: Trial, number: int, setting: Setting, worker: str) -> Froze
         attributes[record.minimised.name] = record.minimised.value
     if record.state == "complete":
         attributes |= marks(setting.targets, [one.target for one in record.each() if one.feasible])
-    means = [[point.accuracy for point in points if point] for points in zip_longest(*record.curves)]
+    epochs = zip_longest(*record.curves)  # a seed whose loss was no number has a shorter one
+    scores = [[point.accuracy for point in epoch if point and point.accuracy is not None] for epoch in epochs]
     trial = create_trial(
         state=state,
         value=accuracy if record.state in ("complete", "pruned") else None,
         params=params,
         distributions={name: CategoricalDistribution(choices[name]) for name in params},
         user_attrs=attributes,
-        intermediate_values={e: sum(found) / len(found) for e, found in enumerate(means, 1) if None not in found},
+        intermediate_values={e: sum(found) / len(found) for e, found in enumerate(scores, 1) if found},
     )
     trial.number = number
     trial.set_user_attr("seal", seal(trial, state, trial.values, {}))

@@ -326,19 +326,31 @@ def test_what_passed_by_luck_is_no_incumbent():
 
 @pytest.mark.parametrize(("measured", "likeliest"), [(0.03, (0.3, 0.5)), (2.0, (0.0, 0.01))])
 def test_a_doubted_network_is_still_one_to_undercut(measured, likeliest):
-    """What was measured feasible but is doubted a little makes a saving count from less than the ceiling."""
+    """What was measured feasible but is doubted a little does not send the search back to the ceiling."""
     place = {"width": 8, "depth": 6, "kind": "plain", "flag": False}
     earlier = [Observation(place, cost(place), measured, 0.05)]
     ours, chosen = study(), sampler(earlier=earlier)
     passed = create_trial(value=TARGET + 0.0001, params=place, distributions=distributions())
     ours.add_trial(passed)
     survey = Survey(chosen.history(ours))
-    assert survey.incumbent is None and survey.below == 4000, "what is larger may be all that reaches it"
-    probability = math.log(4000 / survey.expected[0]) / math.log(4000 / cost(place))
+    assert survey.incumbent is None
+    probability = math.log(4000 / survey.below) / math.log(4000 / cost(place))
     assert likeliest[0] < probability < likeliest[1], "the cost to expect of the cheapest that reaches it"
     for _ in range(3):  # more of the same kind that are doubted as much prove no more: they err together
         ours.add_trial(passed)
-    assert Survey(chosen.history(ours)).expected[0] >= 4000 * (cost(place) / 4000) ** 0.5
+    assert Survey(chosen.history(ours)).below >= 4000 * (cost(place) / 4000) ** 0.5
+
+
+def test_where_nothing_undercuts_what_is_doubted_the_rest_is_looked_at():
+    place = {"width": 8, "depth": 6, "kind": "plain", "flag": False}
+    ours, chosen = study(), sampler(earlier=[Observation(place, cost(place), 0.03, 0.05)])
+    ours.add_trial(create_trial(value=TARGET + 0.0001, params=place, distributions=distributions()))
+    below = Survey(chosen.history(ours)).below
+    for params in [params for params in ALL if cost(params) < below]:
+        failed = create_trial(state=TrialState.FAIL, params=params, distributions=distributions())
+        ours.add_trial(failed)
+    pool = Survey(chosen.history(ours)).pool()
+    assert pool and all(below <= candidate.cost < 4000 for candidate in pool)
 
 
 def test_curves_give_the_mean_gain_and_its_spread():
@@ -560,7 +572,7 @@ def test_a_near_miss_is_charged_as_a_whole_training():
     near, far, long = (Candidate({"width": 1}, 5.0, work) for work in (1.0, 1.0, 3.0))
 
     class Stub:
-        incumbents, expected = ((None, 10),), (10,)
+        incumbents = ((None, 10),)
 
         def predict(self, pool):  # the same probability of reaching the threshold, but for the longer training
             return np.array([0.1, 1.0, -0.1]), np.array([0.1, 1.0, 0.1])
