@@ -171,9 +171,9 @@ class Survey:
     def new(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of `candidates` that cost less than the incumbent and that no trial has had, here or, under the same
         conditions, in an earlier study. What has reached a threshold there is left, as long as nothing has here."""
-        known = self.problem.measured if self.incumbent else self.problem.missed
-        known = known | self.history.seen | self.seen
-        return [c for c in candidates if c.cost < self.below and c.key not in known]
+        earlier, ours = self.problem.measured if self.incumbent else self.problem.missed, self.history.seen
+        new = [c for c in candidates if c.cost < self.below and c.key not in ours and c.key not in self.seen]
+        return [c for c in new if c.key not in earlier]
 
     def predict(self, pool: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of the relative log error of each candidate in `pool`."""

@@ -29,9 +29,16 @@ def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
         else:
             macs += hidden * f + f * out if config.projected else hidden * out
             macs += 9 * out * (config.upsampling == "depthwise")
-        for depth in range(config.depth):
-            blocks += macs * area // 4 ** (config.halvings(depth) - config.level + level)
+        blocks += sum(count * (macs * area // 4 ** (passed + level)) for count, passed in _turns(config))
     return stems[config.initial_conv] + blocks + _head(config, area)
+
+
+def _turns(config: LiteConfig) -> list[tuple[int, int]]:
+    """Of each turn in the levels (`LiteConfig.cycle`): how many blocks have it, and how many levels they pass over."""
+    return [
+        (len(range(turn, config.depth, config.cycle)), config.halvings(turn) - config.level)
+        for turn in range(config.cycle)
+    ]
 
 
 def _head(config: LiteConfig, area: int) -> int:
@@ -45,8 +52,7 @@ def _head(config: LiteConfig, area: int) -> int:
 
 def operations(config: LiteConfig) -> int:
     """About how many operations a forward pass starts: a block has 8 a level, 2 for one it passes over, and 4 more."""
-    more = sum(config.halvings(depth) - config.level for depth in range(config.depth))
-    return config.depth * (8 * config.level + 4) + 2 * more
+    return config.depth * (8 * config.level + 4) + 2 * sum(count * passed for count, passed in _turns(config))
 
 
 def training_work(config: LiteConfig, height: int, width: int) -> float:
