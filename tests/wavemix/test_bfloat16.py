@@ -61,6 +61,16 @@ def test_gradients_are_near_those_of_double_precision(config, height, width):
     assert error < BOUND, error
 
 
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise"])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (24, 40)])
+def test_gradients_of_blocks_that_take_turns(upsampling, height, width):
+    config = LiteConfig(in_channels=1, final_dim=8, depth=4, mult=1, upsampling=upsampling, cycle=3, stride=1)
+    images = random_images(config, height, width)
+    wanted = exact(config, images)
+    error = (gradient(config, images)[0].double() - wanted).norm() / wanted.norm()
+    assert error < BOUND, error
+
+
 def test_it_is_another_precision():
     config = LiteConfig(in_channels=1, final_dim=16, depth=2, upsampling="deconv")
     images = random_images(config, 12, 12)
@@ -69,9 +79,9 @@ def test_it_is_another_precision():
     assert torch.nn.functional.cosine_similarity(narrow, wide) > 0.999
 
 
-@pytest.mark.parametrize("upsampling", ["bilinear", "deconv", "depthwise"])
-def test_the_same_bits_whatever_the_threads_and_neighbours(upsampling):
-    config = LiteConfig(in_channels=1, final_dim=16, depth=2, upsampling=upsampling, ff_channel=16)
+@pytest.mark.parametrize(("upsampling", "cycle"), [("bilinear", 1), ("deconv", 1), ("depthwise", 1), ("depthwise", 2)])
+def test_the_same_bits_whatever_the_threads_and_neighbours(upsampling, cycle):
+    config = LiteConfig(in_channels=1, final_dim=16, depth=2, upsampling=upsampling, ff_channel=16, cycle=cycle)
     images, found = random_images(config, 16, 12, 4 * LANES), []
     before = torch.get_num_threads()
     try:

@@ -100,6 +100,7 @@ def test_dropout_runs_only_in_training():
         {"bias": "needed", "activation": "silu"},
         {"ff_channel": 4},
         {"shared": 5, "cycle": 3},
+        {"cycle": 2, "mult": 3, "affine": "one"},
     ],
 )
 def test_chain_equals_module_at_depth(upsampling, hyperparameters):
@@ -116,6 +117,19 @@ def test_chain_equals_module_at_depth(upsampling, hyperparameters):
 def test_chain_equals_module_in_strips(upsampling, height, width):
     """Strips of one row and of many, a last one that is shorter, a single pixel."""
     config = LiteConfig(in_channels=1, final_dim=8, depth=3, upsampling=upsampling, stride=1, bias="needed")
+    if kernels.library() is not None:
+        assert fits_chain(config, to_lanes(torch.zeros(1, 16, 1, height, width)), training=True)
+    compare(config, height, width)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear", "depthwise"])
+@pytest.mark.parametrize("cycle", [2, 3, 4])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 16), (16, 80)])
+def test_chain_equals_module_in_turns(upsampling, cycle, height, width):
+    """Blocks on every level that there is, down to a single pixel, on maps of one strip and of several."""
+    config = LiteConfig(
+        in_channels=1, final_dim=8, depth=cycle + 1, cycle=cycle, upsampling=upsampling, stride=1, bias="needed"
+    )
     if kernels.library() is not None:
         assert fits_chain(config, to_lanes(torch.zeros(1, 16, 1, height, width)), training=True)
     compare(config, height, width)

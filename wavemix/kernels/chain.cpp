@@ -1,139 +1,24 @@
-// All residual blocks of a network whose up-sampling is interpolation, at once (see lanes.h for the layout and compiled_blocks.py
-// for the mathematics). Interpolation is linear and the same in every block, so the map before block d is x + up(s), where
-// the small map s is the sum of what the blocks before had added before up-sampling. Reduction and wavelet transform are
-// linear too, and so no block touches a map of full size: what they make of x is computed for all blocks in one pass over
-// x, what they make of up(s) from the reduced s. Backward likewise: blocks pass on the gradient of s, and one pass at the
-// end adds what their reductions pass on to x. (Where there is no backward pass, and so nothing is kept, every block
-// reduces x again.) A member's groups meet once a block, for BatchNorm's statistics; those of an interpolated map are
-// functions of the small one.
+// All residual blocks of a network whose up-sampling is interpolation, at once (see lanes.h for the layout and
+// compiled_blocks.py for the mathematics). Interpolation is linear and the same in every block, so the map before block d
+// is x + up(s), where the small map s is the sum of what the blocks before had added before up-sampling. Reduction and
+// wavelet transform are linear too, and so no block touches a map of full size: what they make of x is computed for all
+// blocks in one pass over x, what they make of up(s) from the reduced s. Backward likewise: blocks pass on the gradient of
+// s, and one pass at the end adds what their reductions pass on to x. (Where there is no backward pass, and so nothing is
+// kept, every block reduces x again.) What a block on a coarser level adds is up-sampled to the size of s, see coarse.h. A
+// member's groups meet once a block, for BatchNorm's statistics; those of an interpolated map are functions of the small
+// one.
 //
 // T is what u, z and y are kept in and products are of, see narrow.h; s and gradients that add up are float32.
+#include <algorithm>
+
 #include "chain.h"
+#include "coarse.h"
 #include "feedforward.h"
 
-// Where the rows of a small map [channels][h][w] lie: in strips of `per` rows, each [channels][its rows][w]. A strip stays
-// in the first cache through all that is done to it; channels a power of two apart would push each other out.
-struct Strips {
-  int channels, h, w, per;
-  std::vector<vec> zeros;  // a row of them
-  Strips(int channels, int h, int w) : channels(channels), h(h), w(w), per(strip_rows(h, w)), zeros(w) {}
-  int count() const { return (h + per - 1) / per; }
-  int rows(int strip) const { return h - strip * per < per ? h - strip * per : per; }
-  long pixels(int strip) const { return (long)rows(strip) * w; }
-  long start(int strip) const { return (long)strip * per * channels * w; }
-  long at(int c, int row) const {  // the nearest one where there is no such row
-    row = row < 0 ? 0 : row < h ? row : h - 1;
-    int strip = row / per;
-    return start(strip) + c * pixels(strip) + (long)(row - strip * per) * w;
-  }
-};
-
-// A channel's mean over a group, and its pixels' squared deviations from it after up-sampling. row(i): its row i.
-template <class Row>
-static void moments(const Strips &small, int up, const Row &row, double *out) {
-  vec sum = {}, squares = {};
-  for (int i = 0; i < small.h; i++) {
-    auto here = row(i);
-    for (int j = 0; j < small.w; j++) sum += here[j];
-  }
-  float middle = total(sum) / ((float)small.h * small.w * LANES);
-  for (int i = 0; i < small.h; i++) {
-    auto here = row(i);
-    if (up == BILINEAR)  // gram(z - middle) = gram(z) - 4 middle
-      bilinear_gram_row(row(i - 1), here, row(i + 1), small.w, [&](int j, vec e) {
-        squares += (here[j] - middle) * (e - 4 * middle);
-      });
-    else
-      for (int j = 0; j < small.w; j++) { vec e = here[j] - middle; squares += e * e; }
-  }
-  out[0] = middle;
-  out[1] = total(squares);
-}
-
-// A channel's rows above, at and below row i; zeros outside.
-template <class One>
-struct Neighbours {
-  One row[3];
-  template <class Row>
-  Neighbours(const Strips &small, int i, const Row &rows) {
-    for (int a = 0; a < 3; a++) {
-      int at = i + a - 1;
-      row[a] = rows(at);
-      if (at < 0 || at >= small.h) row[a].row = (decltype(row[a].row))small.zeros.data();
-    }
-  }
-};
-
-// A depthwise 3x3 convolution of one channel, zeros outside, to `out` [h][w]; with `turned` taps it is its own adjoint.
-template <class Row>
-static void depthwise(const Strips &small, const Row &rows, const float *taps, float bias, bool turned, vec *out) {
-  float k[9];
-  for (int i = 0; i < 9; i++) k[i] = taps[turned ? 8 - i : i];
-  for (int i = 0; i < small.h; i++, out += small.w) {
-    Neighbours<decltype(rows(0))> near(small, i, rows);
-    vec left[3] = {}, here[3];
-    for (int a = 0; a < 3; a++) here[a] = near.row[a][0];
-    for (int j = 0; j < small.w; j++) {
-      vec e = all(bias);
-#pragma GCC unroll 3
-      for (int a = 0; a < 3; a++) {
-        vec right = j + 1 < small.w ? near.row[a][j + 1] : vec{};
-        e += k[3 * a] * left[a] + k[3 * a + 1] * here[a] + k[3 * a + 2] * right;
-        left[a] = here[a];
-        here[a] = right;
-      }
-      out[j] = e;
-    }
-  }
-}
-
-// Gradients of its taps and its bias from that of its output, [h][w], added.
-template <class Row>
-static void depthwise_backward(const Strips &small, const Row &rows, const vec *g, float *taps, float *bias) {
-  vec sums[9] = {}, total_grad = {};
-  for (int i = 0; i < small.h; i++, g += small.w) {
-    Neighbours<decltype(rows(0))> near(small, i, rows);
-    vec left[3] = {}, here[3];
-    for (int a = 0; a < 3; a++) here[a] = near.row[a][0];
-    for (int j = 0; j < small.w; j++) {
-      total_grad += g[j];
-#pragma GCC unroll 3
-      for (int a = 0; a < 3; a++) {
-        vec right = j + 1 < small.w ? near.row[a][j + 1] : vec{};
-        sums[3 * a] += g[j] * left[a];
-        sums[3 * a + 1] += g[j] * here[a];
-        sums[3 * a + 2] += g[j] * right;
-        left[a] = here[a];
-        here[a] = right;
-      }
-    }
-  }
-  add_totals<9>(sums, taps);
-  *bias += total(total_grad);
-}
-
-// BatchNorm of one channel in its backward pass: gradient before it = scale * (g - a - (z - middle) * b).
-struct Unnormed { float scale, a, b, middle; };
-
-// The gradient before BatchNorm and up-sampling of one channel in a strip, put(at, value), from g, that of s.
-template <class Row, class Put>
-static void normalise(const Strips &small, int up, int strip, const Row &rows, const vec *g, Unnormed n, const Put &put) {
-  long at = 0;
-  for (int i = strip * small.per; i < strip * small.per + small.rows(strip); i++, at += small.w) {
-    auto here = rows(i);
-    if (up == BILINEAR)  // the adjoint of up-sampling takes ones to fours
-      bilinear_gram_row(rows(i - 1), here, rows(i + 1), small.w, [&](int j, vec e) {
-        put(at + j, n.scale * (g[at + j] - 4 * n.a - (e - 4 * n.middle) * n.b));
-      });
-    else
-      for (int j = 0; j < small.w; j++) put(at + j, n.scale * (g[at + j] - n.a - (here[j] - n.middle) * n.b));
-  }
-}
-
 template <class T>
-static void forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets, float **u,
-                    float **z, float **y, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D,
-                    int up, int kind, float eps, int given) {
+static void forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets,
+                    const int *levels, float **u, float **z, float **y, float *mean, float *variance, int K, int G, int C,
+                    int M, int H, int W, int D, int up, int kind, float eps, int given) {
   constexpr int N = TOGETHER<T>;
   int h = H / 2, w = W / 2, R = C / 4;
   long full = (long)H * W, q = full / 4;
@@ -154,13 +39,16 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
       own.second = weights(C, M, 1, block.part[SECOND], own.space[2]);
     }
   Scratch rows(C * lead), reduced(R * 4 * most), hidden(M * LEAD), bands(C * most), more(C * most), narrow(R * q);
-  Scratch inside(N > 1 ? C * most : 0), planes(N * q);
-  // what the reduction of block d makes of a strip of x, transformed
-  auto project = [&](int d, long t, int strip, const T *rows, vec *reduced, vec *bands) {
+  Scratch inside(N > 1 ? C * most : 0), planes((N + 2) * q);
+  long coarser = std::any_of(levels, levels + D, [](int level) { return level > 1; }) ? R * q : 0;
+  Scratch low(coarser), coarse_bands(coarser), coarse_in(coarser), coarse_out(coarser);
+  // what the reduction of block d makes of a strip of x, transformed: all bands, or LL with channels `apart`
+  auto project = [&](int d, long t, int strip, const T *rows, vec *reduced, vec *bands, long apart) {
     long n = 4 * small.pixels(strip);
     const float *bias = Block(flat, P, t / G, offsets + (long)d * PARTS).part[REDUCTION_BIAS];
     mm(R, C / N, n, ready[t / G * D + d].reduction, rows, lead, bias, Written{reduced, n});
-    haar(reduced, R, 2 * small.rows(strip), W, bands);
+    if (levels[d] > 1) halve(reduced, R, 2 * small.rows(strip), W, bands, apart);
+    else haar(reduced, R, 2 * small.rows(strip), W, bands);
   };
   auto load = [&](long t, int strip, T *rows) {
     pack(C, 4 * small.pixels(strip), (const vec *)x + t * C * full + 4 * strip * most, full, rows, lead);
@@ -206,6 +94,38 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
       ((vec *)pooled)[t * C + c] = (sum + 4 * added) / (float)full;  // up-sampling makes four of each pixel
     }
   };
+  // block d on a coarser level, up to z: `next` is what its reduction makes of s
+  auto coarse = [&](int d, long t, const Block &block, const Layers<T> &layers, const vec *next, int worker) {
+    Coarse level{R, h, w, levels[d] - 1};
+    const Strips map(C, level.height(), level.width());
+    long n = level.pixels(), first = t * (C / N) * q;
+    vec *L = low.of(worker), *B = coarse_bands.of(worker);
+    vec *made = planes.of(worker), *space = made + N * q, *plane = space + q;
+    T *U = u[d] ? (T *)u[d] + first : (T *)coarse_in.of(worker);
+    T *Y = y[d] ? (T *)y[d] + first : (T *)coarse_out.of(worker);
+    if (u[d]) unpack(R, q, U, q, L, q);
+    for (int strip = 0; !u[d] && strip < small.count(); strip++) {
+      load(t, strip, (T *)rows.of(worker));
+      project(d, t, strip, (T *)rows.of(worker), reduced.of(worker), L + strip * most, q);
+    }
+    for (int r = 0; d && r < R; r++)
+      low_of_up(up, next + r * q, h, w, [=](long at, vec e) { L[r * q + at] += e; });
+    level.down(L, B);
+    pack(C, n, B, n, U, n);
+    feedforward(layers, n, U, n, hidden.of(worker), Kept<T>{Y, n});
+    for (int c = 0; c < C; c += N) {
+      each<T>([&](auto k) {
+        auto row = [&](int i) { return Channel<T, k>{Y + c / N * n + (long)i * map.w}; };
+        const float *taps = block.part[UP], *bias = block.part[UP_BIAS];
+        if (y[d])
+          depthwise(map, row, taps + 9 * (c + k), bias ? bias[c + k] : 0, false, plane);
+        else
+          for (long p = 0; p < n; p++) plane[p] = row(0)[p];
+        level.finer(up, plane, made + k * q, space);
+      });
+      for (int i = 0; i < h; i++) pack(N, w, made + i * w, q, (T *)z[d] + first + units.at(c / N, i), 0);
+    }
+  };
   auto block = [&](int d, int m, int g, int worker) {
     long t = (long)m * G + g;
     vec *S = (vec *)s + t * C * q, *next = narrow.of(worker);
@@ -215,9 +135,11 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
       load(t, strip, X);
       long n = small.pixels(strip);
       for (int e = 0; e < D; e++) {
-        vec *made = N > 1 ? bands.of(worker) : (vec *)kept(u, e) + small.start(strip);
-        project(e, t, strip, X, reduced.of(worker), made);
-        if (N > 1) pack(C, n, made, n, kept(u, e) + units.start(strip), n);
+        bool lower = levels[e] > 1;
+        T *to = kept(u, e) + (lower ? strip * most : units.start(strip));
+        vec *made = N > 1 ? bands.of(worker) : (vec *)to;
+        project(e, t, strip, X, reduced.of(worker), made, N > 1 ? n : q);
+        if (N > 1) pack(lower ? R : C, n, made, n, to, lower ? q : n);
       }
     }
     if (d) add(d, t, S, d < D ? next : nullptr, X);
@@ -226,13 +148,14 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
     const Own &own = ready[(long)m * D + d];
     Layers<T> layers{C, M, C, kind, own.first, own.second, block.part[FIRST_BIAS], block.part[SECOND_BIAS]};
     T *Z = kept(z, d), *Y = y[d] ? kept(y, d) : Z;
-    for (int strip = 0; strip < small.count(); strip++) {
+    if (levels[d] > 1) coarse(d, t, block, layers, next, worker);
+    for (int strip = 0; levels[d] == 1 && strip < small.count(); strip++) {
       long n = small.pixels(strip);
       T *U = u[d] ? kept(u, d) + units.start(strip) : (T *)inside.of(worker);
       vec *wide = bands.of(worker);  // U in float32
       if (!u[d]) {
         load(t, strip, X);
-        project(d, t, strip, X, reduced.of(worker), wide);
+        project(d, t, strip, X, reduced.of(worker), wide, 0);
       } else if (N > 1 && d)
         unpack(C, n, U, n, wide, n);
       if (N == 1 && u[d]) wide = (vec *)U;
@@ -253,7 +176,7 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
       else if (d || !u[d]) pack(C, n, wide, n, U, n);
       feedforward(layers, n, U, n, hidden.of(worker), Kept<T>{Y + units.start(strip), n});
     }
-    for (int c = 0; y[d] && c < C; c += N) {
+    for (int c = 0; levels[d] == 1 && y[d] && c < C; c += N) {
       vec *made = planes.of(worker);
       each<T>([&](auto k) {
         depthwise(small, [&](int i) { return Channel<T, k>{Y + units.at(c / N, i)}; }, block.part[UP] + 9 * (c + k),
@@ -279,8 +202,9 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
 
 template <class T>
 static void backward(const float *x, const float *dpooled, float *s, float *dx, float *ds, const float *flat, long P,
-                     const long *offsets, float **u, float **z, float **y, const float *mean, const float *variance,
-                     float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps) {
+                     const long *offsets, const int *levels, float **u, float **z, float **y, const float *mean,
+                     const float *variance, float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind,
+                     float eps) {
   constexpr int N = TOGETHER<T>;
   int h = H / 2, w = W / 2, R = C / 4;
   long full = (long)H * W, q = full / 4;
@@ -304,14 +228,14 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
       const float *reduction = Block(flat, P, m, offsets + (long)d * PARTS).part[REDUCTION];
       reductions_back[at] = weights(C, R, 1, transposed(reduction, R, C, reductions_turned[at]), reductions_space[at]);
     }
-  bool convolved = y[0];
+  const bool convolved = y[0], turns = std::any_of(levels, levels + D, [](int level) { return level > 1; });
   long sizes[GAMMA] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C, convolved ? 9 * C : 0, convolved ? C : 0};
   long starts[GAMMA] = {0}, each_block = 0;
   for (int i = 0; i < GAMMA; i++) { starts[i] = each_block; each_block += sizes[i]; }
   long each_reduction = R * C + R;  // the reduction's gradient by x, and its bias's
   Gradients gradients(K, G, each_block), reductions(K, G, D * each_reduction);
-  Scratch space(backward_space(C, M, C) + 2 * R * (lead + 1)), dz(C * most), smooth(convolved ? C * q : 0), back(C * most);
-  Scratch planes(convolved ? 2 * N * q : 0);
+  Scratch space(backward_space(C, M, C) + 2 * R * (lead + 1)), dz(C * most), back(std::max(C * most, turns ? R * q : 0));
+  Scratch smooth(convolved || turns ? C * q : 0), planes(convolved || turns ? 2 * N * q : 0), low(turns ? R * q : 0);
   Scratch wide(up == BILINEAR ? R * full : 0), narrow(R * q), rows(C * lead), grad(C * lead), reduced(R * 4 * most);
   Scratch other(N > 1 ? C * lead : 0);
 
@@ -347,6 +271,37 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
       }
     measure(D - 1, t);
   };
+  // block d on a coarser level, from the gradients of z that `before_norm` gives to u's and, in `less`, to those of what its
+  // reduction makes of s
+  auto coarse = [&](int d, long t, const Block &block, const Layers<T> &layers, const LayerGradients &to,
+                    const auto &before_norm, float *mine, vec *less, int worker) {
+    Coarse level{R, h, w, levels[d] - 1};
+    const Strips map(C, level.height(), level.width());
+    const Own &own = ready[t / G];
+    long n = level.pixels(), first = t * (C / N) * q;
+    vec *L = low.of(worker), *DU = back.of(worker);
+    T *dz = (T *)smooth.of(worker), *U = (T *)u[d] + first;
+    for (int c = 0; c < C; c += N) {
+      vec *grad = planes.of(worker), *made = convolved ? grad + N * q : grad;
+      for (int strip = 0; strip < small.count(); strip++)
+        before_norm(strip, c, [&](int k, long at, vec value) { grad[k * q + strip * most + at] = value; });
+      each<T>([&](auto k) {
+        vec *plane = grad + k * q;
+        level.finer_adjoint(up, plane);
+        if (!convolved) return;
+        const float *taps = block.part[UP] + 9 * (c + k);
+        const T *Y = (const T *)y[d] + first + c / N * n;
+        depthwise_backward(map, [&](int i) { return Channel<T, k>{Y + (long)i * map.w}; }, plane,
+                           mine + starts[UP] + 9 * (c + k), mine + starts[UP_BIAS] + c + k);
+        depthwise(map, [&](int i) { return Channel<vec, 0>{plane + (long)i * map.w}; }, taps, 0, true, made + k * q);
+      });
+      pack(N, n, made, q, dz + c / N * n, 0);
+    }
+    feedforward_backward(layers, own.first_back, own.second_back, n, U, n, dz, n, DU, to, space.of(worker));
+    level.down_adjoint(DU, L);
+    pack(R, q, L, q, U, q);  // for the pass over x
+    for (int r = 0; r < R; r++) low_of_up(up, L + r * q, h, w, [=](long at, vec e) { less[r * q + at] = e; });
+  };
   auto block = [&](int d, int m, int g, int worker) {
     long t = (long)m * G + g;
     Block block(flat, P, m, offsets + (long)d * PARTS);
@@ -380,7 +335,8 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
                   undo[k], [&](long at, vec value) { put(k, at, value); });
       });
     };
-    for (int c = 0; convolved && c < C; c += N) {  // a convolution needs its neighbours
+    if (levels[d] > 1) coarse(d, t, block, layers, to, before_norm, mine, less, worker);
+    for (int c = 0; levels[d] == 1 && convolved && c < C; c += N) {  // a convolution needs its neighbours
       vec *grad = planes.of(worker), *made = grad + N * q;
       for (int strip = 0; strip < small.count(); strip++)
         before_norm(strip, c, [&](int k, long at, vec value) { grad[k * q + strip * most + at] = value; });
@@ -393,7 +349,7 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
       });
       for (int i = 0; i < h; i++) pack(N, w, made + i * w, q, smoothed + units.at(c / N, i), 0);
     }
-    for (int strip = 0; strip < small.count(); strip++) {
+    for (int strip = 0; levels[d] == 1 && strip < small.count(); strip++) {
       long n = small.pixels(strip), start = units.start(strip);
       T *grad = convolved ? smoothed + start : (T *)dz.of(worker);
       for (int c = 0; !convolved && c < C; c += N) {
@@ -410,7 +366,7 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
           for (long p = 0; p < n; p++) less[r * q + strip * most + p] = 2 * DU[r * n + p];
     }
     if (!d) return;  // nothing has been added before the first block
-    for (int r = 0; up == BILINEAR && r < R; r++) bilinear_adjoint(large + r * full, h, w, less + r * q);
+    for (int r = 0; levels[d] == 1 && up == BILINEAR && r < R; r++) bilinear_adjoint(large + r * full, h, w, less + r * q);
     for (int strip = 0; strip < small.count(); strip++) {
       long n = small.pixels(strip), start = small.start(strip), apart = n;
       const T *before = (const T *)(S + start);
@@ -436,10 +392,16 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
         for (long p = 0; p < n; p++) DX[c * lead + p] = pixel(t, c);
       for (int d = 0; d < D; d++) {
         float *mine = reductions.of(t) + d * each_reduction;
-        const T *U = (const T *)u[d] + t * (C / N) * q + units.start(strip);
-        vec *bands = (vec *)U;
-        if (N > 1) unpack(C, n / 4, U, n / 4, bands = back.of(worker), n / 4);
-        haar_adjoint(bands, nullptr, R, 2 * small.rows(strip), W, less, n);
+        const T *U = (const T *)u[d] + t * (C / N) * q;
+        vec *bands = back.of(worker);
+        if (levels[d] > 1) {
+          unpack(R, n / 4, U + strip * most, q, bands, n / 4);
+          halve_adjoint(bands, R, small.rows(strip), w, less, n);
+        } else {
+          U += units.start(strip);
+          if (N > 1) unpack(C, n / 4, U, n / 4, bands, n / 4);
+          haar_adjoint(N > 1 ? bands : (vec *)U, nullptr, R, 2 * small.rows(strip), W, less, n);
+        }
         reduction_backward(C, R, n, reductions_back[(long)m * D + d], less, n, seen, Added{DX, lead}, mine, mine + R * C,
                            space.of(worker));
       }
@@ -479,28 +441,29 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
 extern "C" {
 
 // x [K][G][C][H][W] -> pooled [K][G][C], the means of the map after D blocks, which is never made: those of x + up(s).
-// Kept for the backward pass, their rows as `Strips` has them: s, u[d] (null: not kept), z[d], and y[d], z before a
-// depthwise convolution (null: there is none), each [K][G][C][H/2][W/2]; all but s as bfloat16 where `narrow`.
+// Block d's branch is on level levels[d]. Kept for the backward pass, their rows as `Strips` has them: s, u[d] (null: not
+// kept), z[d], and y[d], z before a depthwise convolution (null: there is none), each [K][G][C][H/2][W/2], of which u and
+// y of a coarser level take less, row after row; all but s as bfloat16 where `narrow`.
 // mean, variance [D][K][C] are measured, or read where `given`. Without a backward pass all z may be the same memory, and
 // all y.
-void chain_forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets, float **u,
-                   float **z, float **y, float *mean, float *variance, int K, int G, int C, int M, int H, int W, int D,
-                   int up, int kind, float eps, int given, int narrow) {
+void chain_forward(const float *x, float *pooled, float *s, const float *flat, long P, const long *offsets,
+                   const int *levels, float **u, float **z, float **y, float *mean, float *variance, int K, int G, int C,
+                   int M, int H, int W, int D, int up, int kind, float eps, int given, int narrow) {
   with(narrow, [&](auto kept) {
-    forward<decltype(kept)>(x, pooled, s, flat, P, offsets, u, z, y, mean, variance, K, G, C, M, H, W, D, up, kind, eps,
-                            given);
+    forward<decltype(kept)>(x, pooled, s, flat, P, offsets, levels, u, z, y, mean, variance, K, G, C, M, H, W, D, up, kind,
+                            eps, given);
   });
 }
 
 // Gradients of chain_forward with measured statistics, from that of pooled: of x into dx, of the parameters added to
 // dflat [K][P]. ds, like s, is working memory; s and u are lost.
 void chain_backward(const float *x, const float *dpooled, float *s, float *dx, float *ds, const float *flat, long P,
-                    const long *offsets, float **u, float **z, float **y, const float *mean, const float *variance,
-                    float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind, float eps,
-                    int narrow) {
+                    const long *offsets, const int *levels, float **u, float **z, float **y, const float *mean,
+                    const float *variance, float *dflat, int K, int G, int C, int M, int H, int W, int D, int up, int kind,
+                    float eps, int narrow) {
   with(narrow, [&](auto kept) {
-    backward<decltype(kept)>(x, dpooled, s, dx, ds, flat, P, offsets, u, z, y, mean, variance, dflat, K, G, C, M, H, W, D,
-                             up, kind, eps);
+    backward<decltype(kept)>(x, dpooled, s, dx, ds, flat, P, offsets, levels, u, z, y, mean, variance, dflat, K, G, C, M, H,
+                             W, D, up, kind, eps);
   });
 }
 }

@@ -208,18 +208,23 @@ static inline void bilinear_adjoint(const vec *d, int h, int w, vec *out) {  // 
   for (int i = 0; i < h; i++, d += 4 * w)
     bilinear_adjoint_row(i ? d - 2 * w : d, d, d + 2 * w, i + 1 < h ? d + 4 * w : d + 2 * w, w, out + (long)i * w);
 }
-// One row of the adjoint of up-sampling after up-sampling, without the large map: along each axis 1.25 of a pixel and
-// 0.375 of both its neighbours, a border's pixel being its own. `a` and `c` are the rows above and below; put(j, value).
+// One row of what along each axis takes `middle` of a pixel and `beside` of both its neighbours, a border's pixel being
+// its own. `a` and `c` are the rows above and below; put(j, value).
 template <class Row, class Put>
-static inline void bilinear_gram_row(Row a, Row b, Row c, int w, Put put) {
-  auto column = [=](int j) { return 1.25f * b[j] + 0.375f * (a[j] + c[j]); };
+static inline void bilinear_both_row(Row a, Row b, Row c, int w, float middle, float beside, Put put) {
+  auto column = [=](int j) { return middle * b[j] + beside * (a[j] + c[j]); };
   vec left = column(0), here = left;
   for (int j = 0; j < w; j++) {
     vec right = j + 1 < w ? column(j + 1) : here;
-    put(j, 1.25f * here + 0.375f * (left + right));
+    put(j, middle * here + beside * (left + right));
     left = here;
     here = right;
   }
+}
+// One row of the adjoint of up-sampling after up-sampling, without the large map.
+template <class Row, class Put>
+static inline void bilinear_gram_row(Row a, Row b, Row c, int w, Put put) {
+  bilinear_both_row(a, b, c, w, 1.25f, 0.375f, put);
 }
 
 // One member's means and variances from the mean and the sum of squared deviations of each group's channel, put

@@ -4,8 +4,8 @@ A `Stack` holds K members: every parameter has a leading axis K, and every featu
 (K, groups, channels, height, width, LANES), where the last axis is LANES images of one group. One member's result
 does not depend on its neighbours. It computes the same function as `WaveMixLite`; tests compare them, forward and
 gradients. On a CPU with a C++ compiler the residual blocks run as one compiled pass (`chain`) and the rest as compiled
-operations; what these do not cover (dropout, wavelets other than Haar, double precision) as plain PyTorch. On a GPU
-level-1 blocks run on maps of half size, those that interpolate as `halved` says, those with transposed convolutions as
+operations; what these do not cover (dropout, wavelets other than Haar, double precision) as plain PyTorch. On a GPU blocks
+that are all of level 1 run on maps of half size, those that interpolate as `halved` says, those with transposed convolutions as
 `phases` says, and other networks member by member as ordinary modules.
 """
 
@@ -23,7 +23,7 @@ from ..config import LiteConfig
 from ..kernels import LANES
 from ..lite import WaveMixLite
 from ..speeds import kernels_win, measured
-from .compiled_blocks import block_parts, chain, fits_chain, offsets, single_level
+from .compiled_blocks import block_parts, chain, fits_chain, offsets, one_branch, single_level
 from .half_size_blocks import halved
 from .operations import (
     ACTIVATIONS,
@@ -53,8 +53,8 @@ def bfloat16_lacks(config: LiteConfig, device: torch.device | str = "cpu") -> st
         return "it is of processors; a GPU multiplies in bfloat16 by itself"
     if not kernels.bfloat16():
         return "the processor has no AVX512-BF16, or there is no C++ compiler that knows it"
-    if config.task != "classification" or not single_level(config, training=True):
-        return "it is of classifiers whose blocks have one level, the same in all, Haar's wavelet and no dropout"
+    if config.task != "classification" or not one_branch(config, training=True):
+        return "it is of classifiers whose blocks have one level, Haar's wavelet and no dropout"
     if config.final_dim % 8 or config.ff_outputs % 2:
         return f"the channels of maps come in eights, but there are {config.final_dim} (ff_channel: in twos)"
     return None

@@ -1,11 +1,12 @@
-"""All residual blocks of level-1 networks in one compiled pass, forward and backward (chain.cpp, transposed.cpp).
+"""All residual blocks of one-branch networks in one compiled pass, forward and backward (chain.cpp, transposed.cpp).
 
 A block adds y = BatchNorm(up(z)) to its input x. Where up-sampling is interpolation, BatchNorm can come before it
 (with the statistics of what it makes of z), and since it is linear and the same in every block, the map before block d
 is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size
 map (chain.cpp), and the last map, of which the classifier wants the means alone, is never made. What is kept for
 backward is x, s and two small maps a block (three with a depthwise convolution before the interpolation), and s is
-taken apart again by subtraction.
+taken apart again by subtraction. A block whose turn it is on a coarser level (`LiteConfig.cycle`) up-samples to the size
+of s in addition.
 
 Transposed convolutions differ from block to block. There z and v = up(z) are kept, and from the map before the last
 block on backward rebuilds x from the block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez
@@ -27,13 +28,18 @@ from .operations import ACTIVATIONS, EPS, UPSAMPLINGS
 
 def fits_chain(config: LiteConfig, x: Tensor, training: bool) -> bool:
     """Whether `chain` can run the blocks of `config` on x; `training`: with dropout and measured statistics."""
-    return single_level(config, training) and kernels.fit(x)
+    return one_branch(config, training) and kernels.fit(x)
+
+
+def one_branch(config: LiteConfig, training: bool) -> bool:
+    """Whether a block is one feed-forward between Haar's transform and up-sampling; `training`: with dropout."""
+    known = config.level == 1 and config.wavelet == "haar" and not config.projected
+    return known and not (training and config.dropout)
 
 
 def single_level(config: LiteConfig, training: bool) -> bool:
-    """Whether a block is one Haar transform, a feed-forward and an up-sampling; `training`: with dropout."""
-    known = config.deepest == 1 and config.wavelet == "haar" and not config.projected
-    return known and not (training and config.dropout)
+    """Whether a block is also one Haar transform and one up-sampling."""
+    return config.deepest == 1 and one_branch(config, training)
 
 
 def block_parts(config: LiteConfig, affines: list[str]) -> list[list[str]]:
@@ -91,11 +97,13 @@ class _Interpolated(torch.autograd.Function):
         ctx.sizes += (UPSAMPLINGS[config.interpolation],)
         ctx.sizes += (ACTIVATIONS[config.activation][0], ctypes.c_float(EPS))
         pooled, s = x.new_empty(members, groups, c, x.shape[5]), torch.empty_like(z[0], dtype=x.dtype)
+        levels = (ctypes.c_int * config.depth)(*map(config.halvings, range(config.depth)))
         kernels.loaded().chain_forward(
-            *map(pointer, (x, pooled, s, flat)), ctypes.c_long(flat.shape[1]), where, *_each(config.depth, u, z, y),
+            *map(pointer, (x, pooled, s, flat)), ctypes.c_long(flat.shape[1]), where, levels,
+            *_each(config.depth, u, z, y),
             pointer(mean), pointer(variance), *ctx.sizes, int(given), int(narrow),
         )  # fmt: skip
-        ctx.where, ctx.depth, ctx.narrow, ctx.spent = where, config.depth, narrow, False
+        ctx.where, ctx.levels, ctx.depth, ctx.narrow, ctx.spent = where, levels, config.depth, narrow, False
         if kept:
             ctx.save_for_backward(x, s, flat, mean, variance, *u, *z, *y)
         ctx.mark_non_differentiable(mean, variance)
@@ -111,7 +119,7 @@ class _Interpolated(torch.autograd.Function):
         dpooled, depth = dpooled.contiguous(), ctx.depth
         dx, ds, dflat = torch.empty_like(x), torch.empty_like(s), torch.zeros_like(flat)
         kernels.loaded().chain_backward(
-            *map(pointer, (x, dpooled, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where,
+            *map(pointer, (x, dpooled, s, dx, ds, flat)), ctypes.c_long(flat.shape[1]), ctx.where, ctx.levels,
             *_each(depth, maps[:depth], maps[depth : 2 * depth], maps[2 * depth :]),
             *map(pointer, (mean, variance, dflat)), *ctx.sizes,
             int(ctx.narrow),
