@@ -4,9 +4,9 @@ A `Stack` holds K members: every parameter has a leading axis K, and every featu
 (K, groups, channels, height, width, LANES), where the last axis is LANES images of one group. One member's result
 does not depend on its neighbours. It computes the same function as `WaveMixLite`; tests compare them, forward and
 gradients. On a CPU with a C++ compiler the residual blocks run as one compiled pass (`chain`) and the rest as compiled
-operations; what these do not cover (dropout, wavelets other than Haar, double precision) as plain PyTorch. On a GPU blocks
-that are all of level 1 run on maps of half size, those that interpolate as `halved` says, those with transposed convolutions as
-`phases` says, and other networks member by member as ordinary modules.
+operations; what these do not cover (dropout, wavelets other than Haar, double precision) as plain PyTorch. On a GPU
+blocks that are all of level 1 run on maps of half size, those that interpolate as `halved` says, those with transposed
+convolutions as `phases` says, and other networks member by member as ordinary modules.
 """
 
 import functools

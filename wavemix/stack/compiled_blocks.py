@@ -5,8 +5,8 @@ A block adds y = BatchNorm(up(z)) to its input x. Where up-sampling is interpola
 is x + up(s), s being the sum of the small BatchNorm(z) of the blocks before. So no block reads or writes a full-size
 map (chain.cpp), and the last map, of which the classifier wants the means alone, is never made. What is kept for
 backward is x, s and two small maps a block (three with a depthwise convolution before the interpolation), and s is
-taken apart again by subtraction. A block whose turn it is on a coarser level (`LiteConfig.cycle`) up-samples to the size
-of s in addition.
+taken apart again by subtraction. A block whose turn it is on a coarser level (`LiteConfig.cycle`) up-samples to the
+size of s in addition.
 
 Transposed convolutions differ from block to block. There z and v = up(z) are kept, and from the map before the last
 block on backward rebuilds x from the block's output, x = (x + y) - y (transposed.cpp), as reversible networks do (Gomez
