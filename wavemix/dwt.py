@@ -114,6 +114,43 @@ def plain_inverse_haar(low: Tensor, details: Tensor) -> Tensor:
     return torch.stack([top, bottom], -2).flatten(-3, -2) * 0.5
 
 
+class _HaarLast(torch.autograd.Function):
+    """Of x (N, C, H, W) whose channels lie innermost, all bands (N, 4C, H/2, W/2) laid out alike."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        bands = x.new_empty(n, height // 2, width // 2, 4 * c).permute(0, 3, 1, 2)
+        transform = getattr(kernels.threaded(), f"haar_last_forward{KERNELS[x.dtype]}")
+        transform(pointer(x), pointer(bands), *map(ctypes.c_long, (n, height, width, c, x.stride(3))))
+        return bands
+
+    @staticmethod
+    def backward(ctx, bands: Tensor) -> Tensor:
+        return _InverseHaarLast.apply(bands)
+
+
+class _InverseHaarLast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, bands: Tensor) -> Tensor:
+        bands = bands.contiguous(memory_format=torch.channels_last)
+        n, c, height, width = bands.shape
+        x = bands.new_empty(n, 2 * height, 2 * width, c // 4).permute(0, 3, 1, 2)
+        adjoint = getattr(kernels.threaded(), f"haar_last_adjoint{KERNELS[bands.dtype]}")
+        adjoint(pointer(bands), pointer(x), *map(ctypes.c_long, (n, 2 * height, 2 * width, c // 4)))
+        return x
+
+    @staticmethod
+    def backward(ctx, x: Tensor) -> Tensor:
+        return _HaarLast.apply(x.contiguous(memory_format=torch.channels_last))
+
+
+def _innermost(x: Tensor) -> bool:
+    """Whether channels lie innermost, rows and images one after the other: pixels may lie apart, as after a slice."""
+    apart, (_, c, height, width) = x.stride(3), x.shape
+    return c > 1 and apart >= c and x.stride() == (height * width * apart, 1, width * apart, apart)
+
+
 class _InverseHaar(torch.autograd.Function):
     @staticmethod
     def forward(ctx, low: Tensor, details: Tensor) -> Tensor:
@@ -145,9 +182,15 @@ def pyramid(x: Tensor, levels: int, wavelet: str = "haar", mode: str = "periodiz
     """All bands of `levels` levels, finest first: x (N, C, H, W) -> at level l (N, 4C, H / 2**l, W / 2**l), low first.
 
     Each level transforms the low band of the one before it (Mallat's pyramid algorithm). Low bands are at every level
-    because the networks use them; `inverse_haar` needs the coarsest alone.
+    because the networks use them; `inverse_haar` needs the coarsest alone. On a CPU Haar's bands are laid out as x is.
     """
     bands = []
+    even = not (x.shape[-2] % 2**levels or x.shape[-1] % 2**levels)
+    if wavelet in ("haar", "db1") and even and x.dtype != torch.bfloat16 and _compiled(x) and _innermost(x):
+        for _ in range(levels):
+            bands.append(_HaarLast.apply(x))
+            x = bands[-1][:, : x.shape[1]]
+        return bands
     for _ in range(levels):
         x, details = transform2d(x, wavelet, mode)
         bands.append(torch.cat([x, details], 1))

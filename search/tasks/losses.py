@@ -20,6 +20,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None,
     """
     if not bool((labels != IGNORED).any()):
         return logits.sum() * 0
+    logits = logits.contiguous()  # with channels innermost PyTorch takes half as long again
     return F.cross_entropy(logits, labels, weights, ignore_index=IGNORED, label_smoothing=smoothing)
 
 

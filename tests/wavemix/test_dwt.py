@@ -193,3 +193,25 @@ def test_a_matrix_made_in_inference_mode_serves_training():
 def test_compiled_haar_has_second_derivatives():
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: haar(x)[0] ** 2, (x,))
+
+
+@given(st.integers(1, 2), st.integers(2, 5), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+@settings(max_examples=examples(40))
+def test_channels_that_lie_innermost_give_the_same_bands(n, channels, levels, rows, columns, more):
+    """Also of some of the channels, whose pixels lie apart; the bands lie as the image does."""
+    sizes = n, channels + more, rows * 2**levels, columns * 2**levels
+    x = torch.randn(sizes).contiguous(memory_format=torch.channels_last)[:, :channels]
+    ours, plain = x.detach().requires_grad_(), x.detach().contiguous().requires_grad_()
+    found, expected = pyramid(ours, levels), pyramid(plain, levels)
+    weights = [torch.randn(band.shape) for band in expected]
+    for bands in (found, expected):
+        sum((band * weight).sum() for band, weight in zip(bands, weights)).backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(ours.grad, plain.grad)
+    if kernels.library() is not None and rows * columns > 1:
+        assert all(band.is_contiguous(memory_format=torch.channels_last) for band in found)
+
+
+def test_channels_that_lie_innermost_have_second_derivatives():
+    x = torch.randn(1, 2, 4, 8, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: pyramid(x, 2)[1] ** 2, (x,))
