@@ -63,7 +63,11 @@ class LiteConfig(BaseModel, frozen=True):
         default="depth",
         description="whose scale and shift a BatchNorm has: its depth's, its block's, or one for all depths",
     )
-    bias: Literal["all", "needed"] = Field(default="all", description="'needed' drops biases that another one absorbs")
+    bias: Literal["all", "needed"] = Field(
+        default="all",
+        description="'needed' drops biases that another one absorbs, and that of a shared block's reduction where the "
+        "block is on several levels, each of which would want another",
+    )
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     stem_activation: bool = Field(default=False, description="whether one follows the stem's first convolution")
     norm: Literal["batch", "scale"] = Field(

@@ -138,10 +138,14 @@ def test_another_layer_absorbs_the_biases_that_are_dropped(config):
             block, _, layer = key.removesuffix(".bias").rpartition(".")
             if layer == "reduction":  # a constant is 2**level times itself in the low bands, nothing in the others
                 shift, module = torch.randn(config.final_dim // 4, dtype=torch.float64), full.get_submodule(block)
+                uses = [depth for depth in range(config.depth) if full.layers[config.block(depth)] is module]
+                turns = {config.halvings(depth) - config.level for depth in uses}
+                if len(turns) > 1:  # a shared block on several levels would need a bias for each
+                    continue
                 module.reduction.bias += shift
                 for level in range(1, config.level + 1):
                     expand = getattr(module, module.branch(level))[0]
-                    expand.bias -= 2**level * expand.weight[:, : len(shift), 0, 0] @ shift
+                    expand.bias -= 2 ** (level + max(turns)) * expand.weight[:, : len(shift), 0, 0] @ shift
             elif "feedforward" in key and (config.upsampling != "depthwise" or layer == "0"):
                 full.get_parameter(key).add_(0.7)  # BatchNorm takes the mean away
             else:  # of two convolutions the second one's bias does, or BatchNorm, but for the padded border
