@@ -148,7 +148,8 @@ class _InverseHaarLast(torch.autograd.Function):
 def _innermost(x: Tensor) -> bool:
     """Whether channels lie innermost, rows and images one after the other: pixels may lie apart, as after a slice."""
     apart, (_, c, height, width) = x.stride(3), x.shape
-    return c > 1 and apart >= c and x.stride() == (height * width * apart, 1, width * apart, apart)
+    kept = x.dtype != torch.bfloat16 or apart == c  # else `float` would lay them out anew
+    return c > 1 and apart >= c and kept and x.stride() == (height * width * apart, 1, width * apart, apart)
 
 
 class _InverseHaar(torch.autograd.Function):
@@ -186,11 +187,12 @@ def pyramid(x: Tensor, levels: int, wavelet: str = "haar", mode: str = "periodiz
     """
     bands = []
     even = not (x.shape[-2] % 2**levels or x.shape[-1] % 2**levels)
-    if wavelet in ("haar", "db1") and even and x.dtype != torch.bfloat16 and _compiled(x) and _innermost(x):
+    if wavelet in ("haar", "db1") and even and _compiled(x) and _innermost(x):
+        dtype, x = x.dtype, x.float() if x.dtype == torch.bfloat16 else x  # rounded once, as `haar`'s are
         for _ in range(levels):
             bands.append(_HaarLast.apply(x))
             x = bands[-1][:, : x.shape[1]]
-        return bands
+        return [band.to(dtype) for band in bands]
     for _ in range(levels):
         x, details = transform2d(x, wavelet, mode)
         bands.append(torch.cat([x, details], 1))

@@ -212,6 +212,13 @@ def test_channels_that_lie_innermost_give_the_same_bands(n, channels, levels, ro
         assert all(band.is_contiguous(memory_format=torch.channels_last) for band in found)
 
 
+def test_channels_that_lie_innermost_in_half_precision():
+    x = torch.randn(2, 3, 8, 8).bfloat16()
+    for found, expected in zip(pyramid(x.contiguous(memory_format=torch.channels_last), 2), pyramid(x, 2)):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found, expected, atol=0.03, rtol=0.03)
+
+
 def test_channels_that_lie_innermost_have_second_derivatives():
     x = torch.randn(1, 2, 4, 8, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: pyramid(x, 2)[1] ** 2, (x,))
