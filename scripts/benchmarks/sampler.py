@@ -43,7 +43,7 @@ from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from scripts.benchmarks.harness import ROOT, ended, print_table, record
-from scripts.benchmarks.surrogate import Problem, Surrogate
+from scripts.benchmarks.surrogate import Problem, Surrogate, extent
 from search.errors import UserError
 from search.files import write_atomically
 from search.records.jsonl import read
@@ -64,7 +64,7 @@ from wavemix.config import LiteConfig
 
 # the published network's count, and about the accuracy it has after six epochs
 TASKS = {"mnist": ("MNIST", 0.98, 3566), "fashion-mnist": ("Fashion-MNIST", 0.86, 3566)}
-LEAST, WORK = 500, 350_000  # of the recorded configurations: parameters at least, training work at most
+LEAST, WORK = 500, 350_000  # of the recorded configurations: parameters at least, extent at most
 REFERENCE = LiteConfig(in_channels=1, final_dim=8, depth=10, upsampling="bilinear", stride=(2, 1))
 UNIT = training_work(REFERENCE, 28, 28)
 TABLE = 20_000  # configurations that a landscape's table is drawn from
@@ -96,11 +96,7 @@ class Task:
         self.places = np.array([self.place(self.space.hyperparameters_of(c)) for c in self.table])
 
     def inside(self, config: LiteConfig | None) -> bool:
-        return (
-            config is not None
-            and LEAST <= config.parameters() <= self.ceiling
-            and training_work(config, 28, 28) <= WORK
-        )
+        return config is not None and LEAST <= config.parameters() <= self.ceiling and extent(config, 28, 28) <= WORK
 
     def place(self, chosen: dict) -> list[float]:
         """Hyperparameters as coordinates: numbers by rank between 0 and 1, half a unit between any two other

@@ -22,10 +22,18 @@ from scipy.optimize import minimize
 
 from search.records.models import Trial
 from search.space.configurations import PUBLISHED
-from search.space.work import training_work
+from search.space.work import multiply_accumulates, operations
 from wavemix.config import LiteConfig
 
 FREQUENCIES = 1000  # random features of a prior draw
+
+
+def extent(config: LiteConfig, height: int, width: int) -> int:
+    """By what networks with recorded curves were drawn: multiply-accumulates, and a little for each operation.
+
+    It is no measure of time: see `search.space.work.training_work`.
+    """
+    return multiply_accumulates(config, height, width) + 850 * operations(config)
 
 
 def inputs(config: LiteConfig, height: int, width: int) -> list[float]:
@@ -34,7 +42,7 @@ def inputs(config: LiteConfig, height: int, width: int) -> list[float]:
     stems = [config.initial_conv == stem for stem in ("strided", "single", "separable")]
     return [
         math.log(config.parameters() / 1500),
-        math.log(training_work(config, height, width) / 1e5),
+        math.log(extent(config, height, width) / 1e5),
         math.log(config.depth / 4),
         math.log(config.final_dim / 8),
         math.log(config.mult / 2),

@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 
 from scripts.benchmarks.harness import ROOT, ended, positive
+from scripts.benchmarks.surrogate import extent
 from search.data.source import Source
 from search.exploration import Exploration
 from search.space.configurations import Space
-from search.space.work import training_work
 from search.training.default_recipe import default_recipe
 from search.upstream import CEILINGS
 from wavemix.config import LiteConfig
 
 TARGETS = {"mnist": 0.99, "fashion-mnist": 0.9}
 LEAST, MOST = 500, 6000  # parameters
-WORK = 350_000  # of `training_work`; the published MNIST network at half-size maps has 300,000
+WORK = 350_000  # of `extent`; the published MNIST network at half-size maps has 300,000
 EPOCHS = 6
 
 
@@ -37,7 +37,7 @@ def drawn(space: Space, height: int, width: int, count: int) -> list[LiteConfig]
     bins: list[list[LiteConfig]] = [[] for _ in range(16)]
     for config in space.configurations(seed=1, below=MOST, most=20_000):
         share = math.log(config.parameters() / LEAST) / math.log(MOST / LEAST)
-        if 0 <= share < 1 and training_work(config, height, width) < WORK:
+        if 0 <= share < 1 and extent(config, height, width) < WORK:
             bins[int(share * len(bins))].append(config)
     chosen: list[LiteConfig] = []
     while len(chosen) < count and any(bins):
