@@ -243,11 +243,11 @@ class Search:
         # those of the study itself it knows already, but for what an earlier study of this name left in the records
         known = {identity_of(text.encode()) for text in texts(study.get_trials(deepcopy=False))}
         records = [r for path in self.results.known() for r in read(path, known if path == self.records.path else ())]
-        trials = [r for r in records if isinstance(r, Trial) and r.state == "complete"]
-        self._scouts = [r for r in records if isinstance(r, Scout)]
-        self.pace = Pace(setting, trials)
+        trained = [r for r in records if isinstance(r, Trial) and r.state in ("complete", "pruned")]
+        trials = [trial for trial in trained if trial.state == "complete"]
+        self._scouts, self.pace = [r for r in records if isinstance(r, Scout)], Pace(setting, trials)
         earlier = warm_start(
-            trials, setting.space, setting.data.label, setting.tuning, setting.threshold, setting.task.score
+            trained, setting.space, setting.data.label, setting.tuning, setting.threshold, setting.task.score
         )
         self.sampler = FrontierSampler(
             setting.hyperparameters,

@@ -3,9 +3,11 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 from search.records.models import Trial
-from search.sampling.posterior import expected
+from search.sampling.learning_curves import Curves
+from search.sampling.posterior import SHARED, expected
 from search.sampling.problem import Observation
 from search.space.configurations import Space
 from search.space.recipe_choices import EPOCHS, Tuning
@@ -20,12 +22,16 @@ MANY = 10  # measurements of one kind from which their common level is taken out
 def warm_start(
     trials: Sequence[Trial], space: Space, label: str, tuning: Tuning, threshold: float, score: Score = ACCURACY
 ) -> list[Observation]:
-    """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones.
+    """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones, and
+    pruned ones of the same data and recipe by where their curves were heading.
 
     Another data set, and another recipe (fewer epochs, say), tell about trends; their level is another one. A few such
     trials hardly move the model's level; many would, so theirs is moved to where the sampler's prior mean has it.
     """
     groups: dict[tuple, list[Observation]] = defaultdict(list)
+    curves = Curves(partial(shortfall, score), threshold)
+    for curve in known_curves(trials, label, tuning):
+        curves.add(curve)
     for trial in trials:
         own = {"in_channels": space.image[0]} | ({"num_classes": space.classes} if space.classes else {})
         config = trial.config.model_copy(update=own)
@@ -39,9 +45,19 @@ def warm_start(
         if not same:  # the level of such records says nothing about lengths
             chosen = tuning.first | {name: value for name, value in chosen.items() if name != EPOCHS}
         value = shortfall(score, trial.accuracy_validation, threshold if ours else trial.threshold or trial.target)
-        noise = 0.4 if not ours else 0.1 if same else 0.3
+        noise, shared = 0.4 if not ours else 0.1 if same else 0.3, 0.0
         kind = () if ours and same else (trial.dataset.label, trial.study)
-        groups[kind].append(Observation(hyperparameters | chosen, space.costs.of(config), value, noise))
+        if trial.state != "complete":
+            ends = [
+                curves.end(len(curve), recipe.epochs, curve[-1].accuracy, threshold)
+                for curve in trial.curves
+                if curve and curve[-1].accuracy is not None
+            ]
+            if kind or not ends:  # elsewhere it says too little
+                continue
+            value, deviation = (sum(part) / len(ends) for part in zip(*ends))
+            noise, shared = math.hypot(noise, deviation), SHARED * deviation
+        groups[kind].append(Observation(hyperparameters | chosen, space.costs.of(config), value, noise, shared))
     for kind, group in groups.items():
         if kind and len(group) >= MANY:
             level = sum(o.value - float(expected(space.bound, o.cost)) for o in group) / len(group)

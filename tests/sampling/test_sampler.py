@@ -19,6 +19,7 @@ from search.space.configurations import Space
 from search.space.recipe_choices import Tuning
 from search.space.work import training_work
 from search.study.warm_start import warm_start
+from search.training.outcome import Epoch
 from search.training.recipe import Recipe
 
 CHOICES = {"width": (4, 8, 12, 16, 24), "depth": tuple(range(1, 11)), "kind": ("plain", "dense"), "flag": (False, True)}
@@ -490,6 +491,26 @@ def test_warm_start_reads_other_studies():
     assert [o.cost for o in found] == [inside.parameters()] * 3, "parameters on this data set, not on the other"
     assert found[0].noise > found[1].noise > found[2].noise, "room is made for the least noisy"
     assert found[2].value == pytest.approx(relative_error(0.95, 0.99)) and found[0].value == pytest.approx(0)
+
+
+def test_a_warm_start_takes_pruned_trials_by_where_they_were_heading():
+    space = Space("extended", (1, 28, 28), 10, 3566)
+    recipe, config = Recipe(epochs=4), space.configurations(0, 3566, 2)[1]
+
+    def record(scores, state, label="MNIST"):
+        curve = [Epoch(epoch=n, train_loss=1.0, accuracy=score, seconds=1.0) for n, score in enumerate(scores, 1)]
+        return Trial(
+            study="other", config=config, recipe=recipe, dataset=DATA.model_copy(update={"label": label}), target=0.9,
+            family="extended", seeds=[1], parameters=config.parameters(), curves=[curve], accuracies=[scores[-1]],
+            accuracy_validation=scores[-1], state=state,
+        )  # fmt: skip
+
+    whole, cut = [0.8, 0.85, 0.88, 0.92], [0.8, 0.85]
+    trials = [record(whole, "complete"), record(cut, "pruned"), record(cut, "pruned", label="CIFAR-10")]
+    pruned, complete = warm_start(trials, space, "MNIST", Tuning(recipe), 0.9)
+    assert complete.value == pytest.approx(relative_error(0.92, 0.9)) and complete.shared == 0
+    assert complete.value < pruned.value < relative_error(0.85, 0.9), "it was heading down"
+    assert pruned.noise > complete.noise and 0 < pruned.shared < pruned.noise
 
 
 def test_a_warm_start_with_many_trials_of_another_level_keeps_only_their_trend():
