@@ -6,6 +6,7 @@ the flat tensor as one parameter, but then decay all of it, biases and norms too
 so that a step can be part of a recorded CUDA graph. Tests compare the steps with PyTorch's.
 """
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -14,6 +15,11 @@ import torch
 from torch import Tensor
 
 from search.training.recipe import Recipe
+from wavemix import kernels
+from wavemix.kernels import pointer
+
+SMALL = 32  # rows or columns of a matrix that a compiled kernel orthogonalises faster than PyTorch
+LARGEST = 20_000  # and its numbers
 
 
 class Weights(Protocol):
@@ -51,6 +57,7 @@ class Optimizer:
         self.first, self.second = torch.zeros_like(stack.flat), torch.zeros_like(stack.flat)
         matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]
         self.decayed = torch.cat(matrix).to(stack.device)
+        self.small = Matrices(stack) if kernels.fit(stack.flat) else None
         self.count = 0
 
     def factors(self, lr: float) -> tuple[float, float, float]:
@@ -79,17 +86,50 @@ class Optimizer:
 
     def _orthogonalised(self, momentum: Tensor, update: Tensor) -> Tensor:
         """`update` with the orthogonalised momentum of every matrix in its place; matrices of one shape go together."""
+        done = self.small.orthogonalise(momentum, update) if self.small else set()
         groups: dict[tuple, dict[str, Tensor]] = {}
         for name, source in self.stack.views(momentum).items():
-            if source.dim() > 2 and min(source.shape[1], source[0, 0].numel()) > 1:
-                matrix = source.flatten(2)
-                groups.setdefault(tuple(matrix.shape[1:]), {})[name] = matrix
+            if name not in done and (size := matrix_size(source.shape[1:])):
+                groups.setdefault(size, {})[name] = source.flatten(2)
+        if not groups:
+            return update
         parts = self.stack.views(update)
         for (rows, columns), members in groups.items():
             matrices = torch.cat(list(members.values()))
             result = orthogonal(matrices.mT).mT if rows > columns else orthogonal(matrices)
             parts |= zip(members, result.contiguous().split(len(self.stack.seeds)))
         return torch.cat([part.flatten(1) for part in parts.values()], 1)
+
+
+def matrix_size(shape: torch.Size) -> tuple[int, int] | None:
+    """Rows and columns of a weight as Muon sees it: output channels and all the rest; None where it is none."""
+    rows, columns = (shape[0], shape[1:].numel()) if len(shape) > 1 else (1, 1)
+    return (rows, columns) if min(rows, columns) > 1 else None
+
+
+class Matrices:
+    """The weights of a stack on a CPU that are small matrices: their starts in a row of `flat`, and their sizes."""
+
+    def __init__(self, stack: Weights):
+        self.names: set[str] = set()
+        found: list[tuple[int, int, int]] = []
+        start = 0
+        for name, shape in stack.shapes.items():
+            size = matrix_size(shape)
+            if size and min(size) <= SMALL and shape.numel() <= LARGEST:
+                self.names.add(name)
+                found.append((start, *size))
+            start += shape.numel()
+        starts, rows, columns = zip(*found) if found else ((), (), ())
+        count = len(found)
+        self.sizes = (ctypes.c_long * count)(*starts), (ctypes.c_int * count)(*rows), (ctypes.c_int * count)(*columns)
+
+    def orthogonalise(self, momentum: Tensor, update: Tensor) -> set[str]:
+        """Write each matrix of `momentum` (K, P) orthogonalised into `update`; the names of those that it holds."""
+        (members, numbers), momentum = momentum.shape, momentum.contiguous()
+        places = pointer(momentum), pointer(update)
+        kernels.loaded().orthogonalise(*places, members, ctypes.c_long(numbers), *self.sizes, len(self.names))
+        return self.names
 
 
 def orthogonal(x: Tensor) -> Tensor:

@@ -3,9 +3,13 @@
 import pytest
 import torch
 from bars import CONFIG
+from examples import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from search.training.optimizer import Optimizer, orthogonal
+from search.training.optimizer import SMALL, Matrices, Optimizer, orthogonal
 from search.training.recipe import Recipe
+from wavemix import kernels
 from wavemix.stack import Stack
 
 RECIPE = Recipe(optimizer="muon", lr=0.02, weight_decay=0.1)
@@ -104,3 +108,36 @@ def test_epsilon_is_added_to_the_norm():
     assert torch.equal(orthogonal(torch.zeros(1, 2, 3)), torch.zeros(1, 2, 3))
     found = orthogonal(torch.tensor([[[1e-7]]], dtype=torch.float64))
     assert found.item() == pytest.approx(0.2 * polynomial(0.5))
+
+
+class Weights:
+    """Of two networks: a vector, a matrix and a convolution's kernel."""
+
+    def __init__(self, rows: int, columns: int, taps: int):
+        self.shapes = {"a": torch.Size([3]), "b": torch.Size([rows, columns]), "c": torch.Size([columns, rows, taps])}
+        self.seeds, self.device = [0, 1], torch.device("cpu")
+        self.flat = torch.zeros(2, sum(shape.numel() for shape in self.shapes.values()))
+
+    def views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = flat.split([shape.numel() for shape in self.shapes.values()], 1)
+        return {name: part.view(-1, *shape) for part, (name, shape) in zip(parts, self.shapes.items())}
+
+
+@pytest.mark.skipif(kernels.library() is None, reason="needs a C++ compiler")
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 100))
+@settings(max_examples=examples(60))
+def test_the_kernel_orthogonalises_small_matrices_as_pytorch_does(rows, columns, taps, seed):
+    stack = Weights(rows, columns, taps)
+    momentum, update = (torch.randn(stack.flat.shape, generator=torch.Generator().manual_seed(seed)) for _ in range(2))
+    before = update.clone()
+    done = Matrices(stack).orthogonalise(momentum, update)
+    assert done == {
+        name for name, n in (("b", columns), ("c", rows * taps)) if 1 < min(n, stack.shapes[name][0]) <= SMALL
+    }
+    for name, source in stack.views(momentum).items():
+        expected = stack.views(before)[name]
+        if name in done:
+            matrix = source.flatten(2)
+            tall = matrix.shape[1] > matrix.shape[2]
+            expected = (orthogonal(matrix.mT).mT if tall else orthogonal(matrix)).view_as(source)
+        torch.testing.assert_close(stack.views(update)[name], expected, atol=5e-4, rtol=5e-4)
