@@ -137,11 +137,12 @@ def _interpolated(pixels: int, c: int, up: int) -> float:
     return 2 * pixels * (c // 4) * 4 if up == UPSAMPLINGS["bilinear"] else 0
 
 
-def chain_forward(x, out, s, flat, P, where, u, z, y, mean, variance, *shape):
+def chain_forward(x, out, s, flat, P, where, levels, u, z, y, mean, variance, *shape):
     members, groups, c, hidden, height, width, depth, up = shape[:8]
     pixels = _pixels(members, groups, height, width)
-    branch = pixels // 4 * 2 * hidden * 2 * c + pixels // 4 * c * 4  # BatchNorm and the sum s
-    branch += pixels // 4 * c * 18 if y[0] else 0  # a depthwise convolution
+    inside = sum(pixels / 4**level for level in levels) / depth  # of a block's branch, in the mean
+    branch = inside * 2 * hidden * 2 * c + pixels // 4 * c * 4  # BatchNorm and the sum s
+    branch += inside * c * 18 if y[0] else 0  # a depthwise convolution
     # x is reduced for every block, the reduced s from the second one on; up-sampling it counts as a transform
     sums = pixels // 4 * 2 * c * (c // 4) + _interpolated(pixels, c, up)
     flops = depth * (_reduced(pixels, c) + branch) + (depth - 1) * sums + pixels * c
@@ -151,12 +152,13 @@ def chain_forward(x, out, s, flat, P, where, u, z, y, mean, variance, *shape):
     return flops, 12 * small + depth * 2 * kept + depth * (2 * small + 2 * kept)
 
 
-def chain_backward(x, dout, s, dx, ds, flat, P, where, u, z, y, mean, variance, dflat, *shape):
+def chain_backward(x, dout, s, dx, ds, flat, P, where, levels, u, z, y, mean, variance, dflat, *shape):
     members, groups, c, hidden, height, width, depth, up = shape[:8]
     pixels = _pixels(members, groups, height, width)
+    inside = sum(pixels / 4**level for level in levels) / depth
     # both products' two gradients and the hidden layer again; the reduction's gradients by x, and by s twice a quarter
-    branch = pixels // 4 * 2 * hidden * c * 5 + pixels // 4 * c * 8
-    branch += pixels // 4 * c * 36 if y[0] else 0
+    branch = inside * 2 * hidden * c * 5 + pixels // 4 * c * 8
+    branch += inside * c * 36 if y[0] else 0
     sums = 2 * pixels // 4 * 2 * c * (c // 4) + _interpolated(pixels, c, up)
     flops = depth * (pixels * (4 * c * (c // 4) + c) + branch) + (depth - 1) * sums
     small = FLOAT * pixels // 4 * c
