@@ -9,8 +9,6 @@
 // one.
 //
 // T is what u, z and y are kept in and products are of, see narrow.h; s and gradients that add up are float32.
-#include <algorithm>
-
 #include "chain.h"
 #include "coarse.h"
 #include "feedforward.h"
@@ -40,7 +38,7 @@ static void forward(const float *x, float *pooled, float *s, const float *flat, 
     }
   Scratch rows(C * lead), reduced(R * 4 * most), hidden(M * LEAD), bands(C * most), more(C * most), narrow(R * q);
   Scratch inside(N > 1 ? C * most : 0), planes((N + 2) * q);
-  long coarser = std::any_of(levels, levels + D, [](int level) { return level > 1; }) ? R * q : 0;
+  long coarser = take_turns(levels, D) ? R * q : 0;
   Scratch low(coarser), coarse_bands(coarser), coarse_in(coarser), coarse_out(coarser);
   // what the reduction of block d makes of a strip of x, transformed: all bands, or LL with channels `apart`
   auto project = [&](int d, long t, int strip, const T *rows, vec *reduced, vec *bands, long apart) {
@@ -228,7 +226,7 @@ static void backward(const float *x, const float *dpooled, float *s, float *dx, 
       const float *reduction = Block(flat, P, m, offsets + (long)d * PARTS).part[REDUCTION];
       reductions_back[at] = weights(C, R, 1, transposed(reduction, R, C, reductions_turned[at]), reductions_space[at]);
     }
-  const bool convolved = y[0], turns = std::any_of(levels, levels + D, [](int level) { return level > 1; });
+  const bool convolved = y[0], turns = take_turns(levels, D);
   long sizes[GAMMA] = {(long)R * C, 0, (long)M * C, M, (long)C * M, C, convolved ? 9 * C : 0, convolved ? C : 0};
   long starts[GAMMA] = {0}, each_block = 0;
   for (int i = 0; i < GAMMA; i++) { starts[i] = each_block; each_block += sizes[i]; }

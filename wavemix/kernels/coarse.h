@@ -2,7 +2,14 @@
 // alone, [R][h][w]; all that follows happens on maps of a quarter of its size, or a sixteenth, up to their output, which
 // is up-sampled to [h][w] and from there on treated as that of any other block.
 #pragma once
+#include <algorithm>
+
 #include "strips.h"
+
+// Whether any of D blocks is on a coarser level than the first.
+static bool take_turns(const int *levels, int D) {
+  return std::any_of(levels, levels + D, [](int level) { return level > 1; });
+}
 
 // LL of [R][h][w], to maps of [h/2][w/2], `apart` from channel to channel; may be in place.
 static void halve(const vec *source, int R, int h, int w, vec *out, long apart) {

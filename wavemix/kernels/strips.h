@@ -1,6 +1,7 @@
 // Small maps of chain.cpp in strips of rows, and what blocks do to one channel of them: BatchNorm's moments, a depthwise
 // convolution, and both backward.
 #pragma once
+#include "chain.h"
 #include "narrow.h"
 
 // Where the rows of a small map [channels][h][w] lie: in strips of `per` rows, each [channels][its rows][w]. A strip stays
