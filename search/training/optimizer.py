@@ -58,6 +58,9 @@ class Optimizer:
         matrix = [torch.full((shape.numel(),), float(len(shape) > 1)) for shape in stack.shapes.values()]
         self.decayed = torch.cat(matrix).to(stack.device)
         self.small = Matrices(stack) if kernels.fit(stack.flat) else None
+        done = self.small.names if self.small else set()
+        sizes = {name: matrix_size(shape) for name, shape in stack.shapes.items() if name not in done}
+        self.others = {name: size for name, size in sizes.items() if size}
         self.count = 0
 
     def factors(self, lr: float) -> tuple[float, float, float]:
@@ -86,14 +89,14 @@ class Optimizer:
 
     def _orthogonalised(self, momentum: Tensor, update: Tensor) -> Tensor:
         """`update` with the orthogonalised momentum of every matrix in its place; matrices of one shape go together."""
-        done = self.small.orthogonalise(momentum, update) if self.small else set()
-        groups: dict[tuple, dict[str, Tensor]] = {}
-        for name, source in self.stack.views(momentum).items():
-            if name not in done and (size := matrix_size(source.shape[1:])):
-                groups.setdefault(size, {})[name] = source.flatten(2)
-        if not groups:
+        if self.small:
+            self.small.orthogonalise(momentum, update)
+        if not self.others:
             return update
-        parts = self.stack.views(update)
+        groups: dict[tuple, dict[str, Tensor]] = {}
+        sources, parts = self.stack.views(momentum), self.stack.views(update)
+        for name, size in self.others.items():
+            groups.setdefault(size, {})[name] = sources[name].flatten(2)
         for (rows, columns), members in groups.items():
             matrices = torch.cat(list(members.values()))
             result = orthogonal(matrices.mT).mT if rows > columns else orthogonal(matrices)
