@@ -245,10 +245,10 @@ class Search:
         records = [r for path in self.results.known() for r in read(path, known if path == self.records.path else ())]
         trained = [r for r in records if isinstance(r, Trial) and r.state in ("complete", "pruned")]
         trials = [trial for trial in trained if trial.state == "complete"]
-        self._scouts, self.pace = [r for r in records if isinstance(r, Scout)], Pace(setting, trials)
-        earlier = warm_start(
-            trained, setting.space, setting.data.label, setting.tuning, setting.threshold, setting.task.score
-        )
+        self._scouts = [r for r in records if isinstance(r, Scout)]
+        self.pace, label, tuning = Pace(setting, trials), setting.data.label, setting.tuning
+        curves = known_curves(trials, label, tuning)
+        earlier = warm_start(trained, setting.space, label, tuning, setting.threshold, setting.task.score, curves)
         self.sampler = FrontierSampler(
             setting.hyperparameters,
             self.pool.below,
@@ -259,7 +259,7 @@ class Search:
             epochs=setting.tuning.length,
             seed=setting.seed,
             earlier=earlier,
-            curves=known_curves(trials, setting.data.label, setting.tuning),
+            curves=curves,
             centred=setting.tuning.hyperparameters,
             error=partial(shortfall, setting.task.score),
         )

@@ -20,18 +20,24 @@ MANY = 10  # measurements of one kind from which their common level is taken out
 
 
 def warm_start(
-    trials: Sequence[Trial], space: Space, label: str, tuning: Tuning, threshold: float, score: Score = ACCURACY
+    trials: Sequence[Trial],
+    space: Space,
+    label: str,
+    tuning: Tuning,
+    threshold: float,
+    score: Score = ACCURACY,
+    curves: Sequence[Sequence[float]] = (),
 ) -> list[Observation]:
     """Complete trials whose configurations lie in `space`, those of other data sets and recipes as noisier ones, and
-    pruned ones of the same data and recipe by where their curves were heading.
+    pruned ones of the same data and recipe by where their curves were heading: as the `known_curves` did.
 
     Another data set, and another recipe (fewer epochs, say), tell about trends; their level is another one. A few such
     trials hardly move the model's level; many would, so theirs is moved to where the sampler's prior mean has it.
     """
     groups: dict[tuple, list[Observation]] = defaultdict(list)
-    curves = Curves(partial(shortfall, score), threshold)
-    for curve in known_curves(trials, label, tuning):
-        curves.add(curve)
+    known = Curves(partial(shortfall, score), threshold)
+    for curve in curves:
+        known.add(curve)
     for trial in trials:
         own = {"in_channels": space.image[0]} | ({"num_classes": space.classes} if space.classes else {})
         config = trial.config.model_copy(update=own)
@@ -49,7 +55,7 @@ def warm_start(
         kind = () if ours and same else (trial.dataset.label, trial.study)
         if trial.state != "complete":
             ends = [
-                curves.end(len(curve), recipe.epochs, curve[-1].accuracy, threshold)
+                known.end(len(curve), recipe.epochs, curve[-1].accuracy, threshold)
                 for curve in trial.curves
                 if curve and curve[-1].accuracy is not None
             ]
