@@ -1,12 +1,17 @@
 """Losses of dense tasks: of segmentation over the pixels that have a class, of super-resolution over all pixels."""
 
+import ctypes
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from search.data.split import IGNORED
+from wavemix import kernels
+from wavemix.kernels import pointer
+from wavemix.torch_internals import watched
 
 GAMMA = 2.0  # of the focal loss: the value that its authors settle on
 EPSILON = 1e-3  # of Charbonnier's loss, on values between 0 and 1
@@ -42,14 +47,40 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     Berman et al., "The Lovász-Softmax loss", CVPR 2018, equations 7 to 9 and algorithm 1; shapes as `cross_entropy`'s.
     0 where no pixel has a class.
     """
-    kept = labels != IGNORED
-    chances, true = logits.softmax(1).movedim(1, -1)[kept], labels[kept]  # (P, K), (P,)
+    kept, chances = labels != IGNORED, logits.softmax(1)
+    plain = chances.device.type == "cpu" and chances.dtype == torch.float32 and not watched()
+    if plain and chances.numel() <= _Lovasz.MOST and kernels.library() is not None:
+        return _Lovasz.apply(chances, labels)
+    chances, true = chances.movedim(1, -1)[kept], labels[kept]  # (P, K), (P,)
     losses = []
     for number in true.unique().tolist():
         here = (true == number).to(chances.dtype)
         errors, order = (here - chances[:, number]).abs().sort(descending=True)
         losses.append(errors @ _jaccard_steps(here[order]))
     return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+class _Lovasz(torch.autograd.Function):
+    """The loss of probabilities (N, K, H, W) by a compiled kernel, which finds the gradient on the way."""
+
+    MOST = 2**31  # probabilities
+
+    @staticmethod
+    def forward(ctx, chances: Tensor, labels: Tensor) -> Tensor:
+        chances, labels = chances.contiguous(), labels.long().contiguous()
+        gradient, loss = torch.empty_like(chances), chances.new_empty(())
+        (count, classes), pixels = chances.shape[:2], chances.shape[2:].numel()
+        library = kernels.threaded()
+        assert library is not None  # since there was one when this was chosen
+        library.lovasz(*map(pointer, (chances, labels, gradient, loss)), count, classes, ctypes.c_long(pixels))
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, outer: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer, None
 
 
 def _jaccard_steps(here: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from search.tasks.losses import (
     lovasz_softmax,
     median_frequency,
 )
+from wavemix import kernels
 
 
 @st.composite
@@ -88,6 +89,31 @@ def test_lovasz_of_sure_predictions_is_the_mean_jaccard_loss():
     logits = torch.full((1, 2, 1, 6), -60.0, dtype=torch.float64)
     logits[0, found, 0, torch.arange(6)] = 60.0
     assert float(lovasz_softmax(logits, labels)) == pytest.approx(((1 - 1 / 3) + (1 - 2 / 4)) / 2)
+
+
+@pytest.mark.skipif(kernels.library() is None, reason="no C++ compiler")
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 12), st.integers(1, 40), st.booleans())
+@settings(max_examples=examples(40))
+def test_the_kernel_of_lovasz_is_the_plain_loss(seed, images, classes, pixels, sure):
+    generator = torch.Generator().manual_seed(seed)
+    scale = 40.0 if sure else 2.0  # probabilities of exactly 0 and 1, or none
+    logits = scale * torch.randn(images, classes, pixels, 1, generator=generator)
+    labels = torch.randint(0, classes + 1, (images, pixels, 1), generator=generator)
+    labels[labels == classes] = IGNORED
+    fast, plain = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    found, expected = lovasz_softmax(fast, labels), lovasz_softmax(plain, labels)
+    assert "Lovasz" in str(found.grad_fn) and "Lovasz" not in str(expected.grad_fn)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    (3 * found).backward()
+    (3 * expected).backward()
+    if not sure:  # where errors are equal any order of them gives a gradient
+        assert torch.allclose(fast.grad.double(), plain.grad, atol=1e-6)
+
+
+def test_lovasz_of_what_is_no_number_is_none():
+    logits = torch.zeros(1, 2, 2, 2)
+    logits[0, 0, 0, 0] = math.nan
+    assert math.isnan(lovasz_softmax(logits, torch.zeros(1, 2, 2, dtype=torch.long)))
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, focal, lovasz_softmax])
