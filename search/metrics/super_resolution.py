@@ -4,6 +4,8 @@ The low resolution is a bicubic reduction with antialiasing, as MATLAB's `imresi
 bits, luma is that of ITU-R BT.601 from 16 to 235, and of every border as many pixels are cut off as the scale.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -123,6 +125,7 @@ def imresize(image: Tensor, height: int, width: int) -> Tensor:
     return rounded(resized) if image.dtype == torch.uint8 else resized
 
 
+@functools.lru_cache(maxsize=512)  # of patches the same few sizes are asked for again and again
 def _weights(old: int, new: int) -> Tensor:
     """(new, old) matrix: how much of each old pixel goes into each new one."""
     scale = new / old

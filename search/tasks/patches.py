@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search.metrics.super_resolution import RANGE, imresize, rounded
 from search.training.recipe import Recipe
 
 DRAWN = 8  # numbers of chance that a patch takes: size, place (2), flip, turn, brightness, contrast, saturation
@@ -59,7 +60,9 @@ def interleaved(x: Tensor) -> Tensor:
 def patch(examples: Examples, number: int, chance: Sequence[float], recipe: Recipe) -> tuple[Tensor, Tensor]:
     """One of them."""
     x, y, factor = examples.inputs[number], examples.targets[number], max(1, examples.factor)
-    if recipe.patch:
+    if examples.factor and recipe.scale:
+        x, y = reduced(y, factor, chance, recipe)
+    elif recipe.patch:
         window = round(recipe.patch / (1 + (2 * chance[0] - 1) * recipe.scale))
         height, width = (min(window, size) for size in x.shape[-2:])
         top, left = int(chance[1] * (x.shape[-2] - height + 1)), int(chance[2] * (x.shape[-1] - width + 1))
@@ -80,6 +83,21 @@ def patch(examples: Examples, number: int, chance: Sequence[float], recipe: Reci
     if recipe.colour:
         x = recoloured(x, *(1 + (2 * value - 1) * recipe.colour for value in chance[5:8]))
     return examples.normalised(x), y
+
+
+def reduced(image: Tensor, factor: int, chance: Sequence[float], recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Of an image (1, H, W) what a network sees and should give, (1, p, p) and (1, factor p, factor p), in 8 bits,
+    after the image was reduced to between 1 - `scale` of its size and all of it.
+
+    A reduced photograph is sharper, and so has more of what is to be learned: Dong et al., "Accelerating the
+    Super-Resolution Convolutional Neural Network", ECCV 2016, section 4.1, reduce to 0.6 to 0.9.
+    """
+    edge = factor * recipe.patch
+    window = min(round(edge / (1 - chance[0] * recipe.scale)), *image.shape[-2:])
+    top, left = (int(value * (size - window + 1)) for value, size in zip(chance[1:3], image.shape[-2:]))
+    high = imresize(image[:, top : top + window, left : left + window], edge, edge)
+    low, high = (rounded(RANGE * part).float() / RANGE for part in (imresize(high, recipe.patch, recipe.patch), high))
+    return low, high
 
 
 def recoloured(x: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:

@@ -88,8 +88,8 @@ class SuperResolution(PixelTask):
 
     def check_recipe(self, recipe: Recipe, data: Portion) -> None:
         super().check_recipe(recipe, data)
-        if recipe.scale or recipe.colour or not recipe.patch:
-            raise UserError("super-resolution is trained on patches, neither scaled nor recoloured: set patch alone")
+        if recipe.colour or not recipe.patch:
+            raise UserError("super-resolution is trained on patches that are not recoloured: set patch, not colour")
 
     def sizes(self, data: Pictures) -> list[tuple[int, int]]:
         return [(height // _scale(data), width // _scale(data)) for height, width in super().sizes(data)]

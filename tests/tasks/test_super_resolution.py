@@ -16,6 +16,7 @@ from search.records.jsonl import read
 from search.records.models import Confirmation, Trial
 from search.records.weights import inputs, networks
 from search.tasks.members import Members
+from search.tasks.patches import patch, reduced
 from search.tasks.super_resolution import TASK, pairs, yardstick
 from search.training.recipe import Recipe
 from wavemix import LiteConfig
@@ -94,6 +95,27 @@ def test_it_learns(pictures):
     assert found.accuracy > yardstick(validation)[0] + 0.3
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("shrunk", [0.0, 0.5, 0.999])
+def test_patches_of_a_reduced_photograph(pictures, scale, shrunk):
+    """Both parts come from the same place: that of the reduced image, and at its whole size the patch as it is."""
+    image, recipe = TASK.examples(loaded(pictures, scale=scale)).targets[0], Recipe(patch=8, scale=0.4)
+    edge = 8 * scale
+    low, high = reduced(image, scale, [shrunk, 0.5, 0.5], recipe)
+    assert low.shape == (1, 8, 8) and high.shape == (1, edge, edge) and low.dtype == high.dtype == torch.float32
+    window = round(edge / (1 - 0.4 * shrunk))
+    top, left = (int(0.5 * (size - window + 1)) for size in image.shape[-2:])
+    part = image[:, top : top + window, left : left + window]
+    whole = imresize(part, edge, edge)
+    assert (high - whole).abs().max() < 0.51 / 255
+    assert (low - imresize(whole, 8, 8)).abs().max() < 0.51 / 255
+    if not shrunk:
+        assert torch.equal(high, part)
+        x, y = patch(TASK.examples(loaded(pictures, scale=scale)), 0, [shrunk, 0.5, 0.5, 1, 0], recipe)
+        assert torch.equal(y, high) and x.shape == low.shape
+        assert torch.allclose(TASK.examples(loaded(pictures, scale=scale)).normalised(low), x)
+
+
 @pytest.mark.parametrize(
     "config, recipe, said",
     [
@@ -105,7 +127,7 @@ def test_it_learns(pictures):
         (CONFIG.model_dump() | {"in_channels": 3}, {}, "in_channels 3"),
         (CONFIG.model_dump(), {"patch": 32}, "patches of 32 pixels can't be cut"),
         (CONFIG.model_dump(), {"loss": "focal"}, "loss 'focal' is none of super-resolution"),
-        (CONFIG.model_dump(), {"scale": 0.1}, "neither scaled nor recoloured"),
+        (CONFIG.model_dump(), {"colour": 0.1}, "not recoloured"),
         (CONFIG.model_dump(), {"patch": 0}, "only where all have one size"),
     ],
 )
