@@ -30,7 +30,7 @@ def waves(root: Path) -> Path:
     """Pictures for super-resolution: waves, some of them grey, in odd sizes; train and two test sets, Near and Far."""
     y, x = np.mgrid[:61, :67]
     for folder, count in (("Train12", 12), ("Near", 3), ("Far", 2)):
-        (root / folder).mkdir()
+        (root / folder).mkdir(parents=True)
         for n in range(count):
             angle, pace = 0.7 * n + len(folder), 0.9 + (n % 4) * 0.15
             wave = 127 + 60 * np.sin((x * np.cos(angle) + y * np.sin(angle)) / pace)

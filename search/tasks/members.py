@@ -9,12 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from wavemix.config import LiteConfig
-from wavemix.lite import WaveMixLite
-
 
 class Members:
-    """K networks, initialised as `WaveMixLite` is under each member's seed; `begin` may change their first weights.
+    """K networks, which `build` makes under each member's seed.
 
     `flat` (K, P) holds all weights and `gradient` (K, P) what backward passes add up: the networks' parameters are
     views of them.
@@ -22,19 +19,16 @@ class Members:
 
     def __init__(
         self,
-        config: LiteConfig,
+        build: Callable[[], nn.Module],
         seeds: Sequence[int],
         device: torch.device,
-        begin: Callable[[nn.Module], None] = lambda network: None,
     ):
         self.seeds, self.device = list(seeds), device
         self.networks: list[nn.Module] = []
         for seed in seeds:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                network = WaveMixLite(config)
-            begin(network)
-            self.networks.append(network.to(device).train())
+                self.networks.append(build().to(device).train())
         first = self.networks[0]
         self.shapes = {name: parameter.shape for name, parameter in first.named_parameters()}
         self.flat = torch.stack([nn.utils.parameters_to_vector(n.parameters()).detach() for n in self.networks])

@@ -53,8 +53,9 @@ class PixelTask(Task):
     def judged(self, network: nn.Module, examples: Examples, data: Pictures, beside: bool) -> Measured:
         """What a network in evaluation mode comes to on all images; other measures only where asked for."""
 
-    def begin(self, network: nn.Module) -> None:
-        """Change the first weights of a network."""
+    def network(self, config: LiteConfig) -> nn.Module:
+        """One to be trained, with its first weights."""
+        return WaveMixLite(config)
 
     def check(self, config: LiteConfig, recipe: Recipe, data: Portion) -> None:
         mismatch(config, {"task": self.name, **self.own(data)}, data.label)
@@ -104,7 +105,7 @@ class PixelTask(Task):
     def measure(self, config: LiteConfig, states: Sequence[State], train: Portion, test: Portion) -> Measured:
         networks = []
         for state in states:
-            networks.append(WaveMixLite(config))
+            networks.append(self.network(config))
             networks[-1].load_state_dict(dict(state))
         return self.tested(networks, self.normalisation(train), test)
 
@@ -150,7 +151,7 @@ class _Run:
         total = len(data) * recipe.patches
         self.batch = min(recipe.batch_size, total)
         self.steps = total // self.batch
-        self.members = Members(config, seeds, device, task.begin)
+        self.members = Members(lambda: task.network(config), seeds, device)
         self.optimizer = Optimizer(self.members, recipe)
         self.average = self.members.flat.clone()
         self.state = Kept(self.members, self.optimizer, self.average, [[] for _ in seeds])

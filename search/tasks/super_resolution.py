@@ -118,10 +118,12 @@ class SuperResolution(PixelTask):
             targets.append((high / RANGE).float()[None])
         return Examples(tuple(inputs), tuple(targets), scale, *_spread(inputs))
 
-    def begin(self, network: nn.Module) -> None:
+    def network(self, config: LiteConfig) -> nn.Module:
+        network = super().network(config)
         head = getattr(network, "expand", None)
         if isinstance(head, Enlarged):
             head.add_nothing()
+        return network
 
     def normalisation(self, data: Portion) -> tuple[Tensor, Tensor]:
         """Of the luma at low resolution. Edges are a few per cent of white: beside a mean of 45 % an activation is

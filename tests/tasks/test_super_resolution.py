@@ -83,7 +83,10 @@ def test_the_validation_target_is_as_far_above_bicubic_as_the_test_target(pictur
 
 
 def test_a_network_begins_as_bicubic_enlargement():
-    network, images = Members(CONFIG, [0], torch.device("cpu"), TASK.begin).networks[0], torch.rand(2, 1, 12, 15)
+    network, images = (
+        Members(lambda: TASK.network(CONFIG), [0], torch.device("cpu")).networks[0],
+        torch.rand(2, 1, 12, 15),
+    )
     with torch.no_grad():
         assert torch.equal(network(images), bicubic(images, 2))
 
