@@ -119,7 +119,7 @@ class _Test:
         self.trained: list[Trained] = []
         self.task, self.measured = task_of(data), Measured()
         self.checkpoints: list[Path] = []
-        self.seconds, self.stopped = 0.0, None
+        self.seconds, self.fresh, self.stopped = 0.0, 0, None  # `fresh`: seeds that these seconds trained
 
     def measure(self) -> None:
         """What the network costs."""
@@ -155,7 +155,8 @@ class _Test:
         deadline = self.plan.deadline
         if deadline is None or first < FIRST:
             return False
-        return time.monotonic() + self.seconds / first * (last - first) > deadline
+        # what is known took none of these seconds
+        return time.monotonic() + self.seconds / max(1, self.fresh) * (last - first) > deadline
 
     def _members(self, first: int, last: int, on_epoch: OnEpoch) -> list[Trained]:
         """The networks of the seeds from `first` to `last`, those that are not known trained together."""
@@ -174,7 +175,7 @@ class _Test:
             new = self.task.train(
                 config, recipe, self.data, fresh, on_epoch=on_epoch, checkpoint=path, device=self.runtime.device
             )
-        self.seconds += new[0].seconds
+        self.seconds, self.fresh = self.seconds + new[0].seconds, self.fresh + len(new)
         self.stopped = new[0].stopped
         found = {**self.known, **{member.seed: member for member in new}}
         return [found[seed] for seed in seeds]
