@@ -25,7 +25,7 @@ from search.data.source import Reading, Source
 from search.data.split import Portion, split_validation
 from search.errors import present
 from search.tasks.pixel_task import pictures
-from search.tasks.super_resolution import SuperResolution, yardstick
+from search.tasks.super_resolution import TASK, SuperResolution, yardstick
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 from wavemix.heads import bicubic
@@ -81,14 +81,13 @@ def weights(network: nn.Module) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in network.parameters()), sum(counted)
 
 
-def gains(
+def reached(
     task: SuperResolution, config: LiteConfig, recipe: Recipe, split: tuple[Portion, Portion], seeds: int, device: str
 ) -> list[float]:
-    """dB over bicubic enlargement on the validation images, of each seed."""
+    """PSNR in dB on the validation images, of each seed."""
     training, validation = split
-    plain, _ = yardstick(pictures(validation))
     trained = task.train(config, recipe, training, range(seeds), validation=validation, device=device)
-    return [present(member.curve[-1].accuracy) - plain for member in trained]
+    return [present(member.curve[-1].accuracy) for member in trained]
 
 
 def main() -> None:
@@ -101,20 +100,21 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device, ours = device_of(options.device or "cpu"), SuperResolution()
+    device = device_of(options.device or "cpu")
     reading = Reading(task="super-resolution", scale=options.scale, test_set=options.test_set)
     data = datasets.load(Source(options.data, reading), "train", options.data_dir)
-    split = split_validation(data, ours.validation_count(data), 0)
-    rows = []
+    split = split_validation(data, TASK.validation_count(data), 0)
+    (plain, _), rows = yardstick(pictures(split[1])), []
     for peer, sizes in PEERS.items():
         head = {"task": "super-resolution", "scale": options.scale, "activation": True}
         config = LiteConfig.model_validate(OURS[peer] | {"head": head})
-        recipe = recipe_of(options.recipe, ours, data, options.epochs, config.parameters())
-        found = {"ours": gains(ours, config, recipe, split, options.repetitions, device)}
+        recipe = recipe_of(options.recipe, TASK, data, options.epochs, config.parameters())
+        found = {"ours": reached(TASK, config, recipe, split, options.repetitions, device)}
         other = Peers(sizes, options.scale)
         for rate in RATES:
             slower = recipe.model_copy(update={"lr": rate})
-            found[f"{peer} at {rate:g}"] = gains(other, config, slower, split, options.repetitions, device)
+            found[f"{peer} at {rate:g}"] = reached(other, config, slower, split, options.repetitions, device)
+        found = {name: [decibels - plain for decibels in values] for name, values in found.items()}
         means = {name: statistics.mean(values) for name, values in found.items()}
         best = max((name for name in means if name != "ours"), key=means.__getitem__)
         parameters, counted = weights(other.network(config))

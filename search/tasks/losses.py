@@ -47,10 +47,11 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     Berman et al., "The Lovász-Softmax loss", CVPR 2018, equations 7 to 9 and algorithm 1; shapes as `cross_entropy`'s.
     0 where no pixel has a class.
     """
-    kept, chances = labels != IGNORED, logits.softmax(1)
+    chances = logits.softmax(1)
     plain = chances.device.type == "cpu" and chances.dtype == torch.float32 and not watched()
     if plain and chances.numel() <= _Lovasz.MOST and kernels.library() is not None:
         return _Lovasz.apply(chances, labels)
+    kept = labels != IGNORED
     chances, true = chances.movedim(1, -1)[kept], labels[kept]  # (P, K), (P,)
     losses = []
     for number in true.unique().tolist():

@@ -83,8 +83,8 @@ def test_the_validation_target_is_as_far_above_bicubic_as_the_test_target(pictur
 
 
 def test_a_network_begins_as_bicubic_enlargement():
-    network, images = (
-        Members(lambda: TASK.network(CONFIG), [0], torch.device("cpu")).networks[0],
+    (network,), images = (
+        Members(lambda: TASK.network(CONFIG), [0], torch.device("cpu")).networks,
         torch.rand(2, 1, 12, 15),
     )
     with torch.no_grad():
@@ -102,8 +102,8 @@ def test_it_learns(pictures):
 @pytest.mark.parametrize("shrunk", [0.0, 0.5, 0.999])
 def test_patches_of_a_reduced_photograph(pictures, scale, shrunk):
     """Both parts come from the same place: that of the reduced image, and at its whole size the patch as it is."""
-    image, recipe = TASK.examples(loaded(pictures, scale=scale)).targets[0], Recipe(patch=8, scale=0.4)
-    edge = 8 * scale
+    examples, recipe = TASK.examples(loaded(pictures, scale=scale)), Recipe(patch=8, scale=0.4)
+    image, edge = examples.targets[0], 8 * scale
     low, high = reduced(image, scale, [shrunk, 0.5, 0.5], recipe)
     assert low.shape == (1, 8, 8) and high.shape == (1, edge, edge) and low.dtype == high.dtype == torch.float32
     window = round(edge / (1 - 0.4 * shrunk))
@@ -114,9 +114,9 @@ def test_patches_of_a_reduced_photograph(pictures, scale, shrunk):
     assert (low - imresize(whole, 8, 8)).abs().max() < 0.51 / 255
     if not shrunk:
         assert torch.equal(high, part)
-        x, y = patch(TASK.examples(loaded(pictures, scale=scale)), 0, [shrunk, 0.5, 0.5, 1, 0], recipe)
+        x, y = patch(examples, 0, [shrunk, 0.5, 0.5, 1, 0], recipe)
         assert torch.equal(y, high) and x.shape == low.shape
-        assert torch.allclose(TASK.examples(loaded(pictures, scale=scale)).normalised(low), x)
+        assert torch.allclose(examples.normalised(low), x)
 
 
 @pytest.mark.parametrize(
