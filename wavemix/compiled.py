@@ -17,6 +17,7 @@ from .lite import WaveMixLite
 from .stack import Stack, Statistics, to_lanes
 from .stack.compiled_blocks import single_level
 from .stack.operations import ACTIVATIONS, EPS, UPSAMPLINGS
+from .views import averaged
 
 BATCH = 4 * LANES  # images at once: the maps of more do not fit into a processor's cache
 
@@ -67,10 +68,15 @@ class Compiled(nn.Module):
             return self.network(images)
         self.config.check_image_size(*images.shape[-2:])
         if self.folded is not None:
-            return torch.cat([self._one_by_one(part, self.folded) for part in images.split(BATCH)])
+            return averaged(self.config.views, self._folded_scores, images)
         full = len(images) // LANES * LANES
         scores = [self._groups(part) for part in images[:full].split(BATCH) if full]
         return torch.cat([*scores, self.network(images[full:])] if full < len(images) else scores)
+
+    def _folded_scores(self, images: Tensor) -> Tensor:
+        folded = self.folded
+        assert folded is not None  # else this is not called
+        return torch.cat([self._one_by_one(part, folded) for part in images.split(BATCH)])
 
     def _one_by_one(self, images: Tensor, folded: Tensor) -> Tensor:
         config, x = self.config, self.network.conv(images).contiguous()

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from pywt import Wavelet, wavelist  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without a stub
 
 from .head_config import AnyHead, ClassificationHead, DenseHead, SuperResolutionHead
+from .views import COUNTS, Views
 
 
 class LiteConfig(BaseModel, frozen=True):
@@ -17,7 +18,8 @@ class LiteConfig(BaseModel, frozen=True):
     `single` and `separable` stems, blocks shared across depth, BatchNorms that share a scale and a shift (each keeps
     its own statistics, which are no trainable parameters), biases dropped where another one absorbs them,
     other activations and wavelets, an activation in the stem, `depthwise` up-sampling, a projection where F != C meets
-    an interpolating one, and for tasks on pixels a scale and a shift in place of BatchNorm.
+    an interpolating one, outputs averaged over several views of an image (`wavemix.views`), and for tasks on pixels a
+    scale and a shift in place of BatchNorm.
     `depthwise` is a depthwise 3x3 convolution and bilinear interpolation, in this order because it is a quarter of the
     work (the other one: Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016).
 
@@ -75,6 +77,11 @@ class LiteConfig(BaseModel, frozen=True):
         description="what ends a block's branch: BatchNorm, or (not of classifiers) its scale and shift alone",
     )
     wavelet: str = Field(default="haar", description="a discrete wavelet's PyWavelets name")
+    views: Views = Field(
+        default="one",
+        description="what a trained network averages its outputs over: the image alone, it and its mirror image, four "
+        "places a pixel apart (of classifiers), or all eight flips and quarter turns",
+    )
     head: AnyHead = ClassificationHead()
 
     @field_validator("initial_conv", mode="before")
@@ -132,6 +139,8 @@ class LiteConfig(BaseModel, frozen=True):
             return self
         if self.pad:
             raise ValueError(f"pad={self.pad} is for classification: other tasks pad each image as it needs it")
+        if self.views == "shifts":
+            raise ValueError("views='shifts' is for classification: other tasks have 'mirror' and 'eight'")
         if isinstance(self.head, DenseHead):
             if self.skips and self.initial_conv == "single":
                 raise ValueError("a skip needs a stem of several convolutions, not `single`")
@@ -146,7 +155,7 @@ class LiteConfig(BaseModel, frozen=True):
         written = write(self)
         if self.task == "classification":
             written.pop("head", None)
-        for name in ("stem_activation", "norm", "cycle"):
+        for name in ("stem_activation", "norm", "cycle", "views"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 written.pop(name, None)
         return written
@@ -172,6 +181,7 @@ class LiteConfig(BaseModel, frozen=True):
             or self.wavelet != "haar"
             or self.upsampling == "depthwise"
             or self.projected
+            or self.views != "one"
         )
         return "extended" if extended else "published"
 
@@ -239,7 +249,18 @@ class LiteConfig(BaseModel, frozen=True):
         parts += ["active"] * self.stem_activation
         parts += [self.activation] * (self.activation != "gelu") + [self.wavelet] * (self.wavelet != "haar")
         parts += [f"drop{self.dropout:g}"] * bool(self.dropout) + [self.head.name] * bool(self.head.name)
+        parts += [self.views] * (self.views != "one")
         return "-".join(parts)
+
+    @property
+    def forwards(self) -> int:
+        """How many times a trained network looks at an image."""
+        return COUNTS[self.views]
+
+    @property
+    def seen_once(self) -> "LiteConfig":
+        """What is trained: the same with one view."""
+        return self if self.views == "one" else self.model_copy(update={"views": "one"})
 
     @property
     def downscale(self) -> int:

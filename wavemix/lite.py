@@ -12,6 +12,7 @@ from .head_config import DenseHead, SuperResolutionHead
 from .heads import DenseScores, Enlarged
 from .layout import laid_out_alike
 from .padding import cropped, padded
+from .views import averaged
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 FIRST_SCALE = 0.3  # of a branch without BatchNorm: of nine with 1 a network does not learn in 200 steps
@@ -105,7 +106,8 @@ class WaveMixLite(nn.Module):
 
     Images (N, I, H, W) of floats -> logits (N, classes); segmentation: scores (N, classes, H, W); super-resolution:
     images (N, I, scale H, scale W). The last two take images of any size, which they pad (`padding`), and crop the
-    output; a classifier raises ValueError for images whose feature map can't be halved `deepest` times.
+    output; a classifier raises ValueError for images whose feature map can't be halved `deepest` times. In evaluation
+    mode outputs are means over the configuration's `views`.
 
     State-dict keys are upstream's where upstream has the layer: `conv.*` the stem, `layers.D.reduction`,
     `layers.D.feedforward[level]`, `pool.2` the classifier; other heads are `expand`. Blocks that are shared are in
@@ -141,6 +143,11 @@ class WaveMixLite(nn.Module):
             )
 
     def forward(self, images: Tensor) -> Tensor:
+        views = "one" if self.training else self.config.views
+        return averaged(views, self.once, images, turned_back=self.config.task != "classification")
+
+    def once(self, images: Tensor) -> Tensor:
+        """What it makes of one view."""
         self.config.check_image_size(*images.shape[-2:])
         head, (height, width) = self.config.head, images.shape[-2:]
         given = padded(images, *self.config.input_size(height, width))

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from .config import LiteConfig
 from .lite import WaveMixLite
+from .views import averaged
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"  # of a checkout; an installed package has none
 CHANNELS = ("in_channels", "num_classes")  # which timm calls in_chans and num_classes, and gives itself
@@ -86,8 +87,13 @@ class TimmWaveMixLite(WaveMixLite):
         x = F.dropout(self.pool[:2](x), self.drop_rate, self.training)
         return x if pre_logits else self.pool[2](x)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def once(self, images: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A map of features is that of the image itself, without its other views."""
+        views = self.config.views if self.global_pool and not self.training else "one"
+        return averaged(views, self.once, images)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ attempt a row's test was).
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from search.confirmation.plan import SeedPlan
 from search.confirmation.retrain import OnEpoch, retrain
@@ -157,6 +157,10 @@ def confirm(
     repair(journal)
     weights = WeightsFile.of(results.weights, goal.study, training, Inputs.of(data))
     known = trained_before(results, goal.study, weights, plan.seeds, runtime.device)
+    if training.config.views != "one":  # how a trained network is judged changes nothing of its training
+        once = replace(training, config=training.config.seen_once)
+        same = WeightsFile.of(results.weights, goal.study, once, weights.inputs)
+        known = trained_before(results, goal.study, same, plan.seeds, runtime.device) | known
     if known:
         runtime.say(f"trained before: seeds {', '.join(map(str, known))}")
     ran = retrain(

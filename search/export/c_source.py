@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from search.errors import UserError
 from search.inference.ready import Ready
-from search.space.buffers import Buffers
+from search.space.buffers import Buffers, without_source
 from wavemix.config import LiteConfig
 from wavemix.lite import Affine, LiteBlock
 
@@ -34,13 +34,11 @@ class Source:
 
 
 def source(ready: Ready, name: str) -> Source:
-    """The network as C source, with `name` in its first line. Raises UserError for a wavelet other than Haar, and for
-    blocks that take turns."""
+    """The network as C source, with `name` in its first line. Raises UserError where there is none of it
+    (`without_source`)."""
     config, (_, height, width) = ready.lite.config, ready.inputs.shape
-    if config.wavelet != "haar":
-        raise UserError(f"C source has the Haar wavelet only, not {config.wavelet}: use --format onnx or torch-export")
-    if config.cycle > 1:
-        raise UserError("C source has blocks of one and the same level only: use --format onnx or torch-export")
+    if lacking := without_source(config):
+        raise UserError(f"there is no C source of {lacking}: use --format onnx or torch-export")
     arrays, sizes = {**stem(ready), **blocks(ready)}, Buffers(config, height, width)
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"{name} has weights that are no numbers (NaN or infinite): train it again")

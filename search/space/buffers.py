@@ -22,6 +22,15 @@ class First:
     columns: int
 
 
+def without_source(config: LiteConfig) -> str | None:
+    """What a classifier has that C source has not, in words; None where there is source of it."""
+    if config.cycle > 1:
+        return "blocks that take turns"
+    if config.wavelet != "haar":
+        return f"the wavelet {config.wavelet}"
+    return None if config.views == "one" else f"several views of an image ({config.views})"
+
+
 class Buffers:
     """What a network's buffers hold, in numbers of four bytes, for images of `height` x `width` pixels.
 

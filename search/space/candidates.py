@@ -84,7 +84,7 @@ class Pool:
         config = self.space.build(
             {name: hyperparameters[name] for name in self.space.hyperparameters}, self.space.ceiling
         )
-        if config is None or self.space.costs.exceeded(config) or not self.accept(config):
+        if config is None or self.space.refused(config) or not self.accept(config):
             return None
         return self._candidate(config, {name: hyperparameters[name] for name in self.tuning.hyperparameters})
 

@@ -15,6 +15,7 @@ from search.records.costs import cost_shown
 from search.space.costs import Costs
 from search.space.work import training_work
 from wavemix.config import LiteConfig
+from wavemix.views import Views
 
 PUBLISHED_FAMILY = (
     "Published family: upstream's hyperparameters (final_dim, depth, mult, ff_channel, level, stem, stride, "
@@ -56,7 +57,8 @@ class Space:
 
     `choices` are the hyperparameters of a task whose values differ from a classifier's; `heads` are the heads to
     choose from, by name, where a task has several; `costs` says what is minimised and what other limits there are, by
-    default the parameters and none. Raises UserError where none fits, saying why.
+    default the parameters and none; `views` are those that images may be seen in, the most first, for the extended
+    family. Raises UserError where none fits, saying why.
 
     Attributes: those, `hyperparameters`, name -> choices, and `bound`, which the minimised cost has to be below: its
     limit, or where it has none the largest of many configurations.
@@ -71,11 +73,14 @@ class Space:
         choices: Mapping[str, tuple] = MappingProxyType({}),
         heads: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         costs: Costs | None = None,
+        views: tuple[Views, ...] = ("one",),
     ):
         self.family, self.image, self.classes, self.ceiling, self.heads = family, image, classes, ceiling, heads
         self.hyperparameters: dict[str, tuple] = {"final_dim": GREY_DIMS if image[0] == 1 else COLOUR_DIMS}
         self.hyperparameters |= PUBLISHED if family == "published" else EXTENDED
         self.hyperparameters |= choices
+        if family == "extended" and len(views) > 1:
+            self.hyperparameters["views"] = views
         if heads:
             self.hyperparameters["head"] = tuple(heads)
         self.costs = costs or Costs(image)
@@ -211,8 +216,16 @@ class Space:
             found[config] = None
         return list(found)
 
+    def refused(self, config: LiteConfig) -> str | None:
+        """Why a configuration is not proposed: it exceeds a limit, or looks at an image less often than it may, which
+        saves nothing."""
+        most, costs = self.hyperparameters.get("views", ("one",))[0], self.costs
+        if config.views != most and not costs.counts_views:
+            return f"one view of an image, where {most} costs as much"
+        return costs.exceeded(config)
+
     def _inside(self, config: LiteConfig, below: float) -> bool:
-        return self.costs.of(config) < below and not self.costs.exceeded(config)
+        return self.costs.of(config) < below and not self.refused(config)
 
     def _below(self, below: float, rng: random.Random, limited: bool = True) -> Iterator[LiteConfig]:
         """Configurations that cost less than `below`; in random order, some more than once. Without `limited` limits

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from search.errors import UserError
 from search.records.costs import COSTS, CostName, Minimised, cost_shown
-from search.space.buffers import Buffers
+from search.space.buffers import Buffers, without_source
 from search.space.latency import Latency
 from search.space.work import multiply_accumulates
 from wavemix.config import LiteConfig
@@ -47,7 +47,7 @@ class Costs:
         if name == "macs":
             return multiply_accumulates(config, height, width)
         if name == "activation-bytes":
-            return math.inf if config.cycle > 1 else Buffers(config, height, width).bytes
+            return math.inf if without_source(config) else Buffers(config, height, width).bytes
         if name == "latency":
             assert self.latency is not None, "it is neither minimised nor limited"
             return self.latency(config)
@@ -59,13 +59,19 @@ class Costs:
 
     def exceeded(self, config: LiteConfig) -> str | None:
         """The first limit that a configuration is not below, or the cost that it has not, in words; else None."""
-        if config.cycle > 1 and "activation-bytes" in (self.minimise, *self.limits):
-            return "blocks that take turns, of which there is no C source"
+        lacking = without_source(config)
+        if lacking and "activation-bytes" in (self.minimise, *self.limits):
+            return f"{lacking}, of which there is no C source"
         for name, limit in self.limits.items():
             cost = self.cost(name, config)
             if cost >= limit:
                 return f"{cost_shown(name, cost)}, and the limit is {cost_shown(name, limit)}"
         return None
+
+    @property
+    def counts_views(self) -> bool:
+        """Whether a network that looks at an image several times costs more than one that does so once."""
+        return bool({self.minimise, *self.limits} - {"parameters"})
 
     def measure(self, configs: Sequence[LiteConfig]) -> None:
         """Time these where latency matters, so that all others are predicted by them."""

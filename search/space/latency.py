@@ -62,10 +62,10 @@ class Latency:
         height, width = self.image[1:]
         h, w = config.feature_size(height, width)
         written = config.depth * h * w * config.final_dim
-        macs = multiply_accumulates(config, height, width)
+        macs = multiply_accumulates(config.seen_once, height, width)
         terms = np.array([1.0, operations(config) / 10, macs / 1e6, written / 1e5])
         once = one_call(config)
-        return np.concatenate([terms * once, terms * (not once)])
+        return np.concatenate([terms * once, terms * (not once)]) * config.forwards
 
 
 def seconds(config: LiteConfig, image: tuple[int, int, int]) -> float:

@@ -5,10 +5,14 @@ from wavemix.head_config import DenseHead, SuperResolutionHead
 
 
 def multiply_accumulates(config: LiteConfig, height: int, width: int) -> int:
-    """Multiply-accumulates of one forward pass of a network with the Haar wavelet, whose transform is adds only.
+    """Multiply-accumulates of one forward pass of a trained network with the Haar wavelet, whose transform only adds.
 
-    Of convolutions and matrix products alone, as torch's and fvcore's counters have them.
+    Of convolutions and matrix products alone, as torch's and fvcore's counters have them; of all views of the image.
     """
+    return config.forwards * _of_one_view(config, height, width)
+
+
+def _of_one_view(config: LiteConfig, height: int, width: int) -> int:
     h, w = config.feature_size(height, width)
     i, c, area = config.in_channels, config.final_dim, h * w
     height, width = (size + 2 * config.pad for size in config.input_size(height, width))
@@ -67,4 +71,4 @@ def training_work(config: LiteConfig, height: int, width: int) -> float:
     multiply-accumulates (one thread with AVX-512, batches of 64; `python -m scripts.experiments.work`): it is off by a
     fifth. Without the two numbers the smallest would count as ten times as quick as they are.
     """
-    return multiply_accumulates(config, height, width) + IMAGE + START * operations(config)
+    return _of_one_view(config, height, width) + IMAGE + START * operations(config)

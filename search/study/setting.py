@@ -83,7 +83,8 @@ class Setting:
         task.check_recipe(recipe, self.train)
         image = task.image(data)
         self.costs = Costs(image, minimise, limits, task.name)
-        self.space = Space(family, image, len(data.classes), ceiling, task.choices(data), task.heads(data), self.costs)
+        parts = task.choices(data), task.heads(data), self.costs, task.views(recipe)
+        self.space = Space(family, image, len(data.classes), ceiling, *parts)
         self.tuning = Tuning(recipe, tune)
         for change in self.tuning.single:
             task.check_recipe(recipe.model_copy(update=change), self.train)

@@ -27,6 +27,7 @@ from search.tasks.task import Measured
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
 from wavemix.heads import Enlarged
+from wavemix.views import Views
 
 
 class SuperResolution(PixelTask):
@@ -57,6 +58,9 @@ class SuperResolution(PixelTask):
             "shuffle1": common | {"kind": "shuffle", "kernel": 1},
             "transposed": common | {"kind": "transposed"},
         }
+
+    def views(self, recipe: Recipe) -> tuple[Views, ...]:
+        return ("eight", "one") if recipe.flip and recipe.turns else super().views(recipe)
 
     def image(self, data: Portion) -> tuple[int, int, int]:
         _, height, width = data.shape

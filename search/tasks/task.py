@@ -17,6 +17,7 @@ from search.tasks.score import SCORES, Score
 from search.training.outcome import Epoch, Trained
 from search.training.recipe import Recipe
 from wavemix.config import LiteConfig
+from wavemix.views import Views
 
 OnEpoch = Callable[[int, list[Epoch]], bool | None]
 State = Mapping[str, Tensor]
@@ -63,6 +64,14 @@ class Task(ABC):
     def heads(self, data: Portion) -> dict[str, dict[str, Any]]:
         """Name -> head (as JSON) to choose from; none where there is no choice."""
         return {}
+
+    def views(self, recipe: Recipe) -> tuple[Views, ...]:
+        """What a trained network may average its outputs over, the most first: views that its training shows it.
+
+        Of one that it has not been trained on it knows little: clothes that were never mirrored are classified worse
+        with their mirror images than without (results/pages/what-helps.md).
+        """
+        return ("mirror", "one") if recipe.flip else ("one",)
 
     def image(self, data: Portion) -> tuple[int, int, int]:
         """Channels, height and width of what a network takes, as its cost is stated for."""

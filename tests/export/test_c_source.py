@@ -138,9 +138,9 @@ def test_numbers_are_exact_and_comments_hold_no_code():
 
 
 def test_what_c_does_not_cover_is_one_line():
-    with pytest.raises(UserError, match="has the Haar wavelet only, not db2: use --format onnx or torch-export"):
+    with pytest.raises(UserError, match="no C source of the wavelet db2: use --format onnx or torch-export"):
         source(exports.ready(configuration({"wavelet": "db2"}), 28, 28), "toy")
-    with pytest.raises(UserError, match="blocks of one and the same level only: use --format onnx"):
+    with pytest.raises(UserError, match="no C source of blocks that take turns: use --format onnx"):
         source(exports.ready(configuration({"cycle": 2, "depth": 2}), 28, 28), "toy")
     network = exports.ready(configuration({}), 28, 28)
     network.network.pool[2].bias.data[0] = float("nan")

@@ -23,6 +23,7 @@ from ..config import LiteConfig
 from ..kernels import LANES
 from ..lite import WaveMixLite
 from ..speeds import kernels_win, measured
+from ..views import averaged
 from .compiled_blocks import block_parts, chain, fits_chain, offsets, one_branch, single_level
 from .half_size_blocks import halved
 from .operations import (
@@ -140,10 +141,16 @@ class Stack:
     def __call__(self, images: Tensor, flat: Tensor | None = None, given: Statistics | None = None):
         """images (K or 1, G, I, H, W, LANES) -> logits (K, G * LANES, classes) and the BatchNorms' statistics.
 
-        Without `given`, BatchNorm and dropout work as in training.
+        Without `given`, BatchNorm and dropout work as in training, and there is one view of each image.
         """
         flat = self.flat if flat is None else flat
         self._check(images, flat)
+        if given is None:
+            return self._once(images, flat, None)
+        return averaged(self.config.views, lambda view: self._once(view, flat, given)[0], images, 3), given
+
+    def _once(self, images: Tensor, flat: Tensor, given: Statistics | None):
+        """`__call__` for one view."""
         kernels.threaded(self.threads)
         weights = self.views(flat)
         if single_level(self.config, training=given is None) and not kernels.fit(images):
@@ -268,7 +275,7 @@ class Stack:
     def _network(self) -> tuple[WaveMixLite, dict[str, int]]:
         """A network to lend weights to, and how many values a channel each of its BatchNorms saw last."""
         with torch.random.fork_rng(devices=[]):
-            network, counts = WaveMixLite(self.config).to(self.device), {}
+            network, counts = WaveMixLite(self.config.seen_once).to(self.device), {}
         for name, module in network.named_modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # running statistics are this batch's, the variance an unbiased one
