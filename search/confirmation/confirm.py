@@ -156,11 +156,12 @@ def confirm(
     journal = results.journal(goal.study)
     repair(journal)
     weights = WeightsFile.of(results.weights, goal.study, training, Inputs.of(data))
-    known = trained_before(results, goal.study, weights, plan.seeds, runtime.device)
-    if training.config.views != "one":  # how a trained network is judged changes nothing of its training
+    stored = trained_before(results, goal.study, weights, plan.seeds, runtime.device)
+    known = stored
+    if training.config.views != "one":  # how many views of an image are judged changes nothing of a training
         once = replace(training, config=training.config.seen_once)
         same = WeightsFile.of(results.weights, goal.study, once, weights.inputs)
-        known = trained_before(results, goal.study, same, plan.seeds, runtime.device) | known
+        known = trained_before(results, goal.study, same, plan.seeds, runtime.device) | stored
     if known:
         runtime.say(f"trained before: seeds {', '.join(map(str, known))}")
     ran = retrain(
@@ -184,7 +185,7 @@ def confirm(
         reused=[t.seed for t in ran.trained if known.get(t.seed) is t],
     )
     if record.state == "complete":
-        weights.save({t.seed: t.state for t in ran.trained if t.seed not in record.reused}, record.created)
+        weights.save({t.seed: t.state for t in ran.trained if stored.get(t.seed) is not t}, record.created)
     append(journal, record)
     for path in ran.checkpoints:
         path.unlink(missing_ok=True)
