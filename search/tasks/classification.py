@@ -17,6 +17,7 @@ from search.training.outcome import Trained
 from search.training.recipe import Recipe
 from search.training.train import check_batch, check_fit, train
 from wavemix.config import LiteConfig
+from wavemix.views import Views
 
 
 class Classification(Task):
@@ -29,6 +30,10 @@ class Classification(Task):
 
     def choices(self, data: Portion) -> dict[str, tuple]:
         return {}
+
+    def views(self, recipe: Recipe) -> tuple[Views, ...]:
+        views = super().views(recipe)
+        return views if recipe.flip or recipe.shift < 1 else ("shifts", *views)
 
     def recipe(self, data: Portion, parameters: int) -> Recipe:
         return default_recipe(data.name, data.shape[2], None, parameters)
