@@ -35,6 +35,7 @@ def configurations(draw, small=False):
         activation=pick("gelu", "relu", "silu"),
         stem_activation=pick(False, True),
         wavelet=pick("haar", "haar", "db2", "bior2.2"),
+        views=pick("one", "one", "mirror", "shifts"),
     )
 
 
@@ -53,6 +54,7 @@ def headed(draw, small=True):
     hyperparameters = draw(configurations(small)).model_dump() | {
         "pad": 0,
         "norm": pick("batch", "scale"),
+        "views": pick("one", "one", "mirror", "eight"),
         "head": head,
     }
     try:

@@ -216,6 +216,17 @@ def test_what_was_trained_otherwise_is_trained_again(lab, tmp_path, monkeypatch,
     assert [seeds for _, seeds, _ in lab.trained] == [[8], [8, 9]] and record.reused == []
 
 
+def test_seeds_trained_for_one_view_are_judged_by_more_without_training(lab, tmp_path):
+    """The record says so, and the new network's file holds their weights, too."""
+    lab.accuracy = {1: [0.95] * 3}
+    more(tmp_path, [8])
+    mirrored = config(1).model_copy(update={"views": "mirror"})
+    record = more(tmp_path, [8, 9], config=mirrored)
+    assert [seeds for _, seeds, _ in lab.trained] == [[8], [9]] and record.reused == [8]
+    assert record.config == mirrored and [*seeds_of(tmp_path).values()] == [[8], [8, 9]]
+    assert more(tmp_path, [9, 8], config=mirrored).reused == [9, 8] and len(lab.trained) == 2
+
+
 def test_seeds_trained_on_another_processor_count(lab, tmp_path, monkeypatch):
     lab.accuracy = {1: [0.95] * 3}
     more(tmp_path, [8])

@@ -142,6 +142,8 @@ def test_what_c_does_not_cover_is_one_line():
         source(exports.ready(configuration({"wavelet": "db2"}), 28, 28), "toy")
     with pytest.raises(UserError, match="no C source of blocks that take turns: use --format onnx"):
         source(exports.ready(configuration({"cycle": 2, "depth": 2}), 28, 28), "toy")
+    with pytest.raises(UserError, match=r"no C source of several views of an image \(mirror\): use --format onnx"):
+        source(exports.ready(configuration({"views": "mirror"}), 28, 28), "toy")
     network = exports.ready(configuration({}), 28, 28)
     network.network.pool[2].bias.data[0] = float("nan")
     with pytest.raises(UserError, match="weights that are no numbers"):

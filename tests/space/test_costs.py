@@ -198,3 +198,30 @@ def test_limits_without_a_meaning_are_refused(option, text):
 def test_what_there_is_no_c_source_of_is_not_searched_for_small_memory():
     space = Space("extended", (1, 32, 32), 10, 3000, costs=Costs((1, 32, 32), "activation-bytes"))
     assert {config.cycle for config in space.configurations(0, math.inf, 500)} == {1} and space.bound < math.inf
+
+
+SEEN = ("mirror", "one")
+
+
+def test_an_image_is_seen_as_often_as_may_be_where_that_costs_nothing():
+    """What is known of networks that see it once stays in the space, but none is proposed."""
+    space = Space("extended", GREY, 10, 3000, views=SEEN)
+    found = space.configurations(0, 3000, 300)
+    assert {config.views for config in found} == {"mirror"} and space.smallest.views == "mirror"
+    once = found[-1].seen_once
+    assert space.build(space.hyperparameters_of(once)) == once and "where mirror costs as much" in space.refused(once)
+    places = [space.hyperparameters_of(config) for config in found[:3]]
+    near = Pool(space, Tuning(Recipe()), 0, lambda: 0).near(places, 3000)
+    assert {candidate.params["views"] for candidate in near} == {"mirror"}
+
+
+@pytest.mark.parametrize("costs", [Costs(GREY, "macs"), Costs(GREY, limits={"macs": 3e5})])
+def test_an_image_is_seen_once_or_more_often_where_that_costs_something(costs):
+    space = Space("extended", GREY, 10, 3000, costs=costs, views=SEEN)
+    found = space.configurations(0, math.inf, 300)
+    assert {config.views for config in found} == {*SEEN}
+    assert costs.cost("macs", found[-1]) == found[-1].forwards * costs.cost("macs", found[-1].seen_once)
+
+
+def test_the_published_family_sees_an_image_once():
+    assert "views" not in Space("published", GREY, 10, 3566, views=SEEN).hyperparameters
