@@ -152,7 +152,7 @@ def test_weights_carry_configuration_recipe_and_seeds(lab, tmp_path):
 
 
 def more(results, seeds, recipe=RECIPE, data=DATA, study="toy", config=config(1), **runtime):  # noqa: B008, frozen
-    goal, runtime = Goal(study, 0.9, "published"), Runtime(**{"say": silent} | runtime)
+    goal, runtime = Goal(study, 0.9, config.family), Runtime(**{"say": silent} | runtime)
     training = Training(config, recipe, data.digest)
     return confirm(training, data, goal, SeedPlan(tuple(seeds)), Results(results), runtime)
 

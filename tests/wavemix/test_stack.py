@@ -309,7 +309,7 @@ def test_gradients_do_not_depend_on_the_threads(upsampling, level):
 @settings(max_examples=examples(10), derandomize=True)
 def test_member_by_member_equals_stack(config):
     """What a GPU runs where blocks can't be halved; here on the processor."""
-    stack = Stack(config.model_copy(update={"dropout": 0.0}), [3, 4])
+    stack = Stack(config.model_copy(update={"dropout": 0.0, "views": "one"}), [3, 4])
     size = image_size(config)
     images = to_lanes(torch.randn(2, 32, config.in_channels, size, size, generator=torch.Generator().manual_seed(0)))
     logits, statistics = stack(images)
