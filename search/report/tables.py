@@ -211,8 +211,8 @@ def _standing(again: Reproduction, now: Confirmation | None) -> str:
 # ------------------------------------------------------------------------------------------------------- writing
 
 VIEWS = (
-    "Names that end in mirror, shifts or eight: outputs are means over that many views of an image (2, 4, 8), whose MACs "
-    "and FLOPs count; peers see an image once, unless their row says otherwise."
+    "Names that end in mirror, shifts or eight: outputs are means over that many views of an image (2, 4, 8), whose "
+    "MACs and FLOPs count; peers, as far as is known, see an image once."
 )
 TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
     "parameter-efficiency": (
@@ -222,8 +222,8 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
         "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
         f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
-        f"from the strides. {VIEWS} MACs: multiply-accumulates of convolutions and matrix products, one image forward; by "
-        "torch: those that its own counter sees. FLOPs: two for each MAC, and all other operations. Activation bytes: "
+        f"from the strides. {VIEWS} MACs: multiply-accumulates of convolutions and matrix products, one image forward; "
+        "by torch: those that its own counter sees. FLOPs: two for each MAC, and all other operations. Activation bytes: "
         "saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module. Peers: "
         "networks of other authors, with their own figures and ways to choose them (see Origin); nothing of theirs was "
         "run here, and theirs are of the original CIFAR-10, where ours are of the JPEG copy.",
@@ -238,8 +238,8 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         super_resolution,
         "Parameters at a target PSNR, as in the table of parameter efficiency. PSNR and SSIM: on Y of BT.601, 8 bits, "
         "the scale's pixels shaved off every border, mean over the images of a test set, last epoch; higher is better. "
-        "Low resolution: bicubic with antialiasing, as in MATLAB, in 8 bits. FLOPs: of an image of the training's size. "
-        f"{VIEWS} Family peer: other authors' networks, with their own figures.",
+        "Low resolution: bicubic with antialiasing, as in MATLAB, in 8 bits. FLOPs: of an image of the training's "
+        f"size. {VIEWS} Family peer: other authors' networks, with their own figures.",
     ),
     "benchmark": (benchmark.benchmark, benchmark.CAPTION),
     "audit": (audit, "Parameter counts by independent ways, and cost (conventions as for parameter efficiency)."),
