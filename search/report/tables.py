@@ -224,8 +224,8 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
         f"from the strides. {VIEWS} MACs: multiply-accumulates of convolutions and matrix products, one image forward; "
         "by torch: those that its own counter sees. FLOPs: two for each MAC, and all other operations. Activation "
-        "bytes: saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary module. Peers: "
-        "networks of other authors, with their own figures and ways to choose them (see Origin); nothing of theirs was "
+        "bytes: saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary "
+        "module. Peers: networks of other authors, with their own figures and ways to choose them (see Origin); nothing of theirs was "
         "run here, and theirs are of the original CIFAR-10, where ours are of the JPEG copy.",
     ),
     "segmentation": (
