@@ -221,12 +221,13 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         "interval (Student's t). Verdict: confirmed where the lower one-sided 95 % bound of the mean, adjusted for "
         "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
         "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
-        f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
-        f"from the strides. {VIEWS} MACs: multiply-accumulates of convolutions and matrix products, one image forward; "
-        "by torch: those that its own counter sees. FLOPs: two for each MAC, and all other operations. Activation "
-        "bytes: saved for backward, one image. GPU bytes: peak of a training step of 16 images as an ordinary "
-        "module. Peers: networks of other authors, with their own figures and ways to choose them (see Origin); nothing of theirs was "
-        "run here, and theirs are of the original CIFAR-10, where ours are of the JPEG copy.",
+        ff"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
+        f"from the strides. {VIEWS} "
+        "MACs: multiply-accumulates of convolutions and matrix products, one image forward; by torch: those that its "
+        "own counter sees. FLOPs: two for each MAC, and all other operations. Activation bytes: saved for backward, "
+        "one image. GPU bytes: peak of a training step of 16 images as an ordinary module. Peers: networks of other "
+        "authors, with their own figures and ways to choose them (see Origin); nothing of theirs was run here, and "
+        "theirs are of the original CIFAR-10, where ours are of the JPEG copy.",
     ),
     "segmentation": (
         segmentation,
