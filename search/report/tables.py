@@ -221,7 +221,7 @@ TABLES: dict[str, tuple[Callable[[Iterable[Record]], pd.DataFrame], str]] = {
         "interval (Student's t). Verdict: confirmed where the lower one-sided 95 % bound of the mean, adjusted for "
         "attempts and looks, reaches the target; reached where only the mean does; else missed. Confidence: one-sided, "
         "that the mean over many seeds reaches the target on this test set; adjusted: for the attempts before it and "
-        ff"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
+        f"for looking early, - where that leaves nothing to say. {PUBLISHED_FAMILY} Maps: their size in the blocks, "
         f"from the strides. {VIEWS} "
         "MACs: multiply-accumulates of convolutions and matrix products, one image forward; by torch: those that its "
         "own counter sees. FLOPs: two for each MAC, and all other operations. Activation bytes: saved for backward, "
