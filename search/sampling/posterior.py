@@ -12,12 +12,9 @@ from scipy.special import ndtr
 from .candidates import Candidate, key_of
 from .gaussian_process import Process
 from .learning_curves import Curves
+from .prior import expected
 from .problem import Observation, Problem
 
-SLOPE = 0.8  # of the log error over the log parameters: MNIST networks of 700 to 3,500 parameters show 0.7 to 1.2
-# of the log error over the log epochs: 17 pairs of records that differ in nothing else show 0.02 to 0.5, 0.12 in the
-# median
-LENGTH = 0.12
 FITTED = 400  # observations in a fit: the cheapest way to keep a suggestion below a second after 10,000 trials
 NOISE, GUESSED = 0.05, 0.2  # deviations of a measured and of a guessed log error
 # of an extrapolation's deviation: if one curve gains more than those before it did, others will too, and a hundred
@@ -200,13 +197,5 @@ class Survey:
         return float(ndtr((offset - mean) / deviation))
 
     def _prior(self, found: Sequence[Candidate | Observation]) -> np.ndarray:
-        mean = expected(self.problem.ceiling, np.array([one.cost for one in found], dtype=float))
-        if not self.problem.usual:
-            return mean
-        lengths = np.array([self.problem.length(one.params) for one in found], dtype=float)
-        return mean - LENGTH * np.log(lengths / self.problem.usual)
-
-
-def expected(ceiling: float, cost):
-    """The prior mean: relative log error of configurations of these costs, where the ceiling's is 0."""
-    return SLOPE * np.log(ceiling / cost)
+        lengths = [self.problem.length(one.params) for one in found]
+        return expected(self.problem.par, [one.cost for one in found], lengths, self.problem.usual)

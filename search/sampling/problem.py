@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from .candidates import Candidate, Product, choices_of, key_of
 from .gaussian_process import Features, Kernel
 from .learning_curves import relative_error
+from .prior import par_of
 
 SCORE = "score"  # the constraint that says how much of its score a trial lacks
 ALIKE = 0.1  # noise of a measurement that another study made under the same conditions, at most
@@ -54,8 +55,8 @@ class Problem:
     `distributions`, the same for Optuna; `thresholds`, the lowest first; `threshold`, the highest, which the model's
     scale counts from, and `offsets`, where the others lie on it; `measured`, the keys of all that earlier studies have
     measured under the same conditions; `known`, for each threshold those of them that have reached it, the cheapest
-    first; `missed`, the keys of those that have reached none; `usual`, the epochs of the first choices; and how the
-    model sees candidates: `features` and `kernel`.
+    first; `missed`, the keys of those that have reached none; `usual`, the epochs of the first choices; `par`, the
+    cost that is expected to reach the threshold (`prior`); and how the model sees candidates: `features` and `kernel`.
 
     Raises ValueError for arguments that give no problem.
     """
@@ -109,6 +110,9 @@ class Problem:
         self.known = [[o for o in alike if o.value <= offset] for offset in self.offsets]
         self.missed = self.measured - {key_of(o.params) for o in self.known[0]}
         self.usual = self.length({name: values[0] for name, values in self.choices.items()})
+        told = averaged(same)
+        lengths = [self.length(o.params) for o in told]
+        self.par = par_of(ceiling, [o.cost for o in told], lengths, self.usual, [o.value for o in told])
         self.kernel = Kernel(len(self.features))
 
     def length(self, params: Mapping[str, Any]) -> int | None:

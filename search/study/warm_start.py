@@ -2,13 +2,16 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+
+import numpy as np
 
 from search.records.models import Trial
 from search.sampling.learning_curves import Curves
-from search.sampling.posterior import SHARED, expected
-from search.sampling.problem import Observation
+from search.sampling.posterior import SHARED
+from search.sampling.prior import expected, par_of
+from search.sampling.problem import ALIKE, Observation, averaged
 from search.space.configurations import Space
 from search.space.recipe_choices import EPOCHS, Tuning
 from search.tasks.scale import shortfall
@@ -64,13 +67,26 @@ def warm_start(
             value, deviation = (sum(part) / len(ends) for part in zip(*ends))
             noise, shared = math.hypot(noise, deviation), SHARED * deviation
         groups[kind].append(Observation(hyperparameters | chosen, space.costs.of(config), value, noise, shared))
-    for kind, group in groups.items():
-        if kind and len(group) >= MANY:
-            level = sum(o.value - float(expected(space.bound, o.cost)) for o in group) / len(group)
-            for observation in group:
-                observation.value -= level
+    _levelled(groups, space.bound, tuning)
     # the least noisy last: a survey takes those that it has room for from the end
     return sorted((o for group in groups.values() for o in group), key=lambda o: -o.noise)
+
+
+def _levelled(groups: Mapping[tuple, list[Observation]], ceiling: float, tuning: Tuning) -> None:
+    """Move the level of other data sets and recipes, many of a kind, to where the prior mean has it, given what was
+    measured under the same conditions."""
+    usual = tuning.length(tuning.first)
+
+    def line(observations: Sequence[Observation]) -> tuple[list[float], list[float], float]:
+        return [o.cost for o in observations], [tuning.length(o.params) for o in observations], usual
+
+    told = averaged(o for o in groups.get((), ()) if o.noise <= ALIKE)
+    par = par_of(ceiling, *line(told), [o.value for o in told])
+    for kind, group in groups.items():
+        if kind and len(group) >= MANY:
+            level = float(np.mean([o.value for o in group] - expected(par, *line(group))))
+            for observation in group:
+                observation.value -= level
 
 
 def known_curves(trials: Sequence[Trial], label: str, tuning: Tuning) -> list[list[float]]:

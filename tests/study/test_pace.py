@@ -6,7 +6,7 @@ import pytest
 from toys import RECIPE, Training, engine, trials
 
 from search.sampling.candidates import Candidate
-from search.sampling.posterior import LENGTH
+from search.sampling.prior import LENGTH
 from search.space.recipe_choices import EPOCHS, Tuning
 from search.study.pace import Pace
 from search.study.warm_start import known_curves, warm_start
