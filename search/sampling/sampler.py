@@ -2,11 +2,11 @@
 
 A Gaussian process models the logarithm of the error relative to the threshold, log((1 - score) / (1 - threshold)),
 where the score is an accuracy, for example: the constraint holds below zero, and a study on another data set or with
-another threshold speaks the same language. The prior mean says that a configuration at the ceiling just reaches the
-threshold and how fast the error falls with the cost. The next configuration is the one with the greatest expected
-saving per expected training time, P(feasible) * log(incumbent / cost) / time: a training that fails is pruned, and
-costs a fraction of one that succeeds, but no trial costs nothing. It is looked for among configurations drawn from the
-whole space, then among the neighbours of the best of them.
+another threshold speaks the same language. The prior mean says at which cost a configuration just reaches the
+threshold (`prior`: at the ceiling, unless other studies know better) and how fast the error falls with the cost. The
+next configuration is the one with the greatest expected saving per expected training time, P(feasible) * log(incumbent
+/ cost) / time: a training that fails is pruned, and costs a fraction of one that succeeds, but no trial costs nothing.
+It is looked for among configurations drawn from the whole space, then among the neighbours of the best of them.
 
 Learning curves enter as measurements of their extrapolated ends, with the deviation of that extrapolation; the same
 posterior, P(score after the last epoch >= threshold | configuration, curve so far), decides what is pruned, and
