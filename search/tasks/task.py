@@ -68,8 +68,7 @@ class Task(ABC):
     def views(self, recipe: Recipe) -> tuple[Views, ...]:
         """What a trained network may average its outputs over, the most first: views that its training shows it.
 
-        Of one that it has not been trained on it knows little: clothes that were never mirrored are classified worse
-        with their mirror images than without (results/pages/what-helps.md).
+        Of others it knows little, and the mean would be worse than what it makes of the image itself.
         """
         return ("mirror", "one") if recipe.flip else ("one",)
 
