@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from pywt import Wavelet, wavelist  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without a stub
 
 from .head_config import AnyHead, ClassificationHead, DenseHead, SuperResolutionHead
-from .views import COUNTS, Views
+
+Views = Literal["one", "mirror", "shifts", "eight"]
+COUNTS: dict[Views, int] = {"one": 1, "mirror": 2, "shifts": 4, "eight": 8}  # how many views these are
 
 
 class LiteConfig(BaseModel, frozen=True):

@@ -8,13 +8,11 @@ Resolution", CVPR 2016, section 3.5).
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Views = Literal["one", "mirror", "shifts", "eight"]
-COUNTS: dict[str, int] = {"one": 1, "mirror": 2, "shifts": 4, "eight": 8}
+from .config import COUNTS, Views
 
 
 def averaged(

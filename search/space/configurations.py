@@ -14,8 +14,7 @@ from search.errors import UserError
 from search.records.costs import cost_shown
 from search.space.costs import Costs
 from search.space.work import training_work
-from wavemix.config import LiteConfig
-from wavemix.views import Views
+from wavemix.config import LiteConfig, Views
 
 PUBLISHED_FAMILY = (
     "Published family: upstream's hyperparameters (final_dim, depth, mult, ff_channel, level, stem, stride, "

@@ -16,8 +16,7 @@ from search.training.images import normalisation
 from search.training.outcome import Trained
 from search.training.recipe import Recipe
 from search.training.train import check_batch, check_fit, train
-from wavemix.config import LiteConfig
-from wavemix.views import Views
+from wavemix.config import LiteConfig, Views
 
 
 class Classification(Task):

@@ -25,9 +25,8 @@ from search.tasks.pixel_task import Loss, PixelTask, pictures
 from search.tasks.score import MOST_DECIBELS
 from search.tasks.task import Measured
 from search.training.recipe import Recipe
-from wavemix.config import LiteConfig
+from wavemix.config import LiteConfig, Views
 from wavemix.heads import Enlarged
-from wavemix.views import Views
 
 
 class SuperResolution(PixelTask):

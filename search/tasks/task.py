@@ -16,8 +16,7 @@ from search.errors import UserError
 from search.tasks.score import SCORES, Score
 from search.training.outcome import Epoch, Trained
 from search.training.recipe import Recipe
-from wavemix.config import LiteConfig
-from wavemix.views import Views
+from wavemix.config import LiteConfig, Views
 
 OnEpoch = Callable[[int, list[Epoch]], bool | None]
 State = Mapping[str, Tensor]

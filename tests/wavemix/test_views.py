@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from shapes import fitting_size, headed
 
 from wavemix import LiteConfig, WaveMixLite
-from wavemix.views import COUNTS, averaged
+from wavemix.config import COUNTS
+from wavemix.views import averaged
 
 
 def pair(config: LiteConfig) -> tuple[WaveMixLite, WaveMixLite]:
