@@ -59,8 +59,7 @@ class Costs:
 
     def exceeded(self, config: LiteConfig) -> str | None:
         """The first limit that a configuration is not below, or the cost that it has not, in words; else None."""
-        lacking = without_source(config)
-        if lacking and "activation-bytes" in (self.minimise, *self.limits):
+        if "activation-bytes" in (self.minimise, *self.limits) and (lacking := without_source(config)):
             return f"{lacking}, of which there is no C source"
         for name, limit in self.limits.items():
             cost = self.cost(name, config)
